@@ -1,0 +1,48 @@
+# Each target does all its own set-up, in .venv; PYTHON chooses the interpreter it is made with.
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test lint format docs clean servers
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/pserve docs/demo/development.ini
+
+test: lint servers
+	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-fail-under=100
+
+lint: $(VENV)/testing.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/testing.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/docs.stamp
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) .tox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/stamp:
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "$(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)"; \
+		exit 1; }
+	@touch $@
+
+$(VENV)/%.stamp: pyproject.toml | $(VENV)/stamp
+	$(PIP) --editable '.[$*]'
+	@touch $@
+
+# The one driver that is built from source; its tests are skipped, or fail, as the servers' are.
+servers: $(VENV)/testing.stamp
+	@tests/install_servers.sh
+	@$(BIN)/python -c 'import MySQLdb' 2>/dev/null || \
+		$(PIP) mysqlclient >$(VENV)/mysqlclient.log 2>&1 || \
+		echo "mysqlclient cannot be built ($(VENV)/mysqlclient.log): tests that need it will not run"
