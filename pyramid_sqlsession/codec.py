@@ -1,0 +1,199 @@
+"""From the session's dict to the value of the ``data`` column, and back.
+
+``sqlsession.serializer`` turns the dict into bytes; the codec stores these bytes as the column's
+type wants them (binary, text, JSON) and keeps them within ``sqlsession.max_size``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Protocol
+
+from pyramid.exceptions import ConfigurationError
+from sqlalchemy import JSON
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from .exceptions import SessionDataError, SessionTooLarge
+
+__all__ = ["Codec", "JSONSerializer", "Serializer"]
+
+_DEEPEST = 100
+# what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
+# database, inside the application's transaction
+_NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
+
+
+class Serializer(Protocol):
+    """Turns a session into bytes and back.
+
+    Equal dicts with the same order of keys must give equal bytes: that is how changes are noticed.
+    """
+
+    def dumps(self, data: dict[Any, Any], /) -> bytes:
+        """The session as bytes.
+
+        :raises ValueError: or any other error, if it holds something that cannot be stored.
+        """
+
+    def loads(self, stored: bytes, /) -> dict[Any, Any]:
+        """The session from bytes.
+
+        :raises ValueError: or any other error, if these are no session.
+        """
+
+
+class JSONSerializer:
+    """Strict JSON: what is read back equals what was stored, or it is an error when storing.
+
+    Only tuples become lists, and subclasses of ``str``, ``int``, ``float``, ``dict`` and ``list``
+    become the plain type.
+    """
+
+    def dumps(self, data: dict[Any, Any], /) -> bytes:
+        """The session as ASCII bytes.
+
+        :raises SessionDataError: naming the path of a value that JSON cannot hold.
+        """
+        try:
+            return json.dumps(data, allow_nan=False, separators=(",", ":")).encode("ascii")
+        except (TypeError, ValueError, RecursionError) as error:
+            self.check(data)
+            raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
+
+    def check(self, data: dict[Any, Any], /) -> None:
+        """Refuse what :meth:`dumps` would silently change, keys that are not strings.
+
+        :raises SessionDataError: naming the path.
+        """
+        _check(data, "session", 0)
+
+    def loads(self, stored: bytes, /) -> dict[Any, Any]:
+        """The session from bytes.
+
+        :raises ValueError: if these are no JSON.
+        """
+        return json.loads(stored)  # type: ignore[no-any-return]  # the codec checks that it is a dict
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise SessionDataError(f"{path} is nested deeper than {_DEEPEST} levels")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise SessionDataError(
+                    f"{path} has the key {key!r}: keys of a JSON object must be strings"
+                )
+            _check(item, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            _check(item, f"{path}[{position}]", depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise SessionDataError(f"{path} is {value!r}, which JSON cannot hold")
+    elif value is not None and not isinstance(value, (str, int)):
+        raise SessionDataError(
+            f"{path} is of type {type(value).__name__}, which JSON cannot hold: store plain "
+            "strings, numbers, booleans, lists and dicts, or set sqlsession.serializer"
+        )
+
+
+def _underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+
+
+class Codec:
+    """Stores sessions in one kind of column.
+
+    :param serializer: ``'json'`` or a :class:`Serializer`.
+    :param type_: the type of the model's ``data`` column.
+    :param max_size: the longest serialized session, in bytes.
+    :raises ConfigurationError: if the column cannot hold what the serializer makes.
+    """
+
+    def __init__(self, serializer: Any, type_: TypeEngine[Any], max_size: int) -> None:
+        self.serializer: Serializer = JSONSerializer() if serializer == "json" else serializer
+        self.max_size = max_size
+        underlying = _underlying(type_)
+        self._is_json = isinstance(underlying, JSON)
+        self._is_text = not self._is_json and underlying.python_type is str
+        if self._is_json and serializer != "json":
+            raise ConfigurationError(
+                "a data column of type JSON takes sqlsession.serializer = json only: declare it as "
+                "LargeBinary or Text to use a serializer of your own"
+            )
+        if not (self._is_json or self._is_text or underlying.python_type is bytes):
+            raise ConfigurationError(
+                f"the data column is a {type_!r}: it must be LargeBinary, Text or JSON"
+            )
+
+    def dumps(self, data: dict[Any, Any]) -> bytes:
+        """The serialized session.
+
+        :raises SessionDataError: if it cannot be serialized.
+        """
+        try:
+            return self.serializer.dumps(data)
+        except SessionDataError:
+            raise
+        except Exception as error:
+            raise SessionDataError(f"the session cannot be serialized: {error}") from error
+
+    def loads(self, serialized: bytes) -> dict[Any, Any]:
+        """The session from what :meth:`dumps` made.
+
+        :raises ValueError: or what the serializer raises, if it is no session.
+        """
+        data = self.serializer.loads(serialized)
+        if not isinstance(data, dict):
+            raise ValueError(f"the stored session is a {type(data).__name__}, not a dict")
+        return data
+
+    def differ(self, key: Any, one: Any, other: Any) -> bool:
+        """Whether two values of a key are stored differently."""
+        return self.dumps({key: one}) != self.dumps({key: other})
+
+    def to_column(self, data: dict[Any, Any]) -> Any:
+        """The value of the data column.
+
+        :raises SessionTooLarge: if it is longer than ``max_size``.
+        :raises SessionDataError: if it cannot be stored as it is.
+        """
+        serialized = self.dumps(data)
+        if isinstance(self.serializer, JSONSerializer):
+            self.serializer.check(data)
+        if len(serialized) > self.max_size:
+            raise SessionTooLarge(
+                f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
+                f"{self.max_size}: keep large things in tables of their own"
+            )
+        if self._is_json:
+            plain = self.loads(serialized)
+            _check_text(plain, "session")
+            return plain
+        return serialized.decode() if self._is_text else serialized
+
+    def from_column(self, value: Any) -> bytes:
+        """The serialized session that :meth:`to_column` has stored.
+
+        :raises ValueError: or TypeError, if the value is none of ours.
+        """
+        if self._is_json:
+            return self.dumps(value)
+        return value.encode() if self._is_text else bytes(value)
+
+
+def _check_text(value: Any, path: str) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key, f"the key {key!r} of {path}")
+            _check_text(item, f"{path}[{key!r}]")
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            _check_text(item, f"{path}[{position}]")
+    elif isinstance(value, str) and _NOT_IN_JSON_COLUMNS.search(value):
+        raise SessionDataError(
+            f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
+        )

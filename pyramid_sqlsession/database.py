@@ -1,0 +1,192 @@
+"""Whose connection a session is read and written through.
+
+:class:`Database` says what the rest of the package needs. Where the application has a SQLAlchemy
+session of its own, :class:`AppDatabase` uses that one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from pyramid.exceptions import ConfigurationError
+from sqlalchemy import Connection, Engine, Table, inspect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from zope.sqlalchemy import mark_changed
+
+from .dberrors import mark_conflicts_retryable
+
+__all__ = ["COMMITTED", "AppDatabase", "Database", "Write", "create_table"]
+
+COMMITTED = "Committed"
+"""The ``status`` of a :class:`transaction.interfaces.ITransaction` that was committed."""
+
+
+class Write(Protocol):
+    """A connection whose changes are part of the request's transaction."""
+
+    @property
+    def connection(self) -> Connection:
+        """An open connection, not to be closed by the caller."""
+
+    def committed(self) -> bool:
+        """Whether what was written is durable now."""
+
+
+class Database(Protocol):
+    """Connections for one request. *transaction* is its current one, or None if it has none."""
+
+    def __str__(self) -> str:
+        """What the log says is used; no password."""
+
+    def enter(self, request: Any) -> None:
+        """Get ready for a request, before its view runs."""
+
+    def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
+        """A connection to read on, which sees what the transaction wrote."""
+
+    def writing(self, request: Any, transaction: Any) -> Write:
+        """A connection to write on, after everything that the application has written."""
+
+    def beside(self, request: Any) -> AbstractContextManager[Connection]:
+        """A connection in a short transaction of its own, committed at the end."""
+
+    def close(self) -> None:
+        """Close all connections that are not the application's."""
+
+
+def create_table(table: Table, bind: Engine | Connection) -> None:
+    """Create the table and its indexes unless they exist."""
+    try:
+        table.create(bind, checkfirst=True)
+    except DBAPIError:
+        # another process may have been faster
+        if not inspect(bind).has_table(table.name, schema=table.schema):
+            raise
+
+
+class _AppWrite:
+    def __init__(self, connection: Connection, transaction: Any) -> None:
+        self.connection = connection
+        self._transaction = transaction
+
+    def committed(self) -> bool:
+        return bool(self._transaction.status == COMMITTED)
+
+
+class AppDatabase:
+    """The SQLAlchemy session that the application keeps on its requests.
+
+    :param attribute: its name there.
+    :param create: make the table before the first request's view runs.
+    """
+
+    def __init__(self, attribute: str, model: Any, table: Table, *, create: bool) -> None:
+        self._attribute = attribute
+        self._bind_arguments = {"mapper": inspect(model)}
+        self._table = table
+        self._create = create
+        self._creating = threading.Lock()
+        self._marked: WeakSet[Engine] = WeakSet()
+        self._kept: Any = SimpleNamespace()
+        self._kept_by_thread: Any = threading.local()
+
+    def __str__(self) -> str:
+        return f"the application's database session, request.{self._attribute}"
+
+    def enter(self, request: Any) -> None:
+        # before the view: at save, SQLite would lock itself out, and MySQL commits at CREATE TABLE
+        if self._create:
+            with self._creating:
+                if self._create:
+                    create_table(self._table, self._bind(request))
+                    self._create = False
+
+    @contextmanager
+    def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
+        if transaction is not None:
+            yield self._connection(self._session(request))
+            return
+        bind = self._bind(request)
+        if isinstance(bind, Connection):
+            with _in_transaction(bind):
+                yield self._known(bind)
+        elif (shared := self._shared_connection(bind)) is not None:
+            yield self._known(shared)
+        else:
+            with bind.connect() as connection:
+                yield self._known(connection)
+
+    def writing(self, request: Any, transaction: Any) -> Write:
+        dbsession = self._session(request)
+        # Core does not flush by itself, and the session's row may refer to a row of this request
+        dbsession.flush()
+        connection = self._connection(dbsession)
+        mark_changed(dbsession, transaction_manager=request.tm)
+        return _AppWrite(connection, transaction)
+
+    @contextmanager
+    def beside(self, request: Any) -> Iterator[Connection]:
+        bind = self._bind(request)
+        if isinstance(bind, Connection):
+            with _in_transaction(bind):
+                yield self._known(bind)
+        elif (shared := self._shared_connection(bind)) is not None:
+            yield self._known(shared)
+            shared.commit()
+        else:
+            with bind.begin() as connection:
+                yield self._known(connection)
+
+    def close(self) -> None:
+        """Nothing to do: every connection belongs to the application's pool."""
+
+    def _session(self, request: Any) -> Session:
+        dbsession = getattr(request, self._attribute, None)
+        if isinstance(dbsession, scoped_session):
+            dbsession = dbsession()
+        if not isinstance(dbsession, Session):
+            raise ConfigurationError(
+                f"request.{self._attribute} is {dbsession!r}, not a SQLAlchemy session: set "
+                "sqlsession.dbsession to the name of the attribute that is"
+            )
+        return dbsession
+
+    def _connection(self, dbsession: Session) -> Connection:
+        return self._known(dbsession.connection(bind_arguments=self._bind_arguments))
+
+    def _bind(self, request: Any) -> Engine | Connection:
+        return self._session(request).get_bind(**self._bind_arguments)
+
+    def _known(self, connection: Connection) -> Connection:
+        if connection.engine not in self._marked:
+            mark_conflicts_retryable(connection.engine)
+            self._marked.add(connection.engine)
+        return connection
+
+    def _shared_connection(self, engine: Engine) -> Connection | None:
+        """A connection that is the application's own too, if the engine's pool has no other.
+
+        It is kept open, and as it is: closing it would roll back the application's work.
+        """
+        if isinstance(engine.pool, StaticPool):
+            kept = self._kept
+        elif isinstance(engine.pool, SingletonThreadPool):
+            kept = self._kept_by_thread
+        else:
+            return None
+        if getattr(kept, "engine", None) is not engine:
+            kept.engine, kept.connection = engine, engine.connect()
+        connection: Connection = kept.connection
+        return connection
+
+
+def _in_transaction(connection: Connection) -> AbstractContextManager[Any]:
+    # a transaction that is open belongs to whoever bound the session to this connection
+    return nullcontext() if connection.in_transaction() else connection.begin()

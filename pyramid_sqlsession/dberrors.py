@@ -1,0 +1,91 @@
+"""What the drivers' errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyramid_tm import mark_error_retryable  # does nothing where pyramid_retry is not installed
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+
+from .exceptions import SessionConflict, SessionTableError
+
+__all__ = ["is_conflict", "mark_conflicts_retryable", "translated"]
+
+# serialization failure, deadlock
+_POSTGRESQL_CONFLICTS = ("40001", "40P01")
+# record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213
+_MYSQL_CONFLICTS = (1020, 1205, 1213)
+
+# undefined table, undefined column; no such table, unknown column
+_POSTGRESQL_NO_TABLE = ("42P01", "42703")
+_MYSQL_NO_TABLE = (1146, 1054)
+
+
+def _sqlstate(error: Any) -> Any:
+    # psycopg and asyncpg say sqlstate, psycopg2 says pgcode
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def _number(error: Any) -> Any:
+    return error.args[0] if error.args else None
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether a driver's error says that the same transaction may succeed if it is run again."""
+    return (
+        _sqlstate(error) in _POSTGRESQL_CONFLICTS
+        or (error is not None and _number(error) in _MYSQL_CONFLICTS)
+        or (type(error).__module__ == "sqlite3" and "locked" in str(error))
+    )
+
+
+def _is_missing_table(error: Any) -> bool:
+    return (
+        _sqlstate(error) in _POSTGRESQL_NO_TABLE
+        or _number(error) in _MYSQL_NO_TABLE
+        or (
+            type(error).__module__ == "sqlite3"
+            and re.match("no such (table|column)|table .* has no column", str(error)) is not None
+        )
+    )
+
+
+@contextmanager
+def translated(table: str) -> Iterator[None]:
+    """Raise what the errors of the session's own statements mean.
+
+    :raises SessionConflict: if the database says that another transaction was in the way.
+    :raises SessionTableError: if the table or one of its columns is missing.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if is_conflict(error.orig):
+            raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
+        if _is_missing_table(error.orig):
+            raise SessionTableError(
+                f"the session table {table!r} is missing or does not fit its model "
+                f"({error.orig}): create it with your migrations (Alembic), or let it be made at "
+                "the first request with sqlsession.create_table = true"
+            ) from error
+        raise
+
+
+def _mark(context: ExceptionContext) -> None:
+    if context.sqlalchemy_exception is not None and is_conflict(context.original_exception):
+        mark_error_retryable(context.sqlalchemy_exception)
+
+
+def mark_conflicts_retryable(engine: Engine) -> None:
+    """Let pyramid_retry run a request again after any conflict that this engine reports.
+
+    The error is marked when it is raised, COMMIT included: pyramid_tm asks too late there, and
+    zope.sqlalchemy knows some drivers only.
+    """
+    if not event.contains(engine, "handle_error", _mark):
+        event.listen(engine, "handle_error", _mark)

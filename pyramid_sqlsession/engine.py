@@ -1,0 +1,192 @@
+"""An engine of the store's own, for applications without a database session.
+
+Reads run in AUTOCOMMIT: one round trip each. A write takes a connection of its own that joins the
+request's transaction and is committed after everything else in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from sqlalchemy import Connection, Engine, Table, engine_from_config, event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from transaction.interfaces import IDataManager
+from zope.interface import implementer
+
+from .database import COMMITTED, Write, create_table
+from .dberrors import mark_conflicts_retryable, translated
+
+__all__ = ["OwnDatabase", "memory_url"]
+
+log = logging.getLogger("pyramid_sqlsession")
+
+
+def memory_url() -> str:
+    """The URL of a new database in this process's memory, which its threads share."""
+    return f"sqlite:///file:/sqlsession-{secrets.token_hex(4)}?vfs=memdb&uri=true"
+
+
+@implementer(IDataManager)
+class _JoinedWrite:
+    """A write connection as a resource of the request's transaction; it votes last.
+
+    A failure of our own COMMIT after another resource has voted, and so perhaps committed, must
+    not fail the request: a retry would do the other's work twice.
+    """
+
+    def __init__(self, connection: Connection, transaction: Any) -> None:
+        self.connection = connection
+        self.transaction_manager = None
+        self._transaction = transaction
+        self._lost = False
+
+    def committed(self) -> bool:
+        return self._transaction.status == COMMITTED and not self._lost
+
+    def abort(self, transaction: Any) -> None:
+        self.connection.close()
+
+    def tpc_begin(self, transaction: Any) -> None:
+        """Nothing to do: the connection is in a transaction."""
+
+    def commit(self, transaction: Any) -> None:
+        """Nothing to do: the statements were executed when the session was saved."""
+
+    def tpc_vote(self, transaction: Any) -> None:
+        try:
+            self.connection.commit()
+        except Exception:
+            # there is no public way to ask who has voted
+            if not transaction._voted:
+                raise
+            self._lost = True
+            log.exception("the session was not stored: its COMMIT failed after the application's")
+        self.connection.close()
+
+    def tpc_finish(self, transaction: Any) -> None:
+        """Nothing to do: the vote has committed."""
+
+    def tpc_abort(self, transaction: Any) -> None:
+        """Nothing to do: a one-phase commit cannot be taken back."""
+
+    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
+        return f"~~pyramid_sqlsession:{id(self)}"
+
+
+class OwnDatabase:
+    """An engine made from ``sqlsession.sqlalchemy.*``; it connects when it is first needed.
+
+    :param options: ``url`` and arguments of :func:`sqlalchemy.create_engine`, as text or as values.
+    :param create: make the table when the engine first connects.
+    :raises ConfigurationError: if no engine can be made of the options.
+    """
+
+    def __init__(self, options: Mapping[str, Any], table: Table, *, create: bool) -> None:
+        options = dict(options)
+        level = options.pop("isolation_level", None)
+        # parameters hold the session's data
+        defaults = {"hide_parameters": True, "skip_autocommit_rollback": True}
+        try:
+            self._engine = engine_from_config(
+                {**defaults, **options}, prefix="", isolation_level="AUTOCOMMIT"
+            )
+        except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"sqlsession.sqlalchemy.* makes no engine: {error}") from error
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._write_level = level or ("SERIALIZABLE" if self._is_sqlite else "READ COMMITTED")
+        self._is_memory = self._engine.url.query.get("vfs") == "memdb"
+        self._anchor: Any = None
+        self._table = table
+        self._create = create
+        self._pid = os.getpid()
+        self._preparing = threading.Lock()
+        mark_conflicts_retryable(self._engine)
+        if self._is_sqlite:
+            event.listen(self._engine, "connect", _tune_sqlite)
+
+    def __str__(self) -> str:
+        return f"an engine of its own, {self._engine.url!r}"
+
+    def enter(self, request: Any) -> None:
+        """Nothing to do: most requests need no connection."""
+
+    @contextmanager
+    def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
+        joined = self._joined(transaction)
+        if joined is not None:
+            yield joined.connection
+            return
+        with self._ready().connect() as connection:
+            yield connection
+
+    def writing(self, request: Any, transaction: Any) -> Write:
+        joined = self._joined(transaction)
+        if joined is None:
+            connection = self._begin()
+            joined = _JoinedWrite(connection, transaction)
+            transaction.join(joined)
+            transaction.set_data(self, joined)
+        return joined
+
+    @contextmanager
+    def beside(self, request: Any) -> Iterator[Connection]:
+        with self._begin() as connection:
+            yield connection
+            connection.commit()
+
+    def close(self) -> None:
+        with self._preparing:
+            if self._anchor is not None:
+                self._anchor.close()
+                self._anchor = None
+                self._create = True
+            self._engine.dispose()
+
+    def _joined(self, transaction: Any) -> _JoinedWrite | None:
+        try:
+            joined: _JoinedWrite = transaction.data(self)
+        except (AttributeError, KeyError):
+            return None
+        return joined
+
+    def _begin(self) -> Connection:
+        connection = self._ready().connect().execution_options(isolation_level=self._write_level)
+        try:
+            if self._is_sqlite:
+                # a transaction that upgrades from reading to writing cannot wait for its turn
+                with translated(self._table.fullname):
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _ready(self) -> Engine:
+        if self._create or self._pid != os.getpid():
+            with self._preparing:
+                self._prepare()
+        return self._engine
+
+    def _prepare(self) -> None:
+        if self._pid != os.getpid():
+            # sockets opened before a fork belong to the parent process
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        if self._is_memory and self._anchor is None:
+            # the database lives as long as somebody is connected to it
+            self._anchor = self._engine.raw_connection()
+        if self._create:
+            create_table(self._table, self._engine)
+            self._create = False
+
+
+def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 10000"):
+        dbapi_connection.execute(f"PRAGMA {pragma}")

@@ -1,0 +1,43 @@
+"""What can go wrong, as seen by an application."""
+
+from __future__ import annotations
+
+from transaction.interfaces import TransientError
+
+__all__ = [
+    "SessionClosed",
+    "SessionConflict",
+    "SessionDataError",
+    "SessionTableError",
+    "SessionTooLarge",
+]
+
+
+class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has no types
+    """Another request changed the same session at the same time.
+
+    It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the
+    request again, which then sees what the other request stored.
+    """
+
+
+class SessionClosed(RuntimeError):
+    """The session was changed when it was too late to store the change.
+
+    The row is written when the response leaves the save tween; later changes would be lost.
+    """
+
+
+class SessionDataError(ValueError):
+    """The session holds a value that its serializer cannot store.
+
+    The message names the path of the value, for instance ``session['cart'][0]``.
+    """
+
+
+class SessionTooLarge(SessionDataError):
+    """The serialized session is longer than ``sqlsession.max_size`` bytes."""
+
+
+class SessionTableError(RuntimeError):
+    """The session table is missing or lacks a column of the model."""

@@ -1,0 +1,107 @@
+"""The model: one row a session.
+
+An application adds the table to its own metadata, and so to its migrations, with::
+
+    class Session(SessionMixin, Base):
+        pass
+
+It may choose another ``__tablename__`` or a schema, add columns, and declare a column again under
+another name or with another type (``data`` as ``Text``, ``JSON`` or ``JSONB``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from sqlalchemy import BigInteger, Integer, LargeBinary, String, inspect
+from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB
+from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
+
+__all__ = ["DATA", "HANDLE", "SQLSessionRow", "SessionMixin", "resolve_model"]
+
+# MySQL cannot index a BLOB, PostgreSQL and SQLite have no BINARY
+HANDLE = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
+"""The type of a session's id, 32 bytes."""
+
+# MySQL's BLOB ends at 64 KiB
+DATA = LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
+"""The type of a session's data."""
+
+
+class SessionMixin:
+    """The columns of a session, for a declarative model of the application's own.
+
+    ``id``
+      SHA-256 of the cookie's token. Its hex is the session's public handle.
+    ``user_id``
+      Who is signed in.
+    ``data``
+      The serialized session, nothing else.
+    ``version``
+      Raised by every write of the data: optimistic concurrency.
+    ``created``, ``last_seen``
+      Epoch seconds, UTC. ``last_seen`` is throttled and never moves backwards.
+    ``max_age``
+      This session's own lifetime in seconds, if it has one.
+    ``purge_after``
+      Epoch seconds; the session has not expired before.
+    ``successor``
+      The id of the session that replaced this one.
+    """
+
+    @declared_attr.directive
+    @classmethod
+    def __tablename__(cls) -> Any:
+        return "sqlsession"
+
+    id: Mapped[bytes] = mapped_column(HANDLE, primary_key=True)
+    user_id: Mapped[Any] = mapped_column(String(255), index=True, nullable=True)
+    data: Mapped[Any] = mapped_column(DATA, nullable=False)
+    version: Mapped[int] = mapped_column(Integer, nullable=False)
+    created: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    last_seen: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    max_age: Mapped[int | None] = mapped_column(Integer)
+    purge_after: Mapped[int] = mapped_column(BigInteger, nullable=False, index=True)
+    successor: Mapped[bytes | None] = mapped_column(HANDLE)
+
+
+class _Base(DeclarativeBase):
+    """The metadata of the model that is used where the application has none."""
+
+
+class SQLSessionRow(SessionMixin, _Base):
+    """The model that is used where the application declares none."""
+
+
+def _mapped(cls: type) -> Iterator[type]:
+    subclasses: list[type] = cls.__subclasses__()
+    for subclass in subclasses:
+        if subclass is not SQLSessionRow and isinstance(inspect(subclass, raiseerr=False), Mapper):
+            yield subclass
+        yield from _mapped(subclass)
+
+
+def resolve_model(model: Any) -> Any:
+    """The model to use.
+
+    :param model: the configured one, or None to look for the application's.
+    :raises ConfigurationError: if the model lacks the columns of :class:`SessionMixin`, or if
+        several classes use it and none was configured.
+    """
+    if model is None:
+        found = list(dict.fromkeys(_mapped(SessionMixin)))
+        if len(found) > 1:
+            names = ", ".join(sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in found))
+            raise ConfigurationError(
+                f"several models use SessionMixin: {names}; choose one with sqlsession.model"
+            )
+        return found[0] if found else SQLSessionRow
+    mapper = inspect(model, raiseerr=False)
+    if not isinstance(mapper, Mapper) or not issubclass(model, SessionMixin):
+        raise ConfigurationError(
+            f"sqlsession.model = {model!r} must be a mapped class that inherits from "
+            "pyramid_sqlsession.SessionMixin"
+        )
+    return model

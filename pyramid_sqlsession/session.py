@@ -1,0 +1,247 @@
+"""The session as views see it: a mapping that knows what changed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyramid.interfaces import ISession
+from zope.interface import implementer
+
+from .lifetime import checked_max_age
+from .merge import FLASH, FlashQueue
+from .record import Record
+
+__all__ = ["Loaded", "SQLSession", "State"]
+
+_CSRF = "_csrft_"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A live session as it was read.
+
+    ``data`` is what the request then works on; ``serialized`` stays what was loaded.
+    """
+
+    handle: bytes
+    record: Record
+    serialized: bytes
+    data: dict[Any, Any]
+
+
+@dataclass
+class State:
+    """What a request knows of its session and did to it.
+
+    ``data`` is None until the session is used; ``loaded`` is None for a session without a live row.
+    """
+
+    load: Callable[[], Loaded | None]
+    check_open: Callable[[], None]
+    clock: Callable[[], int]
+    loaded: Loaded | None = None
+    data: dict[Any, Any] | None = None
+    flashes: dict[str, FlashQueue] = field(default_factory=dict)
+    max_age: int | None = None
+    created: int = 0
+    ended: bool = False
+
+    def read(self) -> dict[Any, Any]:
+        """The data, loaded when it is first needed."""
+        if self.data is None:
+            self.loaded = loaded = self.load()
+            if loaded is None:
+                return self.start()
+            self.data = loaded.data
+            self.created, self.max_age = loaded.record.created, loaded.record.max_age
+        return self.data
+
+    def write(self) -> dict[Any, Any]:
+        """The data, to be changed.
+
+        :raises SessionClosed: if it is too late for that.
+        """
+        self.check_open()
+        return self.read()
+
+    def start(self) -> dict[Any, Any]:
+        """Be a new, empty session."""
+        self.loaded, self.data, self.flashes, self.max_age = None, {}, {}, None
+        self.created = self.clock()
+        return self.data
+
+
+@implementer(ISession)
+class SQLSession(MutableMapping[Any, Any]):
+    """A session: Pyramid's ``ISession``, and a mapping that behaves as a dict does.
+
+    It costs nothing until it is used. Changes are noticed by comparing what would be stored, so
+    ``session['cart'].append(3)`` needs no :meth:`changed`. It is not a subclass of dict: code
+    written in C would take a session that is not loaded yet for an empty dict. ``==``, ``|`` and
+    :meth:`copy` work as with a dict and give plain dicts.
+
+    Every change raises :class:`SessionClosed` once the response has left the save tween.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __repr__(self) -> str:
+        state = self._state
+        if state.data is None:
+            return "<SQLSession, not loaded>"
+        return f"<SQLSession {self.id or 'new'} with {len(state.data)} keys>"
+
+    # ---- the mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._state.read()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._state.read()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._state.read())
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(reversed(self._state.read()))
+
+    def __len__(self) -> int:
+        return len(self._state.read())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._state.write()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._state.write()[key]
+
+    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+
+    # unlike |, which gives a plain dict; typing.Self needs Python 3.11
+    def __ior__(self, other: Any) -> SQLSession:  # type: ignore[misc]  # noqa: PYI034
+        self._state.write().update(other)
+        return self
+
+    def copy(self) -> dict[Any, Any]:
+        """A plain dict with the same keys and values."""
+        return dict(self._state.read())
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove the key that was added last; return it and its value.
+
+        :raises KeyError: if the session is empty.
+        """
+        return self._state.write().popitem()
+
+    def clear(self) -> None:
+        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`."""
+        self._state.write().clear()
+
+    # ---- ISession
+
+    @property
+    def created(self) -> int:
+        """When the session started, in epoch seconds."""
+        self._state.read()
+        return self._state.created
+
+    @property
+    def new(self) -> bool:
+        """Whether this request started the session."""
+        self._state.read()
+        return self._state.loaded is None
+
+    def changed(self) -> None:
+        """Say that a value was changed in place. Not needed: that is noticed without.
+
+        :raises SessionClosed: if the change comes too late to be stored.
+        """
+        self._state.check_open()
+
+    def invalidate(self) -> None:
+        """End the session: its row is deleted and its cookie expired.
+
+        The session can be used afterwards; it is then a new one, with a row and a cookie of its
+        own.
+        """
+        self._state.check_open()
+        self._state.ended = True
+        self._state.start()
+
+    def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
+        """Append a message to a flash queue.
+
+        :param allow_duplicate: if false, a message that is in the queue already is left out.
+        """
+        data = self._state.write()
+        messages = data.setdefault(FLASH + queue, [])
+        if allow_duplicate or msg not in messages:
+            messages.append(msg)
+            self._queue(queue).added.append((msg, allow_duplicate))
+
+    def pop_flash(self, queue: str = "") -> list[Any]:
+        """Remove all messages from a flash queue and return them."""
+        if FLASH + queue not in self:
+            return []
+        messages: list[Any] = self._state.write().pop(FLASH + queue)
+        operations = self._queue(queue)
+        operations.popped = True
+        operations.added.clear()
+        return messages
+
+    def peek_flash(self, queue: str = "") -> list[Any]:
+        """The messages of a flash queue, which stay there."""
+        messages: list[Any] = self.get(FLASH + queue, [])
+        return messages
+
+    def new_csrf_token(self) -> str:
+        """Make a new CSRF token, store it and return it."""
+        token = secrets.token_hex(20)
+        self[_CSRF] = token
+        return token
+
+    def get_csrf_token(self) -> str:
+        """The session's CSRF token, made when it is first asked for."""
+        token: str | None = self.get(_CSRF)
+        return token if token is not None else self.new_csrf_token()
+
+    # ---- beyond ISession
+
+    @property
+    def id(self) -> str | None:
+        """The session's public handle, 64 hex digits: SHA-256 of its token, safe to log.
+
+        None for a session that is not stored yet.
+        """
+        self._state.read()
+        loaded = self._state.loaded
+        return None if loaded is None else loaded.handle.hex()
+
+    @property
+    def max_age(self) -> int | None:
+        """This session's own lifetime in seconds, or None for the configured one.
+
+        ``session.max_age = 30 * 86400`` is "remember me": the cookie outlives the browser.
+
+        :raises ValueError: if what is assigned is not 1 second to ten years.
+        """
+        self._state.read()
+        return self._state.max_age
+
+    @max_age.setter
+    def max_age(self, seconds: int | None) -> None:
+        checked = checked_max_age(seconds)
+        self._state.write()
+        self._state.max_age = checked
+
+    def _queue(self, queue: str) -> FlashQueue:
+        return self._state.flashes.setdefault(FLASH + queue, FlashQueue())

@@ -1,0 +1,303 @@
+"""Settings: from an ini file or keywords to one frozen object.
+
+Every field of :class:`Settings` is an option: in an ini file with the prefix ``sqlsession.``, as a
+keyword of :class:`pyramid_sqlsession.SQLSessionFactory` without it. The fields' metadata is the
+only place that says what is allowed; the reference page of the docs is made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from pyramid.path import DottedNameResolver
+from pyramid.settings import asbool, truthy
+
+__all__ = ["PREFIX", "TEN_YEARS", "Settings", "duration"]
+
+PREFIX = "sqlsession."
+TEN_YEARS = 10 * 365 * 86400
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_FALSY = frozenset(("f", "false", "n", "no", "off", "0"))
+
+
+def duration(value: Any) -> int:
+    """Seconds, from a whole number or a text such as ``30m``, ``12h`` or ``14d``.
+
+    :raises ValueError: if it is neither.
+    """
+    match = re.fullmatch(r"([0-9]{1,12})\s*([smhd]?)", str(value).strip(), re.ASCII)
+    if match is None or isinstance(value, bool):
+        raise ValueError(value)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _between(convert: Callable[[Any], int], low: int, high: int) -> Callable[[Any], int]:
+    def converter(value: Any) -> int:
+        number = convert(value)
+        if not low <= number <= high:
+            raise ValueError(value)
+        return number
+
+    return converter
+
+
+def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def converter(value: Any) -> Any:
+        unset = value is None or str(value).strip().lower() in ("", "none")
+        return None if unset else convert(value)
+
+    return converter
+
+
+def _boolean(value: Any) -> bool:
+    if str(value).strip().lower() not in truthy | _FALSY:
+        raise ValueError(value)
+    return bool(asbool(value))
+
+
+def _auto_or_boolean(value: Any) -> bool | None:
+    return None if str(value).strip().lower() == "auto" else _boolean(value)
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def converter(value: Any) -> str:
+        for choice in allowed:
+            if str(value).strip().lower() == choice.lower():
+                return choice
+        raise ValueError(value)
+
+    return converter
+
+
+def _text(value: Any) -> str:
+    text = str(value).strip()
+    if not text:
+        raise ValueError(value)
+    return text
+
+
+def _dotted(value: Any) -> Any:
+    try:
+        return DottedNameResolver().maybe_resolve(value)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+
+def _serializer(value: Any) -> Any:
+    if value == "json":
+        return value
+    serializer = _dotted(value)
+    if not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
+        raise ValueError(f"{serializer!r} lacks dumps or loads")
+    return serializer
+
+
+def _size(value: Any) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})\s*(|KiB|MiB)", str(value).strip(), re.ASCII)
+    if match is None or isinstance(value, bool):
+        raise ValueError(value)
+    return int(match[1]) * {"": 1, "KiB": 1024, "MiB": 1024**2}[match[2]]
+
+
+_LIFETIME = _between(duration, 1, TEN_YEARS)
+_LIFETIMES = "a duration from 1 s to 10 years: seconds, or ``30m``, ``12h``, ``14d``"
+
+
+def _option(
+    default: str, convert: Callable[[Any], Any], allowed: str, meaning: str, *, secret: bool = False
+) -> Any:
+    metadata = {"convert": convert, "default": default, "allowed": allowed, "meaning": meaning}
+    return field(default=convert(default), repr=not secret, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What was configured. Durations are seconds, sizes are bytes."""
+
+    dbsession: str | None = _option(
+        "none", _optional(_text), "the name of an attribute of the request",
+        "The SQLAlchemy session of the application. An attribute called ``dbsession`` is found by "
+        "itself.",
+    )  # fmt: skip
+    model: Any = _option(
+        "none", _optional(_dotted), "a mapped class on ``SessionMixin``, or its dotted name",
+        "The model whose table holds the sessions. The only mapped class of the process that uses "
+        "``SessionMixin`` is found by itself.",
+    )  # fmt: skip
+    sqlalchemy: Mapping[str, Any] = field(
+        default_factory=dict,
+        repr=False,
+        metadata={
+            "convert": dict,
+            "default": "none",
+            "allowed": "``sqlsession.sqlalchemy.url`` and any other argument of "
+            "``sqlalchemy.create_engine``",
+            "meaning": "An engine of the store's own, for applications without a database "
+            "session. As a keyword: a dict without the prefix.",
+        },
+    )
+    fallback_memory: bool = _option(
+        "false", _boolean, "a boolean",
+        "Development only: without any database, keep the sessions in the memory of this process.",
+    )  # fmt: skip
+    create_table: bool | None = _option(
+        "none", _optional(_boolean), "a boolean",
+        "Create the table at the first request if it is missing. Unset: yes with an engine of the "
+        "store's own and in memory, no with the application's database session.",
+    )  # fmt: skip
+    ttl: int = _option(
+        "14d", _LIFETIME, _LIFETIMES,
+        "Idle timeout: a session that nobody used for so long has expired.",
+    )  # fmt: skip
+    absolute_ttl: int | None = _option(
+        "none", _optional(_LIFETIME), _LIFETIMES + ", or none",
+        "Absolute timeout: counted from the start of the session and never extended.",
+    )  # fmt: skip
+    touch_interval: int | None = _option(
+        "none", _optional(_LIFETIME), "a duration less than every lifetime configured, or none",
+        "Activity is recorded at most once per interval. Unset: a tenth of the lifetime, at most "
+        "5 minutes.",
+    )  # fmt: skip
+    conflict: str = _option(
+        "retry", _one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",
+        "When two requests change the same key at once: run the later one again, let it win, or "
+        "always raise ``SessionConflict``.",
+    )  # fmt: skip
+    serializer: Any = _option(
+        "json", _serializer, "``json``, or the dotted name of an object with ``dumps`` and "
+        "``loads``",
+        "Turns the session's dict into bytes and back. ``dumps`` must be deterministic.",
+    )  # fmt: skip
+    max_size: int = _option(
+        "1 MiB", _between(_size, 1024, 15 * 1024**2),
+        "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
+        "The longest serialized session that is stored.",
+    )  # fmt: skip
+    cookie_name: str = _option("session", _text, "a cookie name", "The name of the cookie.")
+    cookie_path: str = _option("/", _text, "a path that starts with ``/``", "Its path.")
+    cookie_domain: str | None = _option(
+        "none", _optional(_text), "a domain, or none", "Its domain; none is the host itself."
+    )
+    cookie_max_age: int | None = _option(
+        "none", _optional(_LIFETIME), _LIFETIMES + ", or none",
+        "How long browsers keep the cookie, from the last visit. Where it is set it wins over "
+        "``ttl``. None: until the browser is closed.",
+    )  # fmt: skip
+    cookie_secure: bool | None = _option(
+        "auto", _auto_or_boolean, "``auto`` or a boolean",
+        "Send the cookie over https only. ``auto``: if the request came over https.",
+    )  # fmt: skip
+    cookie_httponly: bool = _option(
+        "true", _boolean, "a boolean", "Hide the cookie from scripts of the page."
+    )
+    cookie_samesite: str | None = _option(
+        "Lax", lambda value: _one_of("Lax", "Strict", "None", "")(value or "") or None,
+        "``Lax``, ``Strict``, ``None``, or empty for no attribute",
+        "Whether other sites' requests carry the cookie.",
+    )  # fmt: skip
+    cookie_partitioned: bool = _option(
+        "false", _boolean, "a boolean", "One cookie jar per embedding site (CHIPS)."
+    )
+
+    def __post_init__(self) -> None:
+        if self.dbsession is not None and self.sqlalchemy:
+            raise ConfigurationError(
+                f"{PREFIX}dbsession and {PREFIX}sqlalchemy.url are both set: keep the first to use "
+                "the application's database session, the second for an engine of the store's own"
+            )
+        if self.sqlalchemy and not self.sqlalchemy.get("url"):
+            raise ConfigurationError(f"{PREFIX}sqlalchemy.* is set without {PREFIX}sqlalchemy.url")
+        lifetimes = ("ttl", "absolute_ttl", "cookie_max_age")
+        for name in lifetimes:
+            lifetime = getattr(self, name)
+            if lifetime and self.touch_interval and self.touch_interval >= lifetime:
+                raise ConfigurationError(
+                    f"{PREFIX}touch_interval = {self.touch_interval} must be less than "
+                    f"{PREFIX}{name} = {lifetime} (seconds): activity would be recorded too late"
+                )
+        self._check_cookie()
+
+    def _check_cookie(self) -> None:
+        name, secure = self.cookie_name, self.cookie_secure
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name, re.ASCII):
+            raise ConfigurationError(
+                f"{PREFIX}cookie_name = {name!r} is no cookie name: use letters, digits, - and _"
+            )
+        if re.fullmatch(r"/[\x21-\x3a\x3c-\x7e]*", self.cookie_path, re.ASCII) is None:
+            raise ConfigurationError(
+                f"{PREFIX}cookie_path = {self.cookie_path!r} must be a path that starts with / and "
+                "has no space or semicolon"
+            )
+        domain = self.cookie_domain
+        if domain and re.fullmatch(r"[A-Za-z0-9.-]+", domain, re.ASCII) is None:
+            raise ConfigurationError(f"{PREFIX}cookie_domain = {domain!r} is no domain name")
+        if name.startswith("__Host-") and (self.cookie_path != "/" or domain):
+            raise ConfigurationError(
+                f"{PREFIX}cookie_name = {name} needs {PREFIX}cookie_path = / and no "
+                f"{PREFIX}cookie_domain: browsers refuse it otherwise"
+            )
+        prefixed = name.startswith(("__Host-", "__Secure-"))
+        if prefixed and secure is False:
+            raise ConfigurationError(
+                f"{PREFIX}cookie_name = {name} is refused by browsers with "
+                f"{PREFIX}cookie_secure = false"
+            )
+        for demanding, wanted in (
+            ("cookie_samesite = None", self.cookie_samesite == "None"),
+            ("cookie_partitioned = true", self.cookie_partitioned),
+        ):
+            if wanted and not (secure or prefixed):
+                raise ConfigurationError(
+                    f"{PREFIX}{demanding} is refused by browsers without Secure: add "
+                    f"{PREFIX}cookie_secure = true"
+                )
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], prefix: str = "") -> Settings:
+        """Settings from keywords.
+
+        :param prefix: what messages put before an option's name.
+        :raises ConfigurationError: for an unknown name, or a value that is not allowed; the
+            message says what is.
+        """
+        known = {option.name: option for option in fields(cls)}
+        values = {}
+        for name, value in options.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f": did you mean {prefix}{close[0]}?" if close else ""
+                names = ", ".join(sorted(known))
+                raise ConfigurationError(
+                    f"{prefix}{name} is no setting of pyramid_sqlsession{hint} (there are {names})"
+                )
+            metadata = known[name].metadata
+            try:
+                values[name] = metadata["convert"](value)
+            except (ValueError, TypeError) as error:
+                allowed = metadata["allowed"].replace("``", "")
+                reason = "" if str(error) == str(value) else f" ({error})"
+                raise ConfigurationError(
+                    f"{prefix}{name} = {value!r} is not allowed: it takes {allowed}{reason}"
+                ) from error
+        return cls(**values)
+
+    @classmethod
+    def from_ini(cls, settings: Mapping[str, Any]) -> Settings:
+        """Settings from the ``sqlsession.*`` keys of a registry's settings.
+
+        :raises ConfigurationError: as :meth:`from_options` does.
+        """
+        options: dict[str, Any] = {}
+        for key, value in settings.items():
+            if key.startswith(PREFIX + "sqlalchemy."):
+                engine = options.setdefault("sqlalchemy", {})
+                engine[key.removeprefix(PREFIX + "sqlalchemy.")] = value
+            elif key.startswith(PREFIX):
+                options[key.removeprefix(PREFIX)] = value
+        return cls.from_options(options, PREFIX)

@@ -1,0 +1,127 @@
+"""The save tween: between pyramid_tm's tween and the exception views'."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from pyramid.httpexceptions import HTTPNotFound
+from pyramid.interfaces import ISessionFactory
+from pyramid_tm import IRetryableError, is_tm_active, maybe_tag_retryable
+from sqlalchemy.exc import SQLAlchemyError
+
+from .factory import SQLSessionFactory
+from .save import is_changed, save, will_be_retried
+from .visit import Phase, Visit, current_transaction
+
+__all__ = ["save_tween_factory"]
+
+log = logging.getLogger("pyramid_sqlsession")
+
+Handler = Callable[[Any], Any]
+
+
+def save_tween_factory(handler: Handler, registry: Any) -> Handler:
+    """A tween that saves the session when the view, or an exception view, is done.
+
+    Its place is under ``pyramid_tm.tm_tween_factory`` and over
+    ``pyramid.tweens.excview_tween_factory``; ``config.include('pyramid_sqlsession')`` sees to that.
+    """
+    factory = registry.queryUtility(ISessionFactory)
+    if not isinstance(factory, SQLSessionFactory):
+        return handler
+    factory.prepare(registry)
+    settings = registry.settings
+    has_veto = bool(settings.get("tm.commit_veto", settings.get("pyramid_tm.commit_veto")))
+
+    def save_tween(request: Any) -> Any:
+        visit = factory.visit(request)
+        transaction = _enter(visit)
+        try:
+            response = handler(request)
+            return _leave(visit, response, has_veto)
+        finally:
+            if visit.phase is Phase.OPEN:
+                visit.end(Phase.DETACHED)
+            if transaction is not None and not visit.nested:
+                transaction.set_data(visit.store, None)
+
+    return save_tween
+
+
+def _enter(visit: Visit) -> Any:
+    request, store = visit.request, visit.store
+    visit.entered = True
+    transaction = current_transaction(request)
+    if transaction is not None:
+        try:
+            visit.nested = transaction.data(store) is not None
+        except KeyError:
+            visit.nested = False
+        if not visit.nested:
+            transaction.set_data(store, visit)
+    try:
+        store.database.enter(request)
+    except SQLAlchemyError:
+        # most requests can do without; one that cannot gets an error of its own
+        log.exception("the session table could not be created, the next request tries again")
+    return transaction
+
+
+def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
+    request = visit.request
+    transaction = current_transaction(request)
+    if visit.nested:
+        _warn(visit, "it belongs to a request inside another one; share the outer request's "
+              "session: subrequest.session = request.session")  # fmt: skip
+        visit.end(Phase.CLOSED)
+    elif is_tm_active(request) and transaction is None:
+        _warn(visit, "the view has ended the request's transaction and begun no other")
+    elif request.exc_info is not None and _aborts(request, response, has_veto):
+        if response.status_int < 400:
+            _warn(visit, "an exception response was raised, which aborts the transaction; return "
+                  "it, or set tm.commit_veto = pyramid_tm.default_commit_veto")  # fmt: skip
+    else:
+        return _save(visit, transaction, response)
+    return response
+
+
+def _aborts(request: Any, response: Any, has_veto: bool) -> bool:
+    if is_tm_active(request):
+        return not has_veto
+    return bool(response.status_int >= 400)
+
+
+def _warn(visit: Visit, reason: str) -> None:
+    if is_changed(visit):
+        log.warning("changes of the session are not stored: %s", reason)
+
+
+def _save(visit: Visit, transaction: Any, response: Any) -> Any:
+    try:
+        save(visit, transaction)
+    except Exception as error:  # noqa: BLE001  # rendered, or raised again
+        return _render(visit, transaction, response, error)
+    visit.end(Phase.CLOSED, transaction)
+    return response
+
+
+def _render(visit: Visit, transaction: Any, response: Any, error: Exception) -> Any:
+    """Turn the error of a save into a response, as the exception views under this tween would."""
+    request, exc_info = visit.request, sys.exc_info()
+    visit.end(Phase.DETACHED)
+    if transaction is not None:
+        maybe_tag_retryable(request, exc_info)
+        # without it a commit veto that likes the rendered response would commit half
+        transaction.doom()
+    if will_be_retried(request) and IRetryableError.providedBy(error):
+        raise error
+    if request.exc_info is not None:
+        log.error("the session was not stored, the error page stands", exc_info=exc_info)
+        return response
+    with suppress(HTTPNotFound):
+        return request.invoke_exception_view(exc_info)
+    raise error
