@@ -1,0 +1,170 @@
+"""Applications for the tests, built as the official cookiecutter builds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import zope.sqlalchemy
+from pyramid.config import Configurator
+from pyramid.interfaces import ISessionFactory
+from sqlalchemy import Engine, ForeignKey, String, create_engine, event, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from webtest import TestApp
+
+from pyramid_sqlsession import SessionMixin, SQLSessionFactory
+
+EPOCH = 1_800_000_000
+
+
+class Base(DeclarativeBase):
+    """The metadata of the tests' application."""
+
+
+class Note(Base):
+    """Something that an application stores beside its sessions."""
+
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(String(255))
+
+
+class SessionRow(SessionMixin, Base):
+    """The application's session model, with a column of its own that may refer to a note."""
+
+    note_id: Mapped[int | None] = mapped_column(ForeignKey("note.id"))
+
+
+TABLE: Any = SessionRow.__table__
+
+
+class Clock:
+    """A clock that the tests set."""
+
+    def __init__(self, now: int = EPOCH) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, seconds: int) -> None:
+        self.now += seconds
+
+
+def configurator(
+    engine: Engine,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    explicit: bool = True,
+    retry: bool = False,
+    clock: Callable[[], float] | None = None,
+    create: bool = True,
+    include: bool = True,
+    **options: Any,
+) -> Configurator:
+    """A configuration with ``request.dbsession``, as the cookiecutter makes it.
+
+    :param settings: ini settings.
+    :param explicit: the explicit transaction manager, else the thread-local one.
+    :param retry: with pyramid_retry.
+    :param clock: use a factory with this clock, made with the keywords *options*.
+    :param create: create all tables.
+    :param include: include pyramid_sqlsession.
+    """
+    values: dict[str, Any] = {"sqlsession.model": SessionRow, **(settings or {})}
+    if explicit:
+        values["tm.manager_hook"] = "pyramid_tm.explicit_manager"
+    config = Configurator(settings=values)
+    config.include("pyramid_tm")
+    if retry:
+        config.include("pyramid_retry")
+    if create:
+        Base.metadata.create_all(engine)
+    make_session = sessionmaker(engine)
+
+    def dbsession(request: Any) -> Session:
+        given: Session | None = request.environ.get("app.dbsession")
+        if given is not None:
+            return given
+        session = make_session()
+        zope.sqlalchemy.register(session, transaction_manager=request.tm)
+        return session
+
+    config.add_request_method(dbsession, reify=True)
+    if include:
+        config.include("pyramid_sqlsession")
+    if clock is not None or options:
+        options.setdefault("model", SessionRow)
+        if clock is not None:
+            options["clock"] = clock
+        config.set_session_factory(SQLSessionFactory(**options))
+    return config
+
+
+def add_views(config: Configurator, **views: Callable[[Any], Any]) -> Configurator:
+    """Serve each function as JSON at ``/`` and its name."""
+    for name, view in views.items():
+        config.add_route(name, f"/{name}")
+        config.add_view(view, route_name=name, renderer="json")
+    return config
+
+
+def serve(config: Configurator, **views: Callable[[Any], Any]) -> TestApp:
+    """A browser for an application with these views, which is closed after the test."""
+    app = add_views(config, **views).make_wsgi_app()
+    _served.append(app)
+    return TestApp(app)
+
+
+_served: list[Any] = []
+
+
+def close_served() -> None:
+    """Close the connections of the applications that were served."""
+    while _served:
+        factory = _served.pop().registry.queryUtility(ISessionFactory)
+        if isinstance(factory, SQLSessionFactory):
+            factory.close()
+
+
+def rows(engine: Engine, table: Any = TABLE) -> list[dict[str, Any]]:
+    """The session table's committed rows, as another connection sees them."""
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(select(table)).mappings()]
+
+
+def notes(engine: Engine) -> list[str]:
+    """The committed notes."""
+    with engine.connect() as connection:
+        return list(connection.scalars(select(Note.text).order_by(Note.id)))
+
+
+def session_cookies(response: Any) -> list[str]:
+    """The response's Set-Cookie headers of the session."""
+    return [value for value in response.headers.getall("Set-Cookie") if "session=" in value]
+
+
+@contextmanager
+def statements(engine: Engine) -> Any:
+    """A list of the statements that the engine executes meanwhile."""
+    seen: list[str] = []
+
+    def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", record)
+
+
+def plain_engine(url: str, **options: Any) -> Engine:
+    """An engine as an application makes it."""
+    return create_engine(url, **options)
+
+
+def no_transaction(request: Any) -> bool:
+    """A ``tm.activate_hook`` that leaves every request without a transaction."""
+    return False

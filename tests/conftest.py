@@ -1,0 +1,72 @@
+"""Fixtures: a fresh database for each test, on SQLite, PostgreSQL and MariaDB.
+
+A test that is true of every database takes ``backend`` (or ``engine``) and runs on all three; one
+that is about a single database takes ``sqlite``, ``postgresql`` or ``mariadb``. A server is started
+when the first test asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from apps import close_served
+from servers import Backend, MariaDB, PostgreSQL, Server, serving
+from sqlalchemy import Engine, create_engine
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Server]:
+    """A PostgreSQL server for the whole run."""
+    with serving(PostgreSQL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Server]:
+    """A MariaDB server for the whole run."""
+    with serving(MariaDB) as server:
+        yield server
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Backend:
+    """A fresh SQLite database in a file."""
+    return Backend("sqlite", f"sqlite:///{tmp_path / 'database.sqlite'}")
+
+
+@pytest.fixture
+def postgresql(postgresql_server: Server) -> Iterator[Backend]:
+    """A fresh database on a real PostgreSQL server."""
+    with postgresql_server.database() as url:
+        yield Backend(postgresql_server.name, url, postgresql_server)
+
+
+@pytest.fixture
+def mariadb(mariadb_server: Server) -> Iterator[Backend]:
+    """A fresh database on a real MariaDB server."""
+    with mariadb_server.database() as url:
+        yield Backend(mariadb_server.name, url, mariadb_server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """A fresh database, on each of the three in turn."""
+    chosen: Backend = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+def engine(backend: Backend) -> Iterator[Engine]:
+    """A plain SQLAlchemy engine on the fresh database."""
+    engine = create_engine(backend.url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def no_open_connections() -> Iterator[None]:
+    """Close what the test's applications have opened, before its database goes."""
+    yield
+    close_served()

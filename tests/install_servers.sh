@@ -1,0 +1,39 @@
+#!/bin/sh
+# Install the database servers that the tests start, and what builds mysqlclient, as far as this
+# machine allows: as root, from Debian's packages. Else one line says what is missing. Nothing is
+# started: the tests run the servers themselves.
+set -eu
+
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+missing() {
+    command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
+        printf ' postgresql'
+    command -v mariadbd >/dev/null || printf ' mariadb-server'
+    command -v mariadb_config >/dev/null || printf ' libmariadb-dev'
+    command -v pkg-config >/dev/null || printf ' pkg-config'
+}
+
+packages=$(missing)
+if [ -z "$packages" ]; then
+    exit 0
+fi
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "not installed:$packages; tests that need them will not run" >&2
+    exit 0
+fi
+
+# Debian asks this file whether a package may start its service.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+fi
+
+echo "installing:$packages"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -y -qq --no-install-recommends $packages >/dev/null

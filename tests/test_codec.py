@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import pickle
+from enum import IntEnum
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyramid.exceptions import ConfigurationError
+from pyramid.i18n import TranslationString
+from sqlalchemy import JSON, Integer, LargeBinary, String, Text, TypeDecorator
+from sqlalchemy.dialects.postgresql import JSONB
+
+from pyramid_sqlsession import SessionDataError, SessionTooLarge
+from pyramid_sqlsession.codec import Codec
+
+MIB = 1024**2
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+
+
+class Pickle:
+    """A serializer of an application, for what JSON cannot hold."""
+
+    def dumps(self, data: dict[Any, Any]) -> bytes:
+        return pickle.dumps(data, 5)
+
+    def loads(self, stored: bytes) -> Any:
+        return pickle.loads(stored)  # noqa: S301  # the test has made it
+
+
+class Shouting(TypeDecorator[str]):
+    """A type of an application that wraps Text."""
+
+    impl = Text
+    cache_ok = True
+
+
+def codec(type_: Any = None, serializer: Any = "json", max_size: int = MIB) -> Codec:
+    return Codec(serializer, LargeBinary() if type_ is None else type_, max_size)
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+@pytest.mark.parametrize("type_", [LargeBinary(), Text(), Shouting()])
+def test_what_json_can_hold_is_read_back_as_it_was(type_: Any, data: dict[str, Any]) -> None:
+    this = codec(type_)
+    assert this.loads(this.from_column(this.to_column(data))) == data
+    assert this.from_column(this.to_column(data)) == this.dumps(data)
+
+
+def test_each_kind_of_column_gets_what_it_stores() -> None:
+    data = {"name": "Zo\u00eb"}
+    assert codec(LargeBinary()).to_column(data) == b'{"name":"Zo\\u00eb"}'
+    assert codec(Text()).to_column(data) == '{"name":"Zo\\u00eb"}'
+    for type_ in (JSON(), JSONB()):
+        assert codec(type_).to_column(data) == data
+        assert codec(type_).from_column(data) == codec().dumps(data)
+
+
+class Color(IntEnum):
+    """An int that is more than an int."""
+
+    RED = 1
+
+
+def test_tuples_and_subclasses_are_stored_plain() -> None:
+    this = codec()
+    stored = this.to_column({"t": (1, 2), "c": Color.RED, "s": TranslationString("hello", "d")})
+    assert this.loads(stored) == {"t": [1, 2], "c": 1, "s": "hello"}
+    assert type(this.loads(stored)["s"]) is str
+
+
+def deep(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def circular() -> Any:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"cart": [object()]}, "session['cart'][0] is of type object"),
+        ({"when": {"at": b"x"}}, "session['when']['at'] is of type bytes"),
+        ({"f": float("nan")}, "session['f'] is nan, which JSON cannot hold"),
+        ({"f": [1.0, float("inf")]}, "session['f'][1] is inf"),
+        ({"n": {1: "x"}}, "session['n'] has the key 1"),
+        ({None: 1}, "session has the key None"),
+        ({("a", "b"): 1}, "session has the key ('a', 'b')"),
+        ({"set": {1}}, "session['set'] is of type set"),
+        ({"d": deep(101)}, "is nested deeper than 100 levels"),
+        ({"d": deep(5000)}, "is nested deeper than 100 levels"),
+        ({"c": circular()}, "is nested deeper than 100 levels"),
+        ({"big": 10**5000}, "the session cannot be stored as JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_json_cannot_hold_is_an_error_that_names_its_path(data: Any, message: str) -> None:
+    with pytest.raises(SessionDataError) as caught:
+        codec().to_column(data)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800", "x\udfffy"])
+@pytest.mark.parametrize("type_", [JSON(), JSONB()])
+def test_a_json_column_refuses_what_its_database_would(type_: Any, text: str) -> None:
+    assert codec().loads(codec().to_column({"t": text})) == {"t": text}
+    for data in ({"t": [text]}, {"t": {text: 1}}):
+        with pytest.raises(SessionDataError, match="which a JSON column cannot hold"):
+            codec(type_).to_column(data)
+
+
+def test_a_session_that_is_too_large_is_an_error_that_names_both_sizes() -> None:
+    small = codec(max_size=1024)
+    small.to_column({"x": "a" * 1016})
+    with pytest.raises(SessionTooLarge, match=r"has 1025 bytes, sqlsession.max_size allows 1024"):
+        small.to_column({"x": "a" * 1017})
+
+
+def test_a_serializer_of_the_application_is_used_in_binary_and_text_columns() -> None:
+    binary = codec(serializer=Pickle())
+    data = {1: {2, 3}, "x": b"\xff"}
+    assert binary.loads(binary.from_column(binary.to_column(data))) == data
+
+    class Sorted:
+        dumps = staticmethod(lambda data: json.dumps(data, sort_keys=True).encode())
+        loads = staticmethod(json.loads)
+
+    text = codec(Text(), Sorted())
+    assert text.to_column({"b": 1, "a": 2}) == '{"a": 2, "b": 1}'
+
+
+def test_an_error_of_a_serializer_says_that_it_is_about_the_session() -> None:
+    with pytest.raises(SessionDataError, match=r"the session cannot be serialized: .*pickle"):
+        codec(serializer=Pickle()).dumps({"f": lambda: 0})
+
+
+def test_a_serializer_that_does_not_return_a_dict_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is a list, not a dict"):
+        codec().loads(b"[]")
+
+
+def test_a_json_column_takes_no_serializer_of_the_application() -> None:
+    with pytest.raises(ConfigurationError, match="declare it as LargeBinary or Text"):
+        codec(JSON(), Pickle())
+
+
+def test_a_column_of_another_type_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="must be LargeBinary, Text or JSON"):
+        codec(Integer())
+
+
+def test_a_varchar_is_text_too() -> None:
+    assert codec(String(1000)).to_column({}) == "{}"
+
+
+def test_values_differ_when_they_are_stored_differently() -> None:
+    this = codec()
+    assert this.differ("k", 1, 2)
+    assert this.differ("k", 1, 1.0)
+    assert this.differ("k", 1, True)
+    assert not this.differ("k", [1, (2,)], [1, [2]])

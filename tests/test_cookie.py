@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from apps import configurator, rows, serve, session_cookies, statements
+from hypothesis import given
+from hypothesis import strategies as st
+from pyramid.request import Request
+from pyramid.response import Response
+from sqlalchemy import Engine
+
+from pyramid_sqlsession.cookie import Cookie, handle_of, new_token, vary_on_cookie
+from pyramid_sqlsession.settings import Settings
+
+TOKEN = "Ab-_" * 10 + "xyz"
+
+
+def cookie(**options: Any) -> Cookie:
+    return Cookie(Settings.from_options(options))
+
+
+def sent(url: str = "http://localhost/", max_age: int | None = None, **options: Any) -> str:
+    response = Response()
+    cookie(**options).send(Request.blank(url), response, TOKEN, max_age)
+    (header,) = response.headers.getall("Set-Cookie")
+    return str(header)
+
+
+def removed(url: str = "http://localhost/", **options: Any) -> str:
+    response = Response()
+    cookie(**options).remove(Request.blank(url), response)
+    (header,) = response.headers.getall("Set-Cookie")
+    return str(header)
+
+
+def test_a_token_has_256_bits_and_is_never_the_same() -> None:
+    tokens = {new_token() for _ in range(1000)}
+    assert len(tokens) == 1000
+    assert {len(token) for token in tokens} == {43}
+
+
+def test_the_handle_is_the_sha256_of_the_token_as_it_is_written() -> None:
+    assert handle_of(TOKEN) == hashlib.sha256(TOKEN.encode()).digest()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "x", TOKEN[:-1], TOKEN + "x", TOKEN[:-1] + "=", TOKEN[:-1] + "+", TOKEN[:-1] + "\u00e9",
+        TOKEN[:-1] + "\u0663", f'"{TOKEN}\\012"', " " * 43, "a" * 100_000,
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_a_cookie_that_is_no_token_is_ignored(value: str) -> None:
+    request = Request.blank("/")
+    request.environ["HTTP_COOKIE"] = f"session={value}".encode().decode("latin-1")
+    assert cookie().token(request) is None
+
+
+def test_a_token_is_read_under_the_configured_name() -> None:
+    request = Request.blank("/", cookies={"sid": TOKEN})
+    assert cookie(cookie_name="sid").token(request) == TOKEN
+    assert cookie().token(request) is None
+
+
+@given(st.binary(max_size=200))
+def test_no_cookie_header_is_an_error(header: bytes) -> None:
+    request = Request.blank("/")
+    request.environ["HTTP_COOKIE"] = b"session=".decode() + header.decode("latin-1")
+    cookie().token(request)
+
+
+@pytest.mark.parametrize("value", ["x", TOKEN[:-1] + "=", '"' + TOKEN, "\xff\xfe", "a" * 5000])
+def test_a_garbage_cookie_costs_no_query_and_gives_an_empty_session(
+    engine: Engine, value: str
+) -> None:
+    app = serve(configurator(engine), look=lambda request: dict(request.session))
+    app.get("/look")
+    with statements(engine) as seen:
+        response = app.get("/look", headers={"Cookie": f"session={value}"})
+    assert response.json == {}
+    assert seen == []
+    assert session_cookies(response) == []
+
+
+def test_a_token_that_the_browser_chose_is_never_adopted(engine: Engine) -> None:
+    def change(request: Any) -> None:
+        request.session["key"] = 1
+
+    app = serve(configurator(engine), change=change)
+    response = app.get("/change", headers={"Cookie": f"session={TOKEN}"})
+    (row,) = rows(engine)
+    assert row["id"] != handle_of(TOKEN)
+    assert TOKEN not in session_cookies(response)[0]
+
+
+def test_the_token_is_nowhere_in_the_row(engine: Engine) -> None:
+    def change(request: Any) -> None:
+        request.session["key"] = 1
+
+    app = serve(configurator(engine), change=change)
+    app.get("/change")
+    (row,) = rows(engine)
+    assert app.cookies["session"].encode() not in b"".join(
+        value for value in row.values() if isinstance(value, bytes)
+    )
+    assert row["id"] == handle_of(app.cookies["session"])
+
+
+def test_the_default_attributes() -> None:
+    assert sent() == f"session={TOKEN}; Path=/; HttpOnly; SameSite=Lax"
+
+
+def test_every_attribute_can_be_set() -> None:
+    header = sent(
+        cookie_name="__Secure-sid",
+        cookie_path="/app",
+        cookie_domain="example.org",
+        cookie_samesite="None",
+        cookie_httponly=False,
+        cookie_partitioned=True,
+        max_age=60,
+    )
+    assert header.startswith(f"__Secure-sid={TOKEN}; Domain=example.org; Max-Age=60; Path=/app; ")
+    assert header.endswith("; secure; SameSite=None; Partitioned")
+    assert "HttpOnly" not in header
+
+
+def test_no_samesite_attribute_can_be_had() -> None:
+    assert "SameSite" not in sent(cookie_samesite="")
+
+
+@pytest.mark.parametrize(
+    ("url", "secure", "expected"),
+    [
+        ("http://localhost/", "auto", False),
+        ("https://localhost/", "auto", True),
+        ("http://localhost/", "true", True),
+        ("https://localhost/", "false", False),
+    ],
+)
+def test_secure_is_automatic_or_as_configured(url: str, secure: str, expected: bool) -> None:
+    assert ("secure" in sent(url, cookie_secure=secure)) is expected
+
+
+def test_a_host_prefix_forces_secure() -> None:
+    assert "secure" in sent(cookie_name="__Host-session")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cookie_name": "__Host-s", "cookie_samesite": "Strict"},
+        {"cookie_name": "__Host-s", "cookie_samesite": "None", "cookie_partitioned": True},
+        {"cookie_path": "/app", "cookie_domain": "example.org", "cookie_httponly": False},
+    ],
+)
+def test_a_cookie_is_removed_with_the_attributes_that_it_was_set_with(
+    options: dict[str, Any],
+) -> None:
+    def attributes(header: str) -> set[str]:
+        _, *rest = header.split("; ")
+        return {part for part in rest if not part.startswith(("Max-Age", "expires"))}
+
+    assert attributes(removed(**options)) == attributes(sent(**options))
+    assert "Max-Age=0" in removed(**options)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, {"no-store"}),
+        ("public, max-age=600", {"private", "max-age=600"}),
+        ("max-age=600, s-maxage=900", {"private", "max-age=600"}),
+        ("no-store", {"no-store"}),
+        ("no-cache", {"no-cache", "private"}),
+        ("private, max-age=5", {"private", "max-age=5"}),
+    ],
+)
+def test_a_response_with_a_cookie_is_kept_out_of_shared_caches(
+    before: str | None, after: set[str]
+) -> None:
+    response = Response()
+    if before is not None:
+        response.headers["Cache-Control"] = before
+    cookie().send(Request.blank("/"), response, TOKEN, None)
+    assert set(response.headers["Cache-Control"].split(", ")) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "Cookie"),
+        ("Accept-Encoding", "Accept-Encoding, Cookie"),
+        ("cookie", "cookie"),
+        ("*", "*"),
+    ],
+)
+def test_a_response_that_depends_on_the_session_varies_on_the_cookie(
+    before: str | None, after: str
+) -> None:
+    response = Response()
+    if before:
+        response.headers["Vary"] = before
+    vary_on_cookie(response)
+    assert response.headers["Vary"] == after
+
+
+def test_a_request_that_does_not_use_its_session_has_no_vary_header(engine: Engine) -> None:
+    def touch_nothing(request: Any) -> str:
+        return repr(request.session)
+
+    app = serve(configurator(engine), unused=lambda request: 1, touch_nothing=touch_nothing)
+    assert "Vary" not in app.get("/unused").headers
+    response = app.get("/touch_nothing")
+    assert response.json == "<SQLSession, not loaded>"
+    assert "Vary" not in response.headers
+
+
+def test_a_public_response_with_a_new_session_becomes_private(engine: Engine) -> None:
+    def cached(request: Any) -> Response:
+        request.session["x"] = 1
+        response = Response("cached")
+        response.cache_expires(600)
+        response.cache_control.public = True
+        return response
+
+    response = serve(configurator(engine), cached=cached).get("/cached")
+    assert "public" not in response.headers["Cache-Control"]
+    assert "private" in response.headers["Cache-Control"]
+    assert response.headers["Vary"] == "Cookie"
