@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: demo test lint format docs clean servers
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/pserve docs/demo/development.ini
+	PYTHONPATH=docs/demo $(BIN)/pserve docs/demo/development.ini
 
 test: lint servers
 	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-fail-under=100

@@ -1,0 +1,87 @@
+"""What is in my session: the session beside its row in the table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from pyramid.request import Request
+from pyramid.view import view_config
+from sqlalchemy import select
+
+from ..models import Session
+
+MEANINGS = {
+    "id": "The SHA-256 of the token in your cookie. The row is found by it, and nobody gets the"
+    " token back from it.",
+    "user_id": "Kept free for who is signed in.",
+    "data": "All that the session holds, as JSON: {size} bytes.",
+    "version": "One more with every write of the data. By it two requests at once notice each"
+    " other.",
+    "created": "When the session began. Signing in begins a new one.",
+    "last_seen": "Your last visit. Pages that only read write it down once a minute at most. The"
+    " session ends when its lifetime has passed since.",
+    "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
+    " Otherwise sqlsession.ttl counts, two weeks here.",
+    "purge_after": "Before this time nobody looks whether the row can be deleted.",
+    "successor": "Kept free for the id of the session that replaces this one.",
+}
+
+
+class Column(NamedTuple):
+    """One column of the session's row, made readable."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+@view_config(route_name="session", renderer="shop:templates/session.jinja2")
+def show_session(request: Request) -> dict[str, Any]:
+    """Show the session, its row, and that the cookie's token is nowhere in the table."""
+    holds = json.dumps(dict(request.session), indent=2, ensure_ascii=False)
+    if request.session.id is None:
+        return {"holds": holds, "row": None}
+    token = request.cookies[request.registry.settings.get("sqlsession.cookie_name", "session")]
+    rows = request.dbsession.execute(select(Session.__table__)).all()
+    return {
+        "holds": holds,
+        "row": describe(request.dbsession.get(Session, bytes.fromhex(request.session.id))),
+        "token": token,
+        "token_hash": hashlib.sha256(token.encode()).hexdigest(),
+        "rows_searched": len(rows),
+        "rows_with_token": sum(holds_text(row, token) for row in rows),
+    }
+
+
+def describe(row: Session) -> list[Column]:
+    """Return the columns of a row, as they are in the table while this page is made."""
+    names = [column.key for column in Session.__table__.columns]
+    size = len(row.data)
+    return [
+        Column(name, readable(name, getattr(row, name)), MEANINGS[name].format(size=size))
+        for name in names
+    ]
+
+
+def readable(name: str, value: Any) -> str:
+    """Return the value of a column as people write it."""
+    if value is None:
+        return "NULL"
+    if name in ("id", "successor"):
+        return str(value.hex())
+    if name == "data":
+        return str(value.decode())
+    if name in ("created", "last_seen", "purge_after"):
+        moment = datetime.fromtimestamp(value, timezone.utc)
+        return f"{moment:%d %B %Y, %H:%M:%S} UTC ({value})"
+    return str(value)
+
+
+def holds_text(row: Iterable[Any], text: str) -> bool:
+    """Tell whether a text stands anywhere in a row."""
+    values = (v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in row)
+    return any(text in value for value in values)

@@ -1,0 +1,63 @@
+"""Programs that the tests start for real, on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+DEMO = Path(__file__).parents[1] / "docs" / "demo"
+
+Fetch = Callable[[str], str]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def web_server(
+    command: Sequence[str | Path], port: int, *, cwd: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Fetch]:
+    """A program that serves a port while the block runs; yields a function that gets a path."""
+    process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})})
+
+    def fetch(path: str) -> str:
+        deadline = time.monotonic() + 30
+        while True:
+            assert process.poll() is None, "the server ended by itself"
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as page:
+                    return str(page.read().decode())
+            except URLError:
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.1)  # until it listens
+
+    try:
+        yield fetch
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def served_demo(pserve: Path, folder: Path) -> Iterator[Fetch]:
+    """A copy of the demo in a folder, as it is but for the port."""
+    copy = folder / "demo"
+    shutil.copytree(DEMO, copy, ignore=shutil.ignore_patterns("*.sqlite*", "__pycache__"))
+    port, ini = free_port(), copy / "development.ini"
+    ini.write_text(ini.read_text().replace("listen = 127.0.0.1:6543", f"listen = 127.0.0.1:{port}"))
+    env: dict[str, Any] = {"PYTHONPATH": str(copy)}
+    with web_server([pserve, ini], port, cwd=folder, env=env) as fetch:
+        yield fetch
