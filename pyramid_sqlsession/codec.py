@@ -17,8 +17,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .exceptions import SessionDataError, SessionTooLarge
 
-__all__ = ["Codec", "JSONSerializer", "Serializer"]
-
 _DEEPEST = 100
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction

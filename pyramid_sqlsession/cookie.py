@@ -11,8 +11,6 @@ from webob.cookies import make_cookie
 
 from .settings import Settings
 
-__all__ = ["Cookie", "handle_of", "new_token"]
-
 # fullmatch, not $, which would admit a newline
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 

@@ -22,8 +22,6 @@ from zope.sqlalchemy import mark_changed
 
 from .dberrors import mark_conflicts_retryable
 
-__all__ = ["COMMITTED", "AppDatabase", "Database", "Write", "create_table"]
-
 COMMITTED = "Committed"
 """The ``status`` of a :class:`transaction.interfaces.ITransaction` that was committed."""
 

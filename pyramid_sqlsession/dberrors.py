@@ -14,8 +14,6 @@ from sqlalchemy.exc import DBAPIError
 
 from .exceptions import SessionConflict, SessionTableError
 
-__all__ = ["is_conflict", "mark_conflicts_retryable", "translated"]
-
 # serialization failure, deadlock
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
 # record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213

@@ -23,8 +23,6 @@ from zope.interface import implementer
 from .database import COMMITTED, Write, create_table
 from .dberrors import mark_conflicts_retryable, translated
 
-__all__ = ["OwnDatabase", "memory_url"]
-
 log = logging.getLogger("pyramid_sqlsession")
 
 

@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from transaction.interfaces import TransientError
 
-__all__ = [
-    "SessionClosed",
-    "SessionConflict",
-    "SessionDataError",
-    "SessionTableError",
-    "SessionTooLarge",
-]
-
 
 class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has no types
     """Another request changed the same session at the same time.

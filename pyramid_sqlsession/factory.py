@@ -24,8 +24,6 @@ from .settings import Settings
 from .storage import Storage
 from .visit import Store, Visit
 
-__all__ = ["SQLSessionFactory"]
-
 log = logging.getLogger("pyramid_sqlsession")
 
 _FOUR_WAYS = """pyramid_sqlsession knows no database to keep sessions in. Do one of these:
@@ -45,7 +43,8 @@ class SQLSessionFactory:
     in Python instead, include the package all the same and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: epoch seconds; tests may set it to travel in time.
+    :param clock: epoch seconds. It is the attribute ``clock`` too, which tests may set to travel in
+        time.
     :param options: every setting of the reference, without the prefix ``sqlsession.``.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """

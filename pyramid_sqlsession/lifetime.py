@@ -5,8 +5,6 @@ from __future__ import annotations
 from .record import Record
 from .settings import TEN_YEARS, Settings
 
-__all__ = ["Lifetime"]
-
 
 class Lifetime:
     """The idle and absolute timeouts of the settings, applied to rows."""

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FLASH", "FlashQueue", "Merged", "changed_keys", "merge"]
-
 FLASH = "_f_"
 """The prefix of Pyramid's flash queues in a session."""
 

@@ -19,8 +19,6 @@ from sqlalchemy import BigInteger, Integer, LargeBinary, String, inspect
 from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 
-__all__ = ["DATA", "HANDLE", "SQLSessionRow", "SessionMixin", "resolve_model"]
-
 # MySQL cannot index a BLOB, PostgreSQL and SQLite have no BINARY
 HANDLE = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 """The type of a session's id, 32 bytes."""

@@ -16,8 +16,6 @@ from .record import Record
 from .session import Loaded
 from .visit import Visit
 
-__all__ = ["is_changed", "save", "will_be_retried"]
-
 log = logging.getLogger("pyramid_sqlsession")
 
 

@@ -14,8 +14,6 @@ from .lifetime import checked_max_age
 from .merge import FLASH, FlashQueue
 from .record import Record
 
-__all__ = ["Loaded", "SQLSession", "State"]
-
 _CSRF = "_csrft_"
 
 

@@ -17,8 +17,6 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.path import DottedNameResolver
 from pyramid.settings import asbool, truthy
 
-__all__ = ["PREFIX", "TEN_YEARS", "Settings", "duration"]
-
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
 

@@ -14,8 +14,6 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, inspe
 from .dberrors import translated
 from .record import Record
 
-__all__ = ["Storage"]
-
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
 
 

@@ -17,8 +17,6 @@ from .factory import SQLSessionFactory
 from .save import is_changed, save, will_be_retried
 from .visit import Phase, Visit, current_transaction
 
-__all__ = ["save_tween_factory"]
-
 log = logging.getLogger("pyramid_sqlsession")
 
 Handler = Callable[[Any], Any]

@@ -22,8 +22,6 @@ from .session import Loaded, SQLSession, State
 from .settings import Settings
 from .storage import Storage
 
-__all__ = ["Phase", "Store", "Visit", "current_transaction"]
-
 log = logging.getLogger("pyramid_sqlsession")
 
 

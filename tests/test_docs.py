@@ -1,0 +1,660 @@
+"""The documentation builds, and what it shows works as it says."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib
+import os
+import re
+import runpy
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import date
+from decimal import Decimal
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from apps import SessionRow, configurator
+from apps import serve as serve_views
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationError
+from pyramid.httpexceptions import HTTPFound
+from pyramid.interfaces import ISessionFactory
+from pyramid.request import Request
+from sqlalchemy import create_engine, event, inspect, select
+from webtest import TestApp
+
+import pyramid_sqlsession
+from pyramid_sqlsession import SessionDataError, SQLSessionFactory
+from pyramid_sqlsession.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+README = ROOT / "README.rst"
+PAGES = sorted(DOCS.glob("*.rst"))
+LEFT_OUT = ("Connection", "Content-Length", "Date", "Server")
+SERVED = 'listen="127.0.0.1:6543"'
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page, dedented."""
+    pattern = rf"^( *)\.\. code-block:: {language}\n\n((?:\1   .*\n|\n)+)"
+    found = re.findall(pattern, page.read_text(), re.MULTILINE)
+    return [textwrap.dedent(block).strip("\n") + "\n" for _, block in found]
+
+
+def execute(block: str, **names: Any) -> dict[str, Any]:
+    """The names after a block of Python was run with these names."""
+    exec(block, names)  # noqa: S102  # an example of ours
+    return names
+
+
+def run(*arguments: str, cwd: Path) -> str:
+    """What a Python module prints when it is run with these arguments."""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(cwd), str(ROOT)))}
+    # the settings of this run are not those of the run inside
+    environ.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+# ---- a program in a real server
+
+
+Reply = tuple[int, Any, str]
+
+
+class Browser:
+    """A visitor of a real server, with a cookie jar."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        cookies = urllib.request.HTTPCookieProcessor(CookieJar())
+        self._opener = urllib.request.build_opener(cookies)
+
+    def request(self, **form: str) -> Reply:
+        """GET, or POST if there is a form: the status, the headers and the text."""
+        data = urlencode(form).encode() if form else None
+        try:
+            with self._opener.open(self.url, data, timeout=20) as response:
+                return response.status, response.headers, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read().decode()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(program: str, folder: Path) -> Iterator[str]:
+    """The URL of a program that serves on port 6543, moved to a free port."""
+    port = free_port()
+    assert SERVED in program
+    (folder / "app.py").write_text(program.replace(SERVED, SERVED.replace("6543", str(port))))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "app.py"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            wait_for(port, process, folder / "log")
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not listens(port):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def query(database: Path, sql: str) -> list[Any]:
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+# ---- the build
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    pytest.importorskip("pylons_sphinx_themes")
+    html = tmp_path / "html"
+    run("sphinx", "-W", "-q", "-b", "html", "-d", str(tmp_path / "doctrees"), str(DOCS), str(html),
+        cwd=tmp_path)  # fmt: skip
+    assert "What it promises" in (html / "index.html").read_text()
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "CHANGES.rst"], ids=lambda page: page.name)
+def test_the_package_index_can_render_it(page: Path) -> None:
+    core = pytest.importorskip("docutils.core")
+    settings = {
+        "report_level": 1,
+        "halt_level": 2,
+        "raw_enabled": False,
+        "file_insertion_enabled": False,
+    }
+    core.publish_doctree(page.read_text(), settings_overrides=settings)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (DOCS / "api.rst").read_text()
+    documented = re.findall(r"^\.\. auto(?:class|exception|function):: (\w+)", text, re.MULTILINE)
+    assert sorted(documented) == sorted(pyramid_sqlsession.__all__)
+
+
+def test_every_symbol_in_the_changelog_exists() -> None:
+    names = re.findall(r"``(pyramid_sqlsession\.[\w.]+)``", (ROOT / "CHANGES.rst").read_text())
+    assert names
+    for name in names:
+        _, symbol, *attributes = name.split(".")
+        owner = getattr(pyramid_sqlsession, symbol)
+        assert all(hasattr(owner, attribute) for attribute in attributes), name
+
+
+def test_every_example_is_shown_on_a_page() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    for example in EXAMPLES.glob("*.py"):
+        assert f"examples/{example.name}" in text
+
+
+# ---- the design page
+
+
+def floors() -> list[list[str]]:
+    """The floors of the house in design.rst, from the ground up."""
+    (drawing,) = code_blocks(DOCS / "design.rst", "text")
+    return [line.split()[1:] for line in reversed(drawing.splitlines())]
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    tree = ast.parse((ROOT / "pyramid_sqlsession" / f"{module}.py").read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    return {node.module for node in nodes if node.module}
+
+
+def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
+    modules = {path.stem for path in (ROOT / "pyramid_sqlsession").glob("*.py")}
+    assert sorted(room for floor in floors() for room in floor) == sorted(modules)
+
+
+def test_no_module_imports_from_a_floor_above_its_own() -> None:
+    below: set[str] = set()
+    for floor in floors():
+        for room in floor:
+            assert imports(room) <= below, f"{room} imports {imports(room) - below}"
+            below.add(room)
+
+
+# ---- README
+
+
+def test_the_application_in_the_readme_has_25_lines() -> None:
+    assert len(code_blocks(README, "python")[0].splitlines()) == 25
+
+
+def test_the_application_in_the_readme_does_what_its_transcript_shows(tmp_path: Path) -> None:
+    (transcript,) = code_blocks(README, "console")
+    shown = [part.split("\n") for part in transcript.split("$ curl -si ")[1:]]
+    with serving(code_blocks(README, "python")[0], tmp_path) as url:
+        browser = Browser(url)
+        for command, *lines in shown:
+            sent = re.search(r"-d (\w+)=(\w+)", command)
+            reply = browser.request(**({sent[1]: sent[2]} if sent else {}))
+            assert_shown(reply, lines, complete="head" not in command)
+    ((stored, version),) = query(tmp_path / "shop.sqlite", "SELECT data, version FROM sqlsession")
+    assert (stored, version) == (b'{"cart":["tea","milk"]}', 2)
+
+
+def assert_shown(reply: Reply, lines: Sequence[str], *, complete: bool) -> None:
+    """A reply is what a transcript shows; the token in the cookie is another one each time."""
+    status, headers, text = reply
+    assert int(lines[0].split()[1]) == status
+    if not complete:
+        return
+    end = lines.index("")
+    shown = dict(line.split(": ", 1) for line in lines[1:end])
+    got = {name: value for name, value in headers.items() if name not in LEFT_OUT}
+    assert hidden(got) == hidden(shown)
+    assert text == lines[end + 1]
+
+
+def hidden(headers: dict[str, str]) -> dict[str, str]:
+    """Headers without the token."""
+    token = re.compile(r"session=[\w-]{43};")
+    return {name: token.sub("session=TOKEN;", value) for name, value in headers.items()}
+
+
+def test_the_settings_in_the_readme_have_these_defaults() -> None:
+    known = {option.name: option.metadata["default"] for option in fields(Settings)}
+    rows = re.findall(r"^``sqlsession\.(\w+)`` +(``.+?``|none) ", README.read_text(), re.MULTILINE)
+    assert len(rows) == 8
+    for name, default in rows:
+        assert known[name] == default.strip("`"), name
+
+
+# ---- the ways to a database
+
+
+def test_the_example_with_a_database_session_keeps_orders_and_sessions_together(
+    tmp_path: Path,
+) -> None:
+    with serving((EXAMPLES / "dbsession.py").read_text(), tmp_path) as url:
+        browser = Browser(url)
+        assert browser.request(product="tea")[0] == 200
+        assert browser.request(product="moon")[0] == 409
+        assert browser.request()[2] == '{"ordered by you": ["tea"], "orders": 1}'
+        assert Browser(url).request()[2] == '{"ordered by you": [], "orders": 1}'
+    assert query(tmp_path / "orders.sqlite", "SELECT count(*) FROM sqlsession") == [(1,)]
+
+
+def test_the_example_with_an_engine_of_its_own_counts_visits(tmp_path: Path) -> None:
+    with serving((EXAMPLES / "own_engine.py").read_text(), tmp_path) as url:
+        browser = Browser(url)
+        assert [browser.request()[2] for _ in range(2)] == ['{"visits": 1}', '{"visits": 2}']
+    with serving((EXAMPLES / "own_engine.py").read_text(), tmp_path) as again:
+        browser.url = again
+        assert browser.request()[2] == '{"visits": 3}'
+
+
+def test_the_example_in_memory_counts_visits(tmp_path: Path) -> None:
+    with serving((EXAMPLES / "memory.py").read_text(), tmp_path) as url:
+        browser = Browser(url)
+        assert [browser.request()[2] for _ in range(3)] == [f'{{"visits": {n}}}' for n in (1, 2, 3)]
+        assert Browser(url).request()[2] == '{"visits": 1}'
+
+
+# ---- models
+
+
+@pytest.fixture
+def models() -> Iterator[dict[str, Any]]:
+    """The names of examples/models.py; its models are forgotten afterwards."""
+    names = runpy.run_path(str(EXAMPLES / "models.py"))
+    yield names
+    # other tests look for "the one model that uses SessionMixin"
+    names["Base"].registry.dispose()
+
+
+@pytest.fixture
+def engine_with(tmp_path: Path) -> Iterator[Callable[[Any], Any]]:
+    """A function: an engine on a SQLite database with a schema called web, and a model's table."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'models.sqlite'}")
+
+    @event.listens_for(engine, "connect")
+    def attach(connection: Any, record: Any) -> None:
+        connection.execute(f"ATTACH '{tmp_path / 'web.sqlite'}' AS web")
+
+    def with_table(model: Any) -> Any:
+        model.__table__.create(engine)
+        return engine
+
+    yield with_table
+    engine.dispose()
+
+
+def counting(engine: Any, model: Any) -> TestApp:
+    """An application with this model that counts visits, and fills a cart."""
+
+    def count(request: Any) -> Any:
+        request.session["visits"] = request.session.get("visits", 0) + 1
+        request.session["cart"] = ["tea"]
+        return request.session["visits"]
+
+    config = configurator(engine, {"sqlsession.model": model}, create=False)
+    return serve_views(config, count=count)
+
+
+@pytest.mark.parametrize(
+    "name", ["Session", "RenamedSession", "SchemaSession", "TextSession", "JSONSession"]
+)
+def test_each_model_on_the_page_keeps_sessions(
+    name: str, models: dict[str, Any], engine_with: Callable[[Any], Any]
+) -> None:
+    model = models[name]
+    engine = engine_with(model)
+    browser = counting(engine, model)
+    assert [browser.get("/count").json for _ in range(3)] == [1, 2, 3]
+    with engine.connect() as connection:
+        assert connection.scalar(select(model.version)) == 3
+
+
+def test_the_renamed_columns_have_their_new_names(models: dict[str, Any]) -> None:
+    columns = models["RenamedSession"].__table__.columns
+    assert {"started", "expires"} <= set(columns.keys())
+    assert not {"created", "purge_after"} & set(columns.keys())
+    assert columns["expires"].index
+
+
+def test_the_model_in_a_schema_is_in_that_schema(
+    models: dict[str, Any], engine_with: Callable[[Any], Any]
+) -> None:
+    engine = engine_with(models["SchemaSession"])
+    assert inspect(engine).get_table_names(schema="web") == ["sqlsession"]
+
+
+def test_the_own_columns_have_their_defaults_and_take_a_value(
+    models: dict[str, Any], engine_with: Callable[[Any], Any]
+) -> None:
+    model = models["Session"]
+    engine = engine_with(model)
+    (block,) = [b for b in code_blocks(DOCS / "databases.rst", "python") if "row.note" in b]
+
+    def start(request: Any) -> None:
+        request.session["started"] = True
+
+    def note(request: Any) -> None:
+        request.session["noted"] = True
+        execute(block, request=request, Session=model)
+
+    config = configurator(engine, {"sqlsession.model": model}, create=False)
+    browser = serve_views(config, start=start, note=note)
+    browser.get("/start")
+    browser.get("/note")
+    with engine.connect() as connection:
+        (row,) = connection.execute(select(model.__table__)).all()
+    assert (row.note, row.data) == ("asked for a call", b'{"started":true,"noted":true}')
+    assert row.written is not None
+
+
+def test_sessions_with_json_data_are_found_by_what_they_hold(
+    models: dict[str, Any], backend: Any
+) -> None:
+    model = models["JSONSession"]
+    engine = create_engine(backend.url)
+    model.__table__.create(engine)
+    (block,) = [b for b in code_blocks(DOCS / "databases.rst", "python") if "JSONSession" in b]
+
+    def fill(request: Any) -> None:
+        request.session["cart"] = [request.params["product"]]
+
+    def found(request: Any) -> int:
+        names = execute(block, request=request, JSONSession=model, select=select)
+        return len(names["found"].all())
+
+    config = configurator(engine, {"sqlsession.model": model}, create=False)
+    app = serve_views(config, fill=fill, found=found)
+    for product in ("tea", "milk", "tea"):
+        TestApp(app.app).get("/fill", {"product": product})
+    assert app.get("/found").json == 2
+    engine.dispose()
+
+
+def test_several_models_are_an_error_that_names_them(models: dict[str, Any]) -> None:
+    config = Configurator(settings={"sqlsession.fallback_memory": "true"})
+    config.include("pyramid_sqlsession")
+    with pytest.raises(ConfigurationError, match=r"TextSession.*sqlsession\.model"):
+        config.make_wsgi_app()
+
+
+# ---- settings, transactions, caveats
+
+
+def keyword_examples() -> list[str]:
+    pages = (DOCS / "settings.rst", DOCS / "testing.rst")
+    blocks = [block for page in pages for block in code_blocks(page, "python")]
+    return [block for block in blocks if "set_session_factory" in block]
+
+
+@pytest.mark.parametrize("block", keyword_examples(), ids=["settings", "testing"])
+def test_the_session_factory_made_in_python_is_the_one_in_use(block: str) -> None:
+    config = Configurator()
+    execute(block, config=config, SQLSessionFactory=SQLSessionFactory, clock=time.time)
+    config.commit()
+    factory = config.registry.getUtility(ISessionFactory)
+    assert factory.settings.ttl in (12 * 3600, 2 * 3600)
+
+
+def ini_examples() -> list[Any]:
+    blocks = [(page.stem, block) for page in PAGES for block in code_blocks(page, "ini")]
+    return [pytest.param(block, id=f"{page}-{n}") for n, (page, block) in enumerate(blocks)]
+
+
+@pytest.mark.parametrize("block", ini_examples())
+def test_every_ini_example_is_accepted(block: str, models: dict[str, Any]) -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(f"[app]\n{block}")
+    settings: dict[str, Any] = dict(parser["app"])
+    stand_ins = {"sqlsession.model": models["Session"], "sqlsession.serializer": load_serializer()}
+    settings.update({name: value for name, value in stand_ins.items() if name in settings})
+    settings.setdefault("sqlsession.model", models["Session"])
+    if "sqlsession.dbsession" not in settings:
+        settings["sqlsession.fallback_memory"] = "true"
+    config = Configurator(settings=settings)
+    config.include("pyramid_sqlsession")
+    config.make_wsgi_app()
+
+
+def test_an_explicit_list_of_tweens_without_ours_shows_the_lines_of_the_page() -> None:
+    (block,) = [b for b in code_blocks(DOCS / "transactions.rst", "ini") if "pyramid.tweens" in b]
+    lines = [line.strip() for line in block.splitlines()[1:]]
+    settings = {"pyramid.tweens": lines[0], "sqlsession.fallback_memory": "true"}
+    config = Configurator(settings=settings)
+    config.include("pyramid_sqlsession")
+    with pytest.raises(ConfigurationError) as error:
+        config.make_wsgi_app()
+    assert all(line in str(error.value) for line in lines)
+
+
+def memory_app(settings: dict[str, Any], **views: Callable[[Any], Any]) -> TestApp:
+    values = {"sqlsession.fallback_memory": "true", "sqlsession.model": SessionRow, **settings}
+    config = Configurator(settings=values)
+    config.include("pyramid_sqlsession")
+    return serve_views(config, **views)
+
+
+@pytest.mark.parametrize(("settings", "kept"), [
+    ({}, []), ({"tm.commit_veto": "pyramid_tm.default_commit_veto"}, ["Saved."])
+])  # fmt: skip
+def test_a_raised_redirect_keeps_its_flash_only_with_the_veto(
+    settings: dict[str, Any], kept: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def save(request: Any) -> None:
+        request.session.flash("Saved.")
+        raise HTTPFound("/messages")
+
+    def messages(request: Any) -> Any:
+        return request.session.pop_flash()
+
+    browser = memory_app(settings, save=save, messages=messages)
+    assert browser.get("/save").follow().json == kept
+    assert ("tm.commit_veto" in caplog.text) == (not kept)
+
+
+def test_a_subrequest_can_share_the_session_as_the_page_says() -> None:
+    (block,) = [b for b in code_blocks(DOCS / "transactions.rst", "python") if "subrequest" in b]
+
+    def outer(request: Any) -> Any:
+        return execute(block, request=request, Request=Request)["response"].json
+
+    def part(request: Any) -> Any:
+        request.session["n"] = request.session.get("n", 0) + 1
+        return request.session["n"]
+
+    browser = memory_app({}, outer=outer, part=part)
+    assert [browser.get("/outer").json for _ in range(2)] == [1, 2]
+
+
+def test_a_subrequest_with_tweens_shares_the_transaction_as_the_page_says() -> None:
+    (block,) = [b for b in code_blocks(DOCS / "caveats.rst", "python") if "subrequest" in b]
+
+    def outer(request: Any) -> Any:
+        request.session["outer"] = 1
+        subrequest = Request.blank("/inner")
+        execute(block, request=request, subrequest=subrequest)
+        before = request.tm.get()
+        request.invoke_subrequest(subrequest, use_tweens=True)
+        return request.tm.get() is before
+
+    def inner(request: Any) -> None:
+        """Whatever it does is part of the outer transaction."""
+
+    def show(request: Any) -> Any:
+        return dict(request.session)
+
+    browser = memory_app({}, outer=outer, inner=inner, show=show)
+    assert browser.get("/outer").json is True
+    assert browser.get("/show").json == {"outer": 1}
+
+
+def test_the_sign_in_on_the_page_starts_a_new_session_and_keeps_the_cart() -> None:
+    (block,) = [b for b in code_blocks(DOCS / "caveats.rst", "python") if "remember" in b]
+
+    def fill(request: Any) -> None:
+        request.session["cart"] = ["tea"]
+
+    def sign_in(request: Any) -> None:
+        def remember(request: Any, userid: str) -> None:
+            request.session["auth.userid"] = userid
+
+        execute(block, request=request, remember=remember, userid="alice")
+
+    def show(request: Any) -> Any:
+        return dict(request.session)
+
+    browser = memory_app({}, fill=fill, sign_in=sign_in, show=show)
+    browser.get("/fill")
+    planted = browser.cookies["session"]
+    browser.get("/sign_in")
+    assert browser.get("/show").json == {"cart": ["tea"], "auth.userid": "alice"}
+    browser.set_cookie("session", planted)
+    assert browser.get("/show").json == {}
+
+
+# ---- data
+
+
+def load_serializer() -> Any:
+    sys.path.insert(0, str(EXAMPLES))
+    try:
+        return importlib.import_module("serializer")
+    finally:
+        sys.path.remove(str(EXAMPLES))
+
+
+def test_the_serializer_on_the_page_stores_dates() -> None:
+    def store(request: Any) -> None:
+        request.session["when"] = [date(2030, 1, 2)]
+
+    def show(request: Any) -> Any:
+        return repr(request.session["when"])
+
+    def fail(request: Any) -> None:
+        request.session["price"] = Decimal("1.5")
+
+    browser = memory_app(
+        {"sqlsession.serializer": load_serializer()}, store=store, show=show, fail=fail
+    )
+    browser.get("/store")
+    assert browser.get("/show").json == "[datetime.date(2030, 1, 2)]"
+    with pytest.raises(SessionDataError, match=r"Decimal\('1.5'\) cannot be stored"):
+        browser.get("/fail")
+    assert browser.get("/show").json == "[datetime.date(2030, 1, 2)]"
+
+
+def test_the_message_about_strict_json_is_the_one_on_the_page() -> None:
+    def fail(request: Any) -> None:
+        request.session["cart"] = [Decimal("1.5")]
+
+    with pytest.raises(SessionDataError) as error:
+        memory_app({}, fail=fail).get("/fail")
+    assert str(error.value) in " ".join((DOCS / "data.rst").read_text().split())
+
+
+# ---- quickstart and testing
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Path:
+    """A copy of the quickstart's application."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.sqlite")
+    return Path(shutil.copytree(EXAMPLES / "quickstart", tmp_path / "quickstart", ignore=ignored))
+
+
+def test_the_quickstart_migrates_with_the_commands_on_the_page(quickstart: Path) -> None:
+    _, migrate = code_blocks(DOCS / "quickstart.rst", "console")
+    for line in migrate.splitlines():
+        run(*line.removeprefix("$ ").replace('"', "").split(), cwd=quickstart)
+    (migration,) = (quickstart / "myapp" / "alembic" / "versions").glob("*.py")
+    assert "op.create_table('sqlsession'" in migration.read_text()
+    assert migration.read_text().count("op.create_index(") == 2
+    checked = run("alembic", "-c", "development.ini", "check", cwd=quickstart)
+    assert "No new upgrade operations detected" in checked
+
+
+def test_the_quickstart_passes_its_own_tests(quickstart: Path) -> None:
+    assert "3 passed" in run("pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=quickstart)
+
+
+def test_the_quickstart_runs_from_its_ini_file(quickstart: Path) -> None:
+    program = textwrap.dedent(f"""
+        import sys
+        sys.path[:0] = [{str(quickstart)!r}]
+        from pyramid.paster import get_app
+        from sqlalchemy import create_engine
+        from waitress import serve
+        app = get_app({str(quickstart / "development.ini")!r})
+        from myapp.models.meta import Base
+        Base.metadata.create_all(create_engine("sqlite:///{quickstart / "myapp.sqlite"}"))
+        serve(app, {SERVED})
+        """)
+    with serving(program, quickstart) as url:
+        browser = Browser(url)
+        assert browser.request(text="Buy milk")[2] == (
+            '{"notes": ["Buy milk"], "messages": ["Your note is stored."]}'
+        )
+        assert browser.request()[2] == '{"notes": ["Buy milk"], "messages": []}'
+
+
+def test_the_testing_example_passes(tmp_path: Path) -> None:
+    folder = tmp_path / "testing"
+    shutil.copytree(EXAMPLES / "testing", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
