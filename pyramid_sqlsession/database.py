@@ -22,8 +22,9 @@ from zope.sqlalchemy import mark_changed
 
 from .dberrors import mark_conflicts_retryable
 
+# the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
 COMMITTED = "Committed"
-"""The ``status`` of a :class:`transaction.interfaces.ITransaction` that was committed."""
+COMMIT_FAILED = "Commit failed"
 
 
 class Write(Protocol):

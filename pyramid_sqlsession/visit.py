@@ -14,7 +14,7 @@ from transaction.interfaces import NoTransaction
 
 from .codec import Codec
 from .cookie import Cookie, handle_of, vary_on_cookie
-from .database import COMMITTED, Database
+from .database import COMMIT_FAILED, COMMITTED, Database
 from .exceptions import SessionClosed, SessionConflict, SessionTableError
 from .lifetime import Lifetime
 from .record import Record
@@ -54,9 +54,11 @@ def current_transaction(request: Any) -> Any:
     if not is_tm_active(request):
         return None
     try:
-        return request.tm.get()
+        transaction = request.tm.get()
     except NoTransaction:
         return None
+    # nothing can join a transaction whose commit, by the view, has failed
+    return None if transaction.status == COMMIT_FAILED else transaction
 
 
 class Visit:
@@ -174,7 +176,7 @@ class Visit:
         if transaction is None or transaction.status == COMMITTED:
             return False
         try:
-            return self.request.tm.get() is not transaction or transaction.status == _COMMIT_FAILED
+            return self.request.tm.get() is not transaction or transaction.status == COMMIT_FAILED
         except NoTransaction:
             return True
 
@@ -195,6 +197,3 @@ class Visit:
             return
         if touched:
             self.refresh_cookie(record, now, record.max_age)
-
-
-_COMMIT_FAILED = "Commit failed"
