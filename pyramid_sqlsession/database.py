@@ -117,7 +117,7 @@ class AppDatabase:
             with _in_transaction(bind):
                 yield self._known(bind)
         elif (shared := self._shared_connection(bind)) is not None:
-            yield self._known(shared)
+            yield shared
         else:
             with bind.connect() as connection:
                 yield self._known(connection)
@@ -137,8 +137,10 @@ class AppDatabase:
             with _in_transaction(bind):
                 yield self._known(bind)
         elif (shared := self._shared_connection(bind)) is not None:
-            yield self._known(shared)
-            shared.commit()
+            is_open = getattr(shared.connection.dbapi_connection, "in_transaction", False)
+            yield shared
+            if not is_open:
+                shared.commit()
         else:
             with bind.begin() as connection:
                 yield self._known(connection)
@@ -172,7 +174,8 @@ class AppDatabase:
     def _shared_connection(self, engine: Engine) -> Connection | None:
         """A connection that is the application's own too, if the engine's pool has no other.
 
-        It is kept open, and as it is: closing it would roll back the application's work.
+        It is kept open, and as it is: closing it would roll back the application's work. It comes
+        from an engine without listeners, since one that says BEGIN would say it twice.
         """
         if isinstance(engine.pool, StaticPool):
             kept = self._kept
@@ -181,7 +184,8 @@ class AppDatabase:
         else:
             return None
         if getattr(kept, "engine", None) is not engine:
-            kept.engine, kept.connection = engine, engine.connect()
+            bare = Engine(engine.pool, engine.dialect, engine.url)
+            kept.engine, kept.connection = engine, bare.connect()
         connection: Connection = kept.connection
         return connection
 

@@ -26,14 +26,19 @@ fi
 
 # Debian asks this file whether a package may start its service.
 policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-    trap 'rm -f "$policy"' EXIT
+log=$(mktemp)
+if [ -e "$policy" ]; then
+    trap 'rm -f "$log"' EXIT
+else
+    trap 'rm -f "$log" "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
 fi
 
 echo "installing:$packages"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
-apt-get install -y -qq --no-install-recommends $packages >/dev/null
+if ! { apt-get update && apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    exit 1
+fi
