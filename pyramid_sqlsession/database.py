@@ -100,6 +100,8 @@ class AppDatabase:
         return f"the application's database session, request.{self._attribute}"
 
     def enter(self, request: Any) -> None:
+        if not self._marked and self._has_session(request):
+            self._mark(self._bind(request).engine)
         # before the view: at save, SQLite would lock itself out, and MySQL commits at CREATE TABLE
         if self._create:
             with self._creating:
@@ -110,7 +112,12 @@ class AppDatabase:
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         if transaction is not None:
-            yield self._connection(self._session(request))
+            try:
+                yield self._connection(self._session(request))
+            except Exception:
+                # after a failed statement a COMMIT may report success and store nothing
+                transaction.doom()
+                raise
             return
         bind = self._bind(request)
         if isinstance(bind, Connection):
@@ -148,6 +155,10 @@ class AppDatabase:
     def close(self) -> None:
         """Nothing to do: every connection belongs to the application's pool."""
 
+    def _has_session(self, request: Any) -> bool:
+        # a subscriber of NewRequest sets it after the tweens were entered
+        return isinstance(getattr(request, self._attribute, None), (Session, scoped_session))
+
     def _session(self, request: Any) -> Session:
         dbsession = getattr(request, self._attribute, None)
         if isinstance(dbsession, scoped_session):
@@ -166,10 +177,13 @@ class AppDatabase:
         return self._session(request).get_bind(**self._bind_arguments)
 
     def _known(self, connection: Connection) -> Connection:
-        if connection.engine not in self._marked:
-            mark_conflicts_retryable(connection.engine)
-            self._marked.add(connection.engine)
+        self._mark(connection.engine)
         return connection
+
+    def _mark(self, engine: Engine) -> None:
+        if engine not in self._marked:
+            mark_conflicts_retryable(engine)
+            self._marked.add(engine)
 
     def _shared_connection(self, engine: Engine) -> Connection | None:
         """A connection that is the application's own too, if the engine's pool has no other.

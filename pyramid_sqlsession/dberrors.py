@@ -75,8 +75,16 @@ def translated(table: str) -> Iterator[None]:
 
 
 def _mark(context: ExceptionContext) -> None:
-    if context.sqlalchemy_exception is not None and is_conflict(context.original_exception):
-        mark_error_retryable(context.sqlalchemy_exception)
+    if context.sqlalchemy_exception is None or not is_conflict(context.original_exception):
+        return
+    mark_error_retryable(context.sqlalchemy_exception)
+    connection = context.connection
+    if connection is None or context.statement is not None:
+        return
+    if context.dialect.name == "sqlite":
+        # a busy COMMIT leaves the transaction open, and SQLAlchemy returns the connection to its
+        # pool like that: the next request would commit what this one has not stored
+        connection.connection.rollback()
 
 
 def mark_conflicts_retryable(engine: Engine) -> None:

@@ -63,7 +63,7 @@ def _has_new_data(visit: Visit) -> bool:
         return bool(state.data)
     return (
         state.max_age != state.loaded.record.max_age
-        # a message that was popped and flashed again is a new one
+        # a message that is there again, or still, was flashed now nevertheless
         or any(queue.added for queue in state.flashes.values())
         or visit.store.codec.dumps(state.read()) != state.loaded.serialized
     )

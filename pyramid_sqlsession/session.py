@@ -184,7 +184,8 @@ class SQLSession(MutableMapping[Any, Any]):
         messages = data.setdefault(FLASH + queue, [])
         if allow_duplicate or msg not in messages:
             messages.append(msg)
-            self._queue(queue).added.append((msg, allow_duplicate))
+        # also if it is there: another request may be showing that one now
+        self._queue(queue).added.append((msg, allow_duplicate))
 
     def pop_flash(self, queue: str = "") -> list[Any]:
         """Remove all messages from a flash queue and return them."""

@@ -155,9 +155,7 @@ class Visit:
         except (SQLAlchemyError, SessionConflict):
             if transaction is None or getattr(request, "exception", None) is None:
                 raise
-            # an exception view reads the session after a statement of the view has failed: the
-            # transaction is lost, and must not be committed by a veto now
-            transaction.doom()
+        # an exception view reads the session after a statement of the view has failed
         with database.reading(request, None) as connection:
             return storage.load(connection, handle)
 
