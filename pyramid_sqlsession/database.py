@@ -7,7 +7,7 @@ session of its own, :class:`AppDatabase` uses that one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -27,17 +27,6 @@ COMMITTED = "Committed"
 COMMIT_FAILED = "Commit failed"
 
 
-class Write(Protocol):
-    """A connection whose changes are part of the request's transaction."""
-
-    @property
-    def connection(self) -> Connection:
-        """An open connection, not to be closed by the caller."""
-
-    def committed(self) -> bool:
-        """Whether what was written is durable now."""
-
-
 class Database(Protocol):
     """Connections for one request. *transaction* is its current one, or None if it has none."""
 
@@ -50,8 +39,11 @@ class Database(Protocol):
     def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
         """A connection to read on, which sees what the transaction wrote."""
 
-    def writing(self, request: Any, transaction: Any) -> Write:
-        """A connection to write on, after everything that the application has written."""
+    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
+        """A connection to write on, after everything that the application has written.
+
+        With it comes a function that tells, later, whether what was written is durable.
+        """
 
     def beside(self, request: Any) -> AbstractContextManager[Connection]:
         """A connection in a short transaction of its own, committed at the end."""
@@ -68,15 +60,6 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
         # another process may have been faster
         if not inspect(bind).has_table(table.name, schema=table.schema):
             raise
-
-
-class _AppWrite:
-    def __init__(self, connection: Connection, transaction: Any) -> None:
-        self.connection = connection
-        self._transaction = transaction
-
-    def committed(self) -> bool:
-        return bool(self._transaction.status == COMMITTED)
 
 
 class AppDatabase:
@@ -129,13 +112,13 @@ class AppDatabase:
             with bind.connect() as connection:
                 yield self._known(connection)
 
-    def writing(self, request: Any, transaction: Any) -> Write:
+    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
         dbsession = self._session(request)
         # Core does not flush by itself, and the session's row may refer to a row of this request
         dbsession.flush()
         connection = self._connection(dbsession)
         mark_changed(dbsession, transaction_manager=request.tm)
-        return _AppWrite(connection, transaction)
+        return connection, lambda: transaction.status == COMMITTED
 
     @contextmanager
     def beside(self, request: Any) -> Iterator[Connection]:

@@ -10,7 +10,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
-from .database import COMMITTED, Write, create_table
+from .database import COMMITTED, create_table
 from .dberrors import mark_conflicts_retryable, translated
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -124,14 +124,14 @@ class OwnDatabase:
         with self._ready().connect() as connection:
             yield connection
 
-    def writing(self, request: Any, transaction: Any) -> Write:
+    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
         joined = self._joined(transaction)
         if joined is None:
             connection = self._begin()
             joined = _JoinedWrite(connection, transaction)
             transaction.join(joined)
             transaction.set_data(self, joined)
-        return joined
+        return joined.connection, joined.committed
 
     @contextmanager
     def beside(self, request: Any) -> Iterator[Connection]:

@@ -76,9 +76,9 @@ def _writing(visit: Visit, transaction: Any) -> Iterator[Connection]:
             yield connection
         visit.saved = lambda: True
     else:
-        write = visit.store.database.writing(visit.request, transaction)
-        yield write.connection
-        visit.saved = write.committed
+        connection, committed = visit.store.database.writing(visit.request, transaction)
+        yield connection
+        visit.saved = committed
 
 
 def _end(visit: Visit, connection: Connection, token: str) -> None:
