@@ -126,11 +126,9 @@ class AppDatabase:
         if isinstance(bind, Connection):
             with _in_transaction(bind):
                 yield self._known(bind)
-        elif (shared := self._shared_connection(bind)) is not None:
-            is_open = getattr(shared.connection.dbapi_connection, "in_transaction", False)
+        elif (shared := self._shared_connection(bind)) is not None and _is_open(shared):
+            # the application has begun, and will end it
             yield shared
-            if not is_open:
-                shared.commit()
         else:
             with bind.begin() as connection:
                 yield self._known(connection)
@@ -181,10 +179,16 @@ class AppDatabase:
         else:
             return None
         if getattr(kept, "engine", None) is not engine:
-            bare = Engine(engine.pool, engine.dialect, engine.url)
+            hide = engine.hide_parameters
+            bare = Engine(engine.pool, engine.dialect, engine.url, hide_parameters=hide)
             kept.engine, kept.connection = engine, bare.connect()
         connection: Connection = kept.connection
         return connection
+
+
+def _is_open(connection: Connection) -> bool:
+    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
 
 
 def _in_transaction(connection: Connection) -> AbstractContextManager[Any]:

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import transaction
 from apps import close_served
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,17 @@ def engine(backend: Backend) -> Iterator[Engine]:
 
 
 @pytest.fixture(autouse=True)
-def no_open_connections() -> Iterator[None]:
-    """Close what the test's applications have opened, before its database goes."""
+def nothing_left_open() -> Iterator[None]:
+    """End the thread's transaction, and the connections of every engine, the store's own too."""
+    engines: set[Engine] = set()
+
+    def remember(connection: Connection) -> None:
+        engines.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", remember)
     yield
+    event.remove(Engine, "engine_connect", remember)
+    transaction.abort()
     close_served()
+    for engine in engines:
+        engine.dispose()
