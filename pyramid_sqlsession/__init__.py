@@ -50,8 +50,7 @@ def _check_explicit_tweens(registry: Any) -> None:
     if not explicit or not isinstance(registry.queryUtility(ISessionFactory), SQLSessionFactory):
         return
     wanted = [tm_tween_factory, save_tween_factory, excview_tween_factory]
-    present = [factory for factory in explicit if factory in wanted]
-    if save_tween_factory not in present or present != [f for f in wanted if f in present]:
+    if [factory for factory in explicit if factory in wanted] not in (wanted, wanted[:2]):
         raise ConfigurationError(
             "the pyramid.tweens setting must list pyramid_sqlsession's tween, which stores the "
             f"session, under pyramid_tm's and over the exception views':\n  {_TM}\n  {_SAVE}\n"

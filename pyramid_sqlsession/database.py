@@ -21,6 +21,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
 
 from .dberrors import mark_conflicts_retryable
+from .exceptions import SessionDataError
 
 # the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
 COMMITTED = "Committed"
@@ -71,10 +72,11 @@ class AppDatabase:
 
     def __init__(self, attribute: str, model: Any, table: Table, *, create: bool) -> None:
         self._attribute = attribute
-        self._bind_arguments = {"mapper": inspect(model)}
+        # a session that routes reads to a replica has to give the primary, which knows all sessions
+        self._bind_arguments = {"mapper": inspect(model), "clause": table.update()}
         self._table = table
         self._create = create
-        self._creating = threading.Lock()
+        self._entered = False
         self._marked: WeakSet[Engine] = WeakSet()
         self._kept: Any = SimpleNamespace()
         self._kept_by_thread: Any = threading.local()
@@ -83,20 +85,24 @@ class AppDatabase:
         return f"the application's database session, request.{self._attribute}"
 
     def enter(self, request: Any) -> None:
-        if not self._marked and self._has_session(request):
-            self._mark(self._bind(request).engine)
-        # before the view: at save, SQLite would lock itself out, and MySQL commits at CREATE TABLE
+        if self._entered or not self._has_session(request):
+            return
+        bind = self._bind(request)
+        self._mark(bind.engine)
         if self._create:
-            with self._creating:
-                if self._create:
-                    create_table(self._table, self._bind(request))
-                    self._create = False
+            # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
+            create_table(self._table, bind)
+        self._entered = True
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
+        # something above the tween, a security policy for instance, may read before it is entered
+        self.enter(request)
         if transaction is not None:
             try:
                 yield self._connection(self._session(request))
+            except SessionDataError:
+                raise
             except Exception:
                 # after a failed statement a COMMIT may report success and store nothing
                 transaction.doom()

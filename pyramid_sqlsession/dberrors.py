@@ -33,12 +33,16 @@ def _number(error: Any) -> Any:
     return error.args[0] if error.args else None
 
 
+def _sqlite_says(error: Any, pattern: str) -> bool:
+    return type(error).__module__ == "sqlite3" and re.match(pattern, str(error)) is not None
+
+
 def is_conflict(error: BaseException | None) -> bool:
     """Whether a driver's error says that the same transaction may succeed if it is run again."""
     return (
         _sqlstate(error) in _POSTGRESQL_CONFLICTS
         or (error is not None and _number(error) in _MYSQL_CONFLICTS)
-        or (type(error).__module__ == "sqlite3" and "locked" in str(error))
+        or _sqlite_says(error, "database( table| schema)? is locked")
     )
 
 
@@ -46,10 +50,7 @@ def _is_missing_table(error: Any) -> bool:
     return (
         _sqlstate(error) in _POSTGRESQL_NO_TABLE
         or _number(error) in _MYSQL_NO_TABLE
-        or (
-            type(error).__module__ == "sqlite3"
-            and re.match("no such (table|column)|table .* has no column", str(error)) is not None
-        )
+        or _sqlite_says(error, "no such (table|column)|table .* has no column")
     )
 
 

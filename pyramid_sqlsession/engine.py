@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import Connection, Engine, Table, engine_from_config, event
+from sqlalchemy import Connection, Engine, Table, engine_from_config, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
@@ -24,6 +25,8 @@ from .database import COMMITTED, create_table
 from .dberrors import mark_conflicts_retryable, translated
 
 log = logging.getLogger("pyramid_sqlsession")
+
+_LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
 def memory_url() -> str:
@@ -87,20 +90,31 @@ class OwnDatabase:
     """
 
     def __init__(self, options: Mapping[str, Any], table: Table, *, create: bool) -> None:
-        options = dict(options)
-        level = options.pop("isolation_level", None)
         # parameters hold the session's data
-        defaults = {"hide_parameters": True, "skip_autocommit_rollback": True}
-        try:
-            self._engine = engine_from_config(
-                {**defaults, **options}, prefix="", isolation_level="AUTOCOMMIT"
+        options = {"hide_parameters": True, "skip_autocommit_rollback": True, **options}
+        level = options.pop("isolation_level", "READ COMMITTED")
+        if level not in _LEVELS:
+            raise ConfigurationError(
+                f"sqlsession.sqlalchemy.isolation_level = {level!r} must be one of "
+                f"{', '.join(_LEVELS)}: it is the level of writes, reads run in AUTOCOMMIT"
             )
+        try:
+            url = make_url(options["url"])
+            self._is_sqlite = url.get_backend_name() == "sqlite"
+            if self._is_sqlite and url.database in (None, "", ":memory:"):
+                raise ValueError(
+                    "an SQLite database in memory has one thread only: name a file, or set "
+                    "sqlsession.fallback_memory = true"
+                )
+            if self._is_sqlite:
+                options.setdefault("connect_args", {"timeout": 10})
+            self._engine = engine_from_config(options, prefix="", isolation_level="AUTOCOMMIT")
         except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
             raise ConfigurationError(f"sqlsession.sqlalchemy.* makes no engine: {error}") from error
-        self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._write_level = level or ("SERIALIZABLE" if self._is_sqlite else "READ COMMITTED")
+        self._write_level = "SERIALIZABLE" if self._is_sqlite else level
         self._is_memory = self._engine.url.query.get("vfs") == "memdb"
         self._anchor: Any = None
+        self._inherited: list[Pool] = []
         self._table = table
         self._create = create
         self._pid = os.getpid()
@@ -110,7 +124,8 @@ class OwnDatabase:
             event.listen(self._engine, "connect", _tune_sqlite)
 
     def __str__(self) -> str:
-        return f"an engine of its own, {self._engine.url!r}"
+        # a query may hold a password too
+        return f"an engine of its own, {self._engine.url.set(query={})!r}"
 
     def enter(self, request: Any) -> None:
         """Nothing to do: most requests need no connection."""
@@ -174,7 +189,9 @@ class OwnDatabase:
 
     def _prepare(self) -> None:
         if self._pid != os.getpid():
-            # sockets opened before a fork belong to the parent process
+            # sockets opened before a fork belong to the parent process; the pool is kept because
+            # mysqlclient says goodbye on them when its connections become garbage
+            self._inherited.append(self._engine.pool)
             self._engine.dispose(close=False)
             self._pid = os.getpid()
         if self._is_memory and self._anchor is None:
@@ -186,5 +203,5 @@ class OwnDatabase:
 
 
 def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 10000"):
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
         dbapi_connection.execute(f"PRAGMA {pragma}")

@@ -13,16 +13,11 @@ from .cookie import handle_of, new_token
 from .exceptions import SessionConflict, SessionDataError
 from .merge import merge
 from .record import Record
+from .retries import has_attempts_left
 from .session import Loaded
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")
-
-
-def will_be_retried(request: Any) -> bool:
-    """Whether pyramid_retry has an attempt left; False where it is not in use."""
-    attempts = request.environ.get("retry.attempts", 1)
-    return bool(request.environ.get("retry.attempt", 0) + 1 < attempts)
 
 
 def is_changed(visit: Visit) -> bool:
@@ -135,10 +130,16 @@ def _write(visit: Visit, handle: bytes, record: Record, connection: Connection, 
 
 def _merged(visit: Visit, loaded: Loaded, newer: Record) -> Any:
     codec, state = visit.store.codec, visit.state
+    try:
+        theirs = codec.loads(codec.from_column(newer.data))
+    except Exception as error:
+        raise SessionConflict(
+            f"what another request stored in session {loaded.handle.hex()} cannot be read"
+        ) from error
     merged = merge(
         base=codec.loads(loaded.serialized),
         mine=state.read(),
-        theirs=codec.loads(codec.from_column(newer.data)),
+        theirs=theirs,
         differ=codec.differ,
         flashes=state.flashes,
     )
@@ -149,6 +150,6 @@ def _merged(visit: Visit, loaded: Loaded, newer: Record) -> Any:
 
 def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
     policy = visit.store.settings.conflict
-    if policy == "strict" or (policy == "retry" and will_be_retried(visit.request)):
+    if policy == "strict" or (policy == "retry" and has_attempts_left(visit.request)):
         raise SessionConflict(f"another request changed {keys!r} in session {handle} too")
     log.warning("another request changed %r in session %s too: the later change wins", keys, handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +133,11 @@ class SQLSession(MutableMapping[Any, Any]):
     def copy(self) -> dict[Any, Any]:
         """A plain dict with the same keys and values."""
         return dict(self._state.read())
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        return deepcopy(self.copy(), memo)
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove the key that was added last; return it and its value.

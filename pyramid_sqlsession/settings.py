@@ -87,6 +87,12 @@ def _dotted(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError("it is set option by option")
+    return dict(value)
+
+
 def _serializer(value: Any) -> Any:
     if value == "json":
         return value
@@ -107,11 +113,9 @@ _LIFETIME = _between(duration, 1, TEN_YEARS)
 _LIFETIMES = "a duration from 1 s to 10 years: seconds, or ``30m``, ``12h``, ``14d``"
 
 
-def _option(
-    default: str, convert: Callable[[Any], Any], allowed: str, meaning: str, *, secret: bool = False
-) -> Any:
+def _option(default: str, convert: Callable[[Any], Any], allowed: str, meaning: str) -> Any:
     metadata = {"convert": convert, "default": default, "allowed": allowed, "meaning": meaning}
-    return field(default=convert(default), repr=not secret, metadata=metadata)
+    return field(default=convert(default), metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ class Settings:
         default_factory=dict,
         repr=False,
         metadata={
-            "convert": dict,
+            "convert": _mapping,
             "default": "none",
             "allowed": "``sqlsession.sqlalchemy.url`` and any other argument of "
             "``sqlalchemy.create_engine``",
@@ -279,9 +283,11 @@ class Settings:
                 values[name] = metadata["convert"](value)
             except (ValueError, TypeError) as error:
                 allowed = metadata["allowed"].replace("``", "")
+                # the URL of a database holds a password
+                shown = f"{prefix}{name} = {value!r}" if known[name].repr else f"{prefix}{name}"
                 reason = "" if str(error) == str(value) else f" ({error})"
                 raise ConfigurationError(
-                    f"{prefix}{name} = {value!r} is not allowed: it takes {allowed}{reason}"
+                    f"{shown} is not allowed: it takes {allowed}{reason}"
                 ) from error
         return cls(**values)
 
@@ -292,10 +298,12 @@ class Settings:
         :raises ConfigurationError: as :meth:`from_options` does.
         """
         options: dict[str, Any] = {}
+        engine: dict[str, Any] = {}
         for key, value in settings.items():
             if key.startswith(PREFIX + "sqlalchemy."):
-                engine = options.setdefault("sqlalchemy", {})
                 engine[key.removeprefix(PREFIX + "sqlalchemy.")] = value
             elif key.startswith(PREFIX):
                 options[key.removeprefix(PREFIX)] = value
+        if engine:
+            options.setdefault("sqlalchemy", engine)
         return cls.from_options(options, PREFIX)

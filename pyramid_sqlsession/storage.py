@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, inspect, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from .dberrors import translated
+from .exceptions import SessionDataError
 from .record import Record
 
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
@@ -46,7 +48,7 @@ class Storage:
         )
         self._touch = (
             update(self.table)
-            .where(and_(this, columns["last_seen"] < bindparam("b_last_seen")))
+            .where(and_(this, columns["last_seen"] == bindparam("b_before")))
             .values({columns["last_seen"]: bindparam("b_last_seen")})
         )
         self._move_purge = self._touch.values({columns["purge_after"]: bindparam("b_purge_after")})
@@ -55,11 +57,19 @@ class Storage:
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
         """The row, or None.
 
+        :raises SessionDataError: if the type of a column cannot read what the row holds.
+
         :param lock: lock it, and see what other transactions committed since this one began.
         """
         statement = self._locking_select if lock else self._select
         with translated(self.table.fullname):
-            row = connection.execute(statement, {"b_id": id}).first()
+            result = connection.execute(statement, {"b_id": id})
+            try:
+                row = result.first()
+            except SQLAlchemyError:
+                raise
+            except Exception as error:
+                raise SessionDataError(f"a column's type cannot read it: {error}") from error
         return None if row is None else Record(*row)
 
     def insert(
@@ -85,13 +95,19 @@ class Storage:
             return connection.execute(self._update, parameters).rowcount == 1
 
     def touch(
-        self, connection: Connection, id: bytes, last_seen: int, purge_after: int | None
+        self,
+        connection: Connection,
+        id: bytes,
+        before: int,
+        last_seen: int,
+        purge_after: int | None,
     ) -> bool:
-        """Record activity, without the data and never backwards; False if nothing changed.
+        """Record activity, without the data; False if another request has done so already.
 
+        :param before: ``last_seen`` as it was loaded.
         :param purge_after: its new value, or None to leave that indexed column alone.
         """
-        parameters = {"b_id": id, "b_last_seen": last_seen}
+        parameters = {"b_id": id, "b_before": before, "b_last_seen": last_seen}
         statement = self._touch
         if purge_after is not None:
             statement, parameters["b_purge_after"] = self._move_purge, purge_after

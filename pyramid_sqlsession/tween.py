@@ -10,11 +10,12 @@ from typing import Any
 
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory
-from pyramid_tm import IRetryableError, is_tm_active, maybe_tag_retryable
+from pyramid_tm import is_tm_active, maybe_tag_retryable
 from sqlalchemy.exc import SQLAlchemyError
 
 from .factory import SQLSessionFactory
-from .save import is_changed, save, will_be_retried
+from .retries import will_be_retried
+from .save import is_changed, save
 from .visit import Phase, Visit, current_transaction
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -39,6 +40,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         visit = factory.visit(request)
         transaction = _enter(visit)
         try:
+            _prepare(visit)
             response = handler(request)
             return _leave(visit, response, has_veto)
         finally:
@@ -61,12 +63,15 @@ def _enter(visit: Visit) -> Any:
             visit.nested = False
         if not visit.nested:
             transaction.set_data(store, visit)
+    return transaction
+
+
+def _prepare(visit: Visit) -> None:
     try:
-        store.database.enter(request)
+        visit.store.database.enter(visit.request)
     except SQLAlchemyError:
         # most requests can do without; one that cannot gets an error of its own
         log.exception("the session table could not be created, the next request tries again")
-    return transaction
 
 
 def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
@@ -115,7 +120,7 @@ def _render(visit: Visit, transaction: Any, response: Any, error: Exception) -> 
         maybe_tag_retryable(request, exc_info)
         # without it a commit veto that likes the rendered response would commit half
         transaction.doom()
-    if will_be_retried(request) and IRetryableError.providedBy(error):
+    if will_be_retried(request, error):
         raise error
     if request.exc_info is not None:
         log.error("the session was not stored, the error page stands", exc_info=exc_info)

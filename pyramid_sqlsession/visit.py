@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from pyramid.exceptions import ConfigurationError
 from pyramid_tm import is_tm_active
 from sqlalchemy.exc import SQLAlchemyError
 from transaction.interfaces import NoTransaction
@@ -18,11 +19,14 @@ from .database import COMMIT_FAILED, COMMITTED, Database
 from .exceptions import SessionClosed, SessionConflict, SessionTableError
 from .lifetime import Lifetime
 from .record import Record
+from .retries import will_be_retried
 from .session import Loaded, SQLSession, State
 from .settings import Settings
 from .storage import Storage
 
 log = logging.getLogger("pyramid_sqlsession")
+
+_DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Visit:
         outsider = is_tm_active(request)
         if self.saved is not None and (self.saved() or outsider):
             self._send(response)
-        elif self.entered and not outsider:
+        elif self.entered and not outsider and not will_be_retried(request, request.exception):
             self.cookie = None
             self._touch()
             self._send(response)
@@ -129,14 +133,16 @@ class Visit:
         if token is None:
             return None
         handle = handle_of(token)
-        record = self._select(handle)
-        if record is None:
-            return None
         try:
+            record = self._select(handle)
+            if record is None:
+                return None
             if self.store.clock() >= self._expires_at(record):
                 return None
             serialized = self.store.codec.from_column(record.data)
             data = self.store.codec.loads(serialized)
+        except (*_DATABASE_ERRORS, ConfigurationError):
+            raise
         except Exception as error:  # noqa: BLE001  # a serializer may raise anything
             log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
             return None
@@ -152,12 +158,16 @@ class Visit:
         try:
             with database.reading(request, transaction) as connection:
                 return storage.load(connection, handle)
-        except (SQLAlchemyError, SessionConflict):
-            if transaction is None or getattr(request, "exception", None) is None:
+        except _DATABASE_ERRORS:
+            if getattr(request, "exception", None) is None:
                 raise
         # an exception view reads the session after a statement of the view has failed
-        with database.reading(request, None) as connection:
-            return storage.load(connection, handle)
+        try:
+            with database.reading(request, None) as connection:
+                return storage.load(connection, handle)
+        except _DATABASE_ERRORS as error:
+            log.warning("session %s is empty for an exception view: %s", handle.hex(), error)
+            return None
 
     # ---- writing
 
@@ -189,8 +199,10 @@ class Visit:
             purge_after = store.lifetime.purge_after(*lived)
         try:
             with store.database.beside(self.request) as connection:
-                touched = store.storage.touch(connection, loaded.handle, now, purge_after)
-        except (SQLAlchemyError, SessionConflict, SessionTableError) as error:
+                touched = store.storage.touch(
+                    connection, loaded.handle, record.last_seen, now, purge_after
+                )
+        except _DATABASE_ERRORS as error:
             log.warning("activity of session %s was not recorded: %s", loaded.handle.hex(), error)
             return
         if touched:

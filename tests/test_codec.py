@@ -114,6 +114,11 @@ def test_what_json_cannot_hold_is_an_error_that_names_its_path(data: Any, messag
     assert message in str(caught.value)
 
 
+def test_a_json_column_holds_every_other_value() -> None:
+    data = {"n": 1, "f": 0.5, "t": True, "none": None, "l": ["x", {"y": 2}]}
+    assert codec(JSON()).to_column(data) == data
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x\udfffy"])
 @pytest.mark.parametrize("type_", [JSON(), JSONB()])
 def test_a_json_column_refuses_what_its_database_would(type_: Any, text: str) -> None:
@@ -144,7 +149,7 @@ def test_a_serializer_of_the_application_is_used_in_binary_and_text_columns() ->
 
 
 def test_an_error_of_a_serializer_says_that_it_is_about_the_session() -> None:
-    with pytest.raises(SessionDataError, match=r"the session cannot be serialized: .*pickle"):
+    with pytest.raises(SessionDataError, match="the session cannot be serialized: "):
         codec(serializer=Pickle()).dumps({"f": lambda: 0})
 
 

@@ -65,6 +65,11 @@ def test_a_token_is_read_under_the_configured_name() -> None:
     assert cookie().token(request) is None
 
 
+def test_a_header_that_is_no_utf_8_is_an_empty_session(engine: Engine) -> None:
+    app = serve(configurator(engine), look=lambda request: dict(request.session))
+    assert app.get("/look", headers={"Cookie": "session=\\\x80"}).json == {}
+
+
 @given(st.binary(max_size=200))
 def test_no_cookie_header_is_an_error(header: bytes) -> None:
     request = Request.blank("/")

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import zope.sqlalchemy
 from apps import Base, Clock, SessionRow, configurator, rows, serve, session_cookies, statements
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
+from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request
 from servers import Backend
 from sqlalchemy import (
@@ -28,6 +30,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -40,7 +43,8 @@ from sqlalchemy.orm import (
 )
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionMixin, SessionTableError, SQLSessionFactory
+from pyramid_sqlsession import SessionConflict, SessionMixin, SessionTableError, SQLSessionFactory
+from pyramid_sqlsession.database import create_table
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
@@ -178,7 +182,13 @@ def test_the_password_is_neither_logged_nor_in_an_error(
 
 
 @pytest.mark.parametrize(
-    "options", [{"url": "no url"}, {"url": "sqlite://", "sqlalchemy.nonsense": "1"}]
+    "options",
+    [
+        {"url": "no url"},
+        {"url": "sqlite:///file", "sqlalchemy.nonsense": "1"},
+        {"url": "sqlite://"},
+        {"url": "sqlite:///:memory:"},
+    ],
 )
 def test_an_engine_that_cannot_be_made_is_a_configuration_error(options: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="makes no engine"):
@@ -197,6 +207,7 @@ def _count_in_a_child(app: TestApp, cookie: str, answers: Any) -> None:
     answers.put([app.get("/count").json for _ in range(3)])
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_an_engine_that_was_used_before_a_fork_works_after_it(backend: Backend) -> None:
     app = own(backend.url)
     assert app.get("/count").json == 1
@@ -247,6 +258,69 @@ def test_two_processes_may_create_the_table_at_once(backend: Backend) -> None:
 def test_an_isolation_level_in_the_settings_is_for_the_writes(mariadb: Backend) -> None:
     app = own(mariadb.url, **{"sqlalchemy.isolation_level": "REPEATABLE READ"})
     assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_visit_is_recorded_by_the_own_engine(backend: Backend, engine: Engine) -> None:
+    clock = Clock()
+    config = Configurator()
+    config.include("pyramid_sqlsession")
+    config.set_session_factory(
+        SQLSessionFactory(clock=clock, sqlalchemy={"url": backend.url}, model=SQLSessionRow)
+    )
+    app = serve(config, count=count, read=read)
+    app.get("/count")
+    clock.advance(3600)
+    app.get("/read")
+    (row,) = rows(engine, DEFAULT)
+    assert (row["last_seen"], row["version"]) == (clock.now, 1)
+
+
+def test_the_own_engine_stores_without_a_transaction(backend: Backend) -> None:
+    config = Configurator(
+        settings={
+            "sqlsession.sqlalchemy.url": backend.url,
+            "sqlsession.model": SQLSessionRow,
+            "tm.activate_hook": "apps.no_transaction",
+        }
+    )
+    config.include("pyramid_sqlsession")
+    app = serve(config, count=count)
+    assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_write_that_sqlite_has_no_room_for_is_a_conflict_and_leaks_nothing(
+    sqlite: Backend,
+) -> None:
+    config = Configurator()
+    config.include("pyramid_sqlsession")
+    options = {"url": sqlite.url, "connect_args": {"timeout": 0.01}, "pool_size": 1}
+    config.set_session_factory(
+        SQLSessionFactory(sqlalchemy={**options, "max_overflow": 0}, model=SQLSessionRow)
+    )
+    app = serve(config, count=count)
+    app.get("/count")
+    engine = create_engine(sqlite.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(SessionConflict, match="database is locked"):
+                app.get("/count")
+        connection.exec_driver_sql("ROLLBACK")
+    engine.dispose()
+    assert app.get("/count").json == 2
+
+
+def test_a_new_process_id_means_new_connections(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = own(backend.url)
+    app.get("/count")
+    engine = app.app.registry.getUtility(ISessionFactory)._store.database._engine
+    before = engine.pool
+    monkeypatch.setattr("pyramid_sqlsession.engine.os.getpid", lambda: -1)
+    assert app.get("/count").json == 2
+    assert engine.pool is not before
+    before.dispose()
 
 
 # ---- memory
@@ -408,6 +482,23 @@ def test_a_table_that_exists_is_left_alone(engine: Engine) -> None:
     assert again.get("/count").json == 2
 
 
+@pytest.mark.parametrize("faster", [True, False])
+def test_only_another_process_that_was_faster_may_keep_the_table_from_being_created(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    if faster:
+        Base.metadata.create_all(engine)
+    table: Any = SessionRow.__table__
+    monkeypatch.setattr(table, "create", lambda bind, checkfirst: fail_to_create(bind))
+    with nullcontext() if faster else pytest.raises(DBAPIError):
+        create_table(table, engine)
+
+
+def fail_to_create(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE broken (")
+
+
 def test_a_table_that_cannot_be_created_costs_only_requests_that_need_it(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -470,6 +561,17 @@ def test_every_option_is_a_keyword_too(sqlite: Backend) -> None:
         )
     )  # fmt: skip
     assert "sid=" in serve(config, count=count).get("/count").headers["Set-Cookie"]
+
+
+def test_the_factory_gives_a_request_the_same_session_however_often_it_is_asked(
+    sqlite: Backend,
+) -> None:
+    def ask(request: Any) -> bool:
+        factory = request.registry.getUtility(ISessionFactory)
+        return factory(request) is request.session is factory(request)
+
+    engine = create_engine(sqlite.url)
+    assert serve(configurator(engine), ask=ask).get("/ask").json is True
 
 
 # ---- your own model

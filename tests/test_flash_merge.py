@@ -149,6 +149,13 @@ def test_their_keys_keep_their_order_and_mine_come_after(
     assert list(result) == list(mine)
 
 
+def test_a_key_that_looks_like_a_queue_but_holds_no_list_is_an_ordinary_key() -> None:
+    queue = FlashQueue(added=[("x", True)])
+    base, mine, theirs = {"_f_": 1}, {"_f_": 2}, {"_f_": [1]}
+    merged = merge(base, mine, theirs, lambda key, a, b: bool(a != b), {"_f_": queue})
+    assert merged == Merged({"_f_": 2}, ["_f_"])
+
+
 def test_equal_changes_of_both_are_a_conflict() -> None:
     # two increments
     assert merged({"n": 1}, {"n": 2}, {"n": 2}) == Merged({"n": 2}, ["n"])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import copy, deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from apps import EPOCH, Clock, configurator, rows, serve, session_cookies, statements
 from pyramid.authentication import SessionAuthenticationHelper
 from pyramid.csrf import LegacySessionCSRFStoragePolicy, SessionCSRFStoragePolicy
+from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISession
 from pyramid.security import forget, remember
 from servers import Backend
@@ -20,7 +22,7 @@ from sqlalchemy import Engine, create_engine
 from webtest import TestApp
 from zope.interface.verify import verifyObject
 
-from pyramid_sqlsession import SQLSession
+from pyramid_sqlsession import SessionConflict, SQLSession
 from pyramid_sqlsession.cookie import handle_of
 
 
@@ -128,6 +130,16 @@ def test_it_changes_as_a_dict_does(database: Engine) -> None:
 
     _, during, after = play(database, fill, change, dict)
     assert during == after == {"b": [1, 2], "x": 1, "y": 2}
+
+
+def test_its_copies_are_plain_dicts(database: Engine) -> None:
+    def check(session: Any) -> bool:
+        shallow, deep = copy(session), deepcopy(session)
+        session["b"].append(3)
+        assert type(shallow) is type(deep) is dict
+        return bool(shallow["b"] == [1, 2, 3] and deep["b"] == [1, 2])
+
+    assert play(database, fill, check)[1]
 
 
 def test_an_attribute_that_it_does_not_have_cannot_be_set_by_mistake(database: Engine) -> None:
@@ -418,6 +430,33 @@ def test_a_session_that_is_too_large_is_an_error_and_changes_nothing(engine: Eng
     with pytest.raises(ValueError, match=r"sqlsession.max_size allows 1024"):
         app.get("/large")
     assert app.get("/read").json == {"a": 1}
+
+
+def test_an_update_that_the_database_swallows_is_a_conflict(postgresql: Backend) -> None:
+    engine = create_engine(postgresql.url)
+    app = browser(engine, lambda request: request.session.update(n=request.session.get("n", 0) + 1))
+    app.get("/0")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER swallow BEFORE UPDATE ON sqlsession FOR EACH ROW "
+            "EXECUTE FUNCTION swallow()"
+        )
+    with pytest.raises(SessionConflict, match="changed while it was locked"):
+        app.get("/0")
+
+
+def test_a_raised_redirect_warns_of_a_change_that_could_not_have_been_stored(
+    database: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def redirect(request: Any) -> Any:
+        request.session["x"] = object()
+        raise HTTPFound("/elsewhere")
+
+    browser(database, redirect).get("/0", status=302)
+    assert "tm.commit_veto" in caplog.text
 
 
 def test_max_age_must_be_sensible(database: Engine) -> None:

@@ -140,6 +140,21 @@ def test_the_password_of_the_database_is_not_in_the_repr() -> None:
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        {"sqlsession.sqlalchemy": "postgresql://me:hunter2@db/x"},
+        {"sqlsession.sqlalchemy": "x", "sqlsession.sqlalchemy.url": "postgresql://me:hunter2@db/x"},
+    ],
+)
+def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
+    settings: dict[str, str],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"takes sqlsession.sqlalchemy.url and") as caught:
+        Settings.from_ini(settings)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
