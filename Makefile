@@ -11,7 +11,7 @@ demo: $(VENV)/demo.stamp
 	PYTHONPATH=docs/demo $(BIN)/pserve docs/demo/development.ini
 
 test: lint servers
-	$(BIN)/python -m pytest --cov --cov-report=term-missing --cov-fail-under=100
+	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term-missing --cov-fail-under=100
 
 lint: $(VENV)/testing.stamp
 	$(BIN)/ruff check

@@ -17,6 +17,7 @@ from pyramid.response import Response
 from pyramid_retry import RetryableException
 from servers import Backend
 from sqlalchemy import JSON, Engine, LargeBinary, TypeDecorator, create_engine, text, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql.dml import UpdateBase
 from webtest import TestApp
@@ -121,13 +122,14 @@ class Marked(TypeDecorator[bytes]):
     impl = LargeBinary
     cache_ok = True
     mark = b"1"
+    error: type[Exception] = ValueError
 
     def process_bind_param(self, value: Any, dialect: Any) -> bytes:
         return bytes(self.mark + value)
 
     def process_result_value(self, value: Any, dialect: Any) -> bytes:
         if value[:1] != self.mark:
-            raise ValueError("another mark")
+            raise self.error("another mark")
         return bytes(value[1:])
 
 
@@ -145,6 +147,23 @@ def test_what_the_type_of_a_column_cannot_read_is_an_empty_session(
     assert app.get("/read").json == {}
     assert "cannot be read and is taken for empty" in caplog.text
     assert app.get("/write").json == 1
+
+
+def test_an_error_of_sqlalchemys_own_is_not_taken_for_unreadable_data(
+    sqlite: Backend, base: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MarkedRow(SessionMixin, base):  # type: ignore[misc]  # a base of the test
+        data: Mapped[bytes] = mapped_column(Marked)
+
+    engine = create_engine(sqlite.url)
+    base.metadata.create_all(engine)
+    config = configurator(engine, {"sqlsession.model": MarkedRow}, create=False)
+    app = serve(config, write=write, read=read)
+    app.get("/write")
+    monkeypatch.setattr(Marked, "mark", b"2")
+    monkeypatch.setattr(Marked, "error", SQLAlchemyError)
+    with pytest.raises(SQLAlchemyError, match="another mark"):
+        app.get("/read")
 
 
 def test_broken_text_in_a_json_column_is_an_empty_session(sqlite: Backend, base: Any) -> None:

@@ -455,7 +455,9 @@ def test_a_raised_redirect_warns_of_a_change_that_could_not_have_been_stored(
         request.session["x"] = object()
         raise HTTPFound("/elsewhere")
 
-    browser(database, redirect).get("/0", status=302)
+    app = browser(database, lambda request: fill(request.session), redirect)
+    app.get("/0")
+    app.get("/1", status=302)
     assert "tm.commit_veto" in caplog.text
 
 
