@@ -94,5 +94,4 @@ def mark_conflicts_retryable(engine: Engine) -> None:
     The error is marked when it is raised, COMMIT included: pyramid_tm asks too late there, and
     zope.sqlalchemy knows some drivers only.
     """
-    if not event.contains(engine, "handle_error", _mark):
-        event.listen(engine, "handle_error", _mark)
+    event.listen(engine, "handle_error", _mark)
