@@ -20,19 +20,21 @@ from pyramid.settings import asbool, truthy
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _FALSY = frozenset(("f", "false", "n", "no", "off", "0"))
 
 
-def duration(value: Any) -> int:
-    """Seconds, from a whole number or a text such as ``30m``, ``12h`` or ``14d``.
+def _quantity(units: Mapping[str, int]) -> Callable[[Any], int]:
+    def converter(value: Any) -> int:
+        match = re.fullmatch(r"([0-9]{1,12})\s*([a-zA-Z]*)", str(value).strip(), re.ASCII)
+        if match is None or match[2] not in units:
+            raise ValueError(value)
+        return int(match[1]) * units[match[2]]
 
-    :raises ValueError: if it is neither.
-    """
-    match = re.fullmatch(r"([0-9]{1,12})\s*([smhd]?)", str(value).strip(), re.ASCII)
-    if match is None or isinstance(value, bool):
-        raise ValueError(value)
-    return int(match[1]) * _UNITS[match[2]]
+    return converter
+
+
+_duration = _quantity({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400})
+_size = _quantity({"": 1, "KiB": 1024, "MiB": 1024**2})
 
 
 def _between(convert: Callable[[Any], int], low: int, high: int) -> Callable[[Any], int]:
@@ -73,11 +75,14 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
     return converter
 
 
-def _text(value: Any) -> str:
-    text = str(value).strip()
-    if not text:
-        raise ValueError(value)
-    return text
+def _matching(pattern: str) -> Callable[[Any], str]:
+    def converter(value: Any) -> str:
+        text = str(value).strip()
+        if re.fullmatch(pattern, text, re.ASCII) is None:
+            raise ValueError(value)
+        return text
+
+    return converter
 
 
 def _dotted(value: Any) -> Any:
@@ -102,14 +107,7 @@ def _serializer(value: Any) -> Any:
     return serializer
 
 
-def _size(value: Any) -> int:
-    match = re.fullmatch(r"([0-9]{1,9})\s*(|KiB|MiB)", str(value).strip(), re.ASCII)
-    if match is None or isinstance(value, bool):
-        raise ValueError(value)
-    return int(match[1]) * {"": 1, "KiB": 1024, "MiB": 1024**2}[match[2]]
-
-
-_LIFETIME = _between(duration, 1, TEN_YEARS)
+_LIFETIME = _between(_duration, 1, TEN_YEARS)
 _LIFETIMES = "a duration from 1 s to 10 years: seconds, or ``30m``, ``12h``, ``14d``"
 
 
@@ -123,7 +121,7 @@ class Settings:
     """What was configured. Durations are seconds, sizes are bytes."""
 
     dbsession: str | None = _option(
-        "none", _optional(_text), "the name of an attribute of the request",
+        "none", _optional(_matching(r"[A-Za-z_]\w*")), "the name of an attribute of the request",
         "The SQLAlchemy session of the application. An attribute called ``dbsession`` is found by "
         "itself.",
     )  # fmt: skip
@@ -181,11 +179,18 @@ class Settings:
         "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
         "The longest serialized session that is stored.",
     )  # fmt: skip
-    cookie_name: str = _option("session", _text, "a cookie name", "The name of the cookie.")
-    cookie_path: str = _option("/", _text, "a path that starts with ``/``", "Its path.")
+    cookie_name: str = _option(
+        "session", _matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
+        "a cookie name: letters, digits, ``-`` and ``_``", "The name of the cookie.",
+    )  # fmt: skip
+    cookie_path: str = _option(
+        "/", _matching(r"/[\x21-\x3a\x3c-\x7e]*"),
+        "a path that starts with ``/`` and has no space or semicolon", "Its path.",
+    )  # fmt: skip
     cookie_domain: str | None = _option(
-        "none", _optional(_text), "a domain, or none", "Its domain; none is the host itself."
-    )
+        "none", _optional(_matching(r"[A-Za-z0-9.-]+")), "a domain name, or none",
+        "Its domain; none is the host itself.",
+    )  # fmt: skip
     cookie_max_age: int | None = _option(
         "none", _optional(_LIFETIME), _LIFETIMES + ", or none",
         "How long browsers keep the cookie, from the last visit. Where it is set it wins over "
@@ -227,38 +232,27 @@ class Settings:
 
     def _check_cookie(self) -> None:
         name, secure = self.cookie_name, self.cookie_secure
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name, re.ASCII):
-            raise ConfigurationError(
-                f"{PREFIX}cookie_name = {name!r} is no cookie name: use letters, digits, - and _"
-            )
-        if re.fullmatch(r"/[\x21-\x3a\x3c-\x7e]*", self.cookie_path, re.ASCII) is None:
-            raise ConfigurationError(
-                f"{PREFIX}cookie_path = {self.cookie_path!r} must be a path that starts with / and "
-                "has no space or semicolon"
-            )
-        domain = self.cookie_domain
-        if domain and re.fullmatch(r"[A-Za-z0-9.-]+", domain, re.ASCII) is None:
-            raise ConfigurationError(f"{PREFIX}cookie_domain = {domain!r} is no domain name")
-        if name.startswith("__Host-") and (self.cookie_path != "/" or domain):
-            raise ConfigurationError(
-                f"{PREFIX}cookie_name = {name} needs {PREFIX}cookie_path = / and no "
-                f"{PREFIX}cookie_domain: browsers refuse it otherwise"
-            )
         prefixed = name.startswith(("__Host-", "__Secure-"))
-        if prefixed and secure is False:
-            raise ConfigurationError(
-                f"{PREFIX}cookie_name = {name} is refused by browsers with "
-                f"{PREFIX}cookie_secure = false"
-            )
-        for demanding, wanted in (
-            ("cookie_samesite = None", self.cookie_samesite == "None"),
-            ("cookie_partitioned = true", self.cookie_partitioned),
+        is_host_wide = self.cookie_path == "/" and not self.cookie_domain
+        wants_secure = "is refused by browsers without Secure: add sqlsession.cookie_secure = true"
+        named = f"sqlsession.cookie_name = {name}"
+        for is_wrong, message in (
+            (
+                name.startswith("__Host-") and not is_host_wide,
+                f"{named} needs sqlsession.cookie_path = / and no sqlsession.cookie_domain",
+            ),
+            (prefixed and secure is False, f"{named} {wants_secure}"),
+            (
+                self.cookie_samesite == "None" and not (secure or prefixed),
+                f"sqlsession.cookie_samesite = None {wants_secure}",
+            ),
+            (
+                self.cookie_partitioned and not (secure or prefixed),
+                f"sqlsession.cookie_partitioned = true {wants_secure}",
+            ),
         ):
-            if wanted and not (secure or prefixed):
-                raise ConfigurationError(
-                    f"{PREFIX}{demanding} is refused by browsers without Secure: add "
-                    f"{PREFIX}cookie_secure = true"
-                )
+            if is_wrong:
+                raise ConfigurationError(message)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], prefix: str = "") -> Settings:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from pyramid.exceptions import ConfigurationError
 
 from pyramid_sqlsession import SQLSessionFactory
-from pyramid_sqlsession.settings import Settings, duration
+from pyramid_sqlsession.settings import Settings
 
 
 def test_every_option_says_what_it_takes_and_what_it_is_for() -> None:
@@ -42,13 +41,13 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_a_duration_is_seconds_or_a_number_with_a_unit(text: Any, seconds: int) -> None:
-    assert duration(text) == seconds
+    assert Settings.from_options({"absolute_ttl": text}).absolute_ttl == seconds
 
 
-@pytest.mark.parametrize("text", ["", "-5", "1.5", "5w", "m", "1h30m", "٣", "9" * 13, True, None])
+@pytest.mark.parametrize("text", ["-5", "1.5", "5w", "m", "1h30m", "\u0663", "9" * 13, True, []])
 def test_anything_else_is_no_duration(text: Any) -> None:
-    with pytest.raises(ValueError, match=re.escape(str(text)) + "$"):
-        duration(text)
+    with pytest.raises(ConfigurationError, match="takes a duration from 1 s to 10 years"):
+        Settings.from_options({"absolute_ttl": text})
 
 
 @pytest.mark.parametrize(
@@ -171,11 +170,11 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
             "must be less than sqlsession.cookie_max_age",
         ),
         ({"absolute_ttl": "1m", "touch_interval": "2m"}, "less than sqlsession.absolute_ttl"),
-        ({"cookie_name": "a b"}, "is no cookie name"),
-        ({"cookie_name": "s\u00e9ance"}, "is no cookie name"),
+        ({"cookie_name": "a b"}, "it takes a cookie name"),
+        ({"cookie_name": "s\u00e9ance"}, "it takes a cookie name"),
         ({"cookie_path": "app"}, "starts with /"),
         ({"cookie_path": "/a;b"}, "no space or semicolon"),
-        ({"cookie_domain": "a b"}, "is no domain name"),
+        ({"cookie_domain": "a b"}, "it takes a domain name, or none"),
         ({"cookie_name": "__Host-s", "cookie_path": "/app"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Host-s", "cookie_domain": "x.org"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Secure-s", "cookie_secure": "false"}, "is refused by browsers"),
