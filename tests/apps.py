@@ -11,7 +11,9 @@ from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Engine, ForeignKey, String, create_engine, event, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from transaction.interfaces import IDataManager
 from webtest import TestApp
+from zope.interface import implementer
 
 from pyramid_sqlsession import SessionMixin, SQLSessionFactory
 
@@ -126,6 +128,54 @@ def close_served() -> None:
         factory = _served.pop().registry.queryUtility(ISessionFactory)
         if isinstance(factory, SQLSessionFactory):
             factory.close()
+
+
+class Broken(Exception):
+    """What the tests' views and resources raise."""
+
+
+@implementer(IDataManager)
+class Resource:
+    """Another resource of the transaction, which does something when it is asked for its vote."""
+
+    transaction_manager = None
+
+    def __init__(self, vote: Callable[[], Any], order: str = "0") -> None:
+        self.vote = vote
+        self.order = order
+
+    def abort(self, transaction: Any) -> None:
+        """Nothing to do."""
+
+    tpc_begin = commit = tpc_finish = tpc_abort = abort
+
+    def tpc_vote(self, transaction: Any) -> None:
+        self.vote()
+
+    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
+        return self.order
+
+
+def refuse() -> None:
+    """A vote against the transaction."""
+    raise Broken("no")
+
+
+def put(request: Any) -> Any:
+    """A view that changes the session."""
+    request.session["cart"] = [*request.session.get("cart", []), 1]
+    return {}
+
+
+def show(request: Any) -> Any:
+    """A view that reads the session."""
+    return dict(request.session)
+
+
+def order(request: Any) -> Any:
+    """A view that stores something, and remembers it in the session."""
+    request.dbsession.add(Note(text="ordered"))
+    return put(request)
 
 
 def rows(engine: Engine, table: Any = TABLE) -> list[dict[str, Any]]:

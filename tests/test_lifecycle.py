@@ -14,16 +14,22 @@ import webtest
 import zope.sqlalchemy
 from apps import (
     Base,
+    Broken,
     Clock,
     Note,
+    Resource,
     SessionRow,
     add_views,
     configurator,
     notes,
+    order,
     plain_engine,
+    put,
+    refuse,
     rows,
     serve,
     session_cookies,
+    show,
     statements,
 )
 from pyramid.authentication import SessionAuthenticationHelper
@@ -41,8 +47,6 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
-from transaction.interfaces import IDataManager
-from zope.interface import implementer
 
 from pyramid_sqlsession import SessionClosed, SQLSessionFactory
 from pyramid_sqlsession.model import SQLSessionRow
@@ -65,43 +69,6 @@ every_manager = pytest.mark.parametrize(
 )
 
 
-class Broken(Exception):
-    """What the views of these tests raise."""
-
-
-@implementer(IDataManager)
-class Refusing:
-    """A resource of the transaction that votes against it."""
-
-    transaction_manager = None
-
-    def abort(self, transaction: Any) -> None:
-        """Nothing to do."""
-
-    tpc_begin = commit = tpc_finish = tpc_abort = abort
-
-    def tpc_vote(self, transaction: Any) -> None:
-        raise Broken("no")
-
-    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
-        return "0"
-
-
-def put(request: Any) -> Any:
-    request.session["cart"] = [*request.session.get("cart", []), 1]
-    return {}
-
-
-def show(request: Any) -> Any:
-    return dict(request.session)
-
-
-def order(request: Any) -> Any:
-    """Store something, and remember it in the session."""
-    request.dbsession.add(Note(text="ordered"))
-    return put(request)
-
-
 def fail(request: Any) -> Any:
     order(request)
     raise Broken("the view is broken")
@@ -109,7 +76,7 @@ def fail(request: Any) -> Any:
 
 def fail_at_vote(request: Any) -> Any:
     order(request)
-    request.tm.get().join(Refusing())
+    request.tm.get().join(Resource(refuse))
     return {}
 
 
@@ -204,7 +171,7 @@ def bad_flush(request: Any) -> Any:
 def bad_commit(request: Any) -> Any:
     """A COMMIT of the view's own that fails."""
     request.dbsession.add(Note(text="lost"))
-    request.tm.get().join(Refusing())
+    request.tm.get().join(Resource(refuse))
     request.tm.commit()
 
 
@@ -318,7 +285,7 @@ def test_an_exception_view_for_a_failed_commit_works_with_the_session_in_memory(
 
 def test_an_exception_view_for_a_failed_commit_may_be_the_first_to_read(engine: Engine) -> None:
     def vote(request: Any) -> Any:
-        request.tm.get().join(Refusing())
+        request.tm.get().join(Resource(refuse))
         return {}
 
     config = on_error(configurator(engine), error_page, Broken)

@@ -10,12 +10,12 @@ import pytest
 from apps import TABLE, Base, Note, configurator, notes
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
+from races import Change, Flight, Gate, Site, add, both, put, view
 from servers import Backend
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, text, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from test_concurrency import Change, Flight, Gate, Site, add, both, put, view
 
 from pyramid_sqlsession import SessionConflict
 

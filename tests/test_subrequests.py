@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import configurator, notes, rows, serve, session_cookies, statements
+from apps import configurator, notes, put, rows, serve, session_cookies, show, statements
 from pyramid.config import Configurator
 from pyramid.request import Request
 from sqlalchemy import Engine
@@ -23,15 +23,6 @@ def _no_transaction() -> Iterator[None]:
     """End the transaction that a thread-local manager may have begun."""
     yield
     transaction.abort()
-
-
-def put(request: Any) -> Any:
-    request.session["cart"] = [*request.session.get("cart", []), 1]
-    return {}
-
-
-def show(request: Any) -> Any:
-    return dict(request.session)
 
 
 def inner(request: Any) -> Any:

@@ -13,13 +13,19 @@ import psycopg
 import pytest
 from apps import (
     TABLE,
+    Broken,
     Note,
+    Resource,
     configurator,
     notes,
+    order,
     plain_engine,
+    put,
+    refuse,
     rows,
     serve,
     session_cookies,
+    show,
     statements,
 )
 from pyramid.config import Configurator
@@ -27,8 +33,7 @@ from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
 from servers import Backend
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from transaction.interfaces import IDataManager, NoTransaction, TransientError
-from zope.interface import implementer
+from transaction.interfaces import NoTransaction, TransientError
 
 from pyramid_sqlsession import SessionDataError
 from pyramid_sqlsession.model import SQLSessionRow
@@ -44,51 +49,6 @@ every_manager = pytest.mark.parametrize(
     ],
 )
 both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
-
-
-class Broken(Exception):
-    """What the views of these tests raise."""
-
-
-@implementer(IDataManager)
-class Resource:
-    """Another resource of the transaction, which does something when it is asked for its vote."""
-
-    transaction_manager = None
-
-    def __init__(self, vote: Callable[[], Any], order: str = "0") -> None:
-        self.vote = vote
-        self.order = order
-
-    def abort(self, transaction: Any) -> None:
-        """Nothing to do."""
-
-    tpc_begin = commit = tpc_finish = tpc_abort = abort
-
-    def tpc_vote(self, transaction: Any) -> None:
-        self.vote()
-
-    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
-        return self.order
-
-
-def refuse() -> None:
-    raise Broken("no")
-
-
-def put(request: Any) -> Any:
-    request.session["cart"] = [*request.session.get("cart", []), 1]
-    return {}
-
-
-def show(request: Any) -> Any:
-    return dict(request.session)
-
-
-def order(request: Any) -> Any:
-    """Store something, and remember it in the session."""
-    request.dbsession.add(Note(text="ordered"))
-    return put(request)
 
 
 def then(what: Callable[[Any], Any]) -> Callable[[Any], Any]:
