@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 .PHONY: demo test lint format docs clean servers
 
 demo: $(VENV)/demo.stamp
+	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
 	PYTHONPATH=docs/demo $(BIN)/pserve docs/demo/development.ini
 
 test: lint servers
@@ -37,7 +38,8 @@ $(VENV)/stamp:
 	@touch $@
 
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/stamp
-	$(PIP) --editable '.[$*]'
+	@echo "installing what $* needs into $(VENV) ..."
+	@$(PIP) --editable '.[$*]'
 	@touch $@
 
 # The one driver that is built from source; its tests are skipped, or fail, as the servers' are.

@@ -152,8 +152,8 @@ class AppDatabase:
             dbsession = dbsession()
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
-                f"request.{self._attribute} is {dbsession!r}, not a SQLAlchemy session: set "
-                "sqlsession.dbsession to the name of the attribute that is"
+                f"request.{self._attribute} is missing or no SQLAlchemy session ({dbsession!r}): "
+                "set sqlsession.dbsession to the name of the attribute that is one"
             )
         return dbsession
 

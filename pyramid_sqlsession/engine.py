@@ -124,6 +124,8 @@ class OwnDatabase:
             event.listen(self._engine, "connect", _tune_sqlite)
 
     def __str__(self) -> str:
+        if self._is_memory:
+            return "a database in the memory of this process"
         # a query may hold a password too
         return f"an engine of its own, {self._engine.url.set(query={})!r}"
 

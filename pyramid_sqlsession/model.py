@@ -34,7 +34,7 @@ class SessionMixin:
     ``id``
       SHA-256 of the cookie's token. Its hex is the session's public handle.
     ``user_id``
-      Who is signed in.
+      Kept free for who is signed in.
     ``data``
       The serialized session, nothing else.
     ``version``
@@ -44,9 +44,10 @@ class SessionMixin:
     ``max_age``
       This session's own lifetime in seconds, if it has one.
     ``purge_after``
-      Epoch seconds; the session has not expired before.
+      Epoch seconds; the row may be deleted after it. The expiry is up to a tenth of the lifetime
+      earlier.
     ``successor``
-      The id of the session that replaced this one.
+      Kept free for the id of a session that replaces this one.
     """
 
     @declared_attr.directive

@@ -219,7 +219,7 @@ class Settings:
                 "the application's database session, the second for an engine of the store's own"
             )
         if self.sqlalchemy and not self.sqlalchemy.get("url"):
-            raise ConfigurationError(f"{PREFIX}sqlalchemy.* is set without {PREFIX}sqlalchemy.url")
+            raise ConfigurationError(f"{PREFIX}sqlalchemy.url is missing or empty")
         lifetimes = ("ttl", "absolute_ttl", "cookie_max_age")
         for name in lifetimes:
             lifetime = getattr(self, name)

@@ -339,9 +339,11 @@ def memory() -> TestApp:
 
 
 def test_sessions_can_be_kept_in_memory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     app = memory()
     assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
     assert "every session dies with this process" in caplog.text
+    assert "through a database in the memory of this process" in caplog.text
 
 
 def test_threads_share_the_memory_and_applications_do_not() -> None:
@@ -440,7 +442,9 @@ def test_an_attribute_that_is_no_database_session_is_an_error_that_names_it(
     config = Configurator(settings={"sqlsession.dbsession": "db"})
     config.add_request_method(lambda request: "nonsense", "db", property=True)
     config.include("pyramid_sqlsession")
-    with pytest.raises(ConfigurationError, match=r"request\.db is 'nonsense', not a SQLAlchemy"):
+    with pytest.raises(
+        ConfigurationError, match=r"request\.db is missing or no SQLAlchemy session"
+    ):
         serve(config, count=count).get("/count")
 
 

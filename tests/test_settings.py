@@ -160,7 +160,7 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
             {"dbsession": "db", "sqlalchemy.url": "sqlite://"},
             "sqlsession.dbsession and sqlsession.sqlalchemy.url are both set",
         ),
-        ({"sqlalchemy.echo": "true"}, "without sqlsession.sqlalchemy.url"),
+        ({"sqlalchemy.echo": "true"}, "sqlsession.sqlalchemy.url is missing or empty"),
         (
             {"ttl": "60", "touch_interval": "60"},
             "touch_interval = 60 must be less than sqlsession.ttl",
