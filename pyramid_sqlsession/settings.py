@@ -8,106 +8,18 @@ only place that says what is allowed; the reference page of the docs is made fro
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from pyramid.path import DottedNameResolver
-from pyramid.settings import asbool, truthy
+
+from . import converters as to
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
 
-_FALSY = frozenset(("f", "false", "n", "no", "off", "0"))
-
-
-def _quantity(units: Mapping[str, int]) -> Callable[[Any], int]:
-    def converter(value: Any) -> int:
-        match = re.fullmatch(r"([0-9]{1,12})\s*([a-zA-Z]*)", str(value).strip(), re.ASCII)
-        if match is None or match[2] not in units:
-            raise ValueError(value)
-        return int(match[1]) * units[match[2]]
-
-    return converter
-
-
-_duration = _quantity({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400})
-_size = _quantity({"": 1, "KiB": 1024, "MiB": 1024**2})
-
-
-def _between(convert: Callable[[Any], int], low: int, high: int) -> Callable[[Any], int]:
-    def converter(value: Any) -> int:
-        number = convert(value)
-        if not low <= number <= high:
-            raise ValueError(value)
-        return number
-
-    return converter
-
-
-def _optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def converter(value: Any) -> Any:
-        unset = value is None or str(value).strip().lower() in ("", "none")
-        return None if unset else convert(value)
-
-    return converter
-
-
-def _boolean(value: Any) -> bool:
-    if str(value).strip().lower() not in truthy | _FALSY:
-        raise ValueError(value)
-    return bool(asbool(value))
-
-
-def _auto_or_boolean(value: Any) -> bool | None:
-    return None if str(value).strip().lower() == "auto" else _boolean(value)
-
-
-def _one_of(*allowed: str) -> Callable[[Any], str]:
-    def converter(value: Any) -> str:
-        for choice in allowed:
-            if str(value).strip().lower() == choice.lower():
-                return choice
-        raise ValueError(value)
-
-    return converter
-
-
-def _matching(pattern: str) -> Callable[[Any], str]:
-    def converter(value: Any) -> str:
-        text = str(value).strip()
-        if re.fullmatch(pattern, text, re.ASCII) is None:
-            raise ValueError(value)
-        return text
-
-    return converter
-
-
-def _dotted(value: Any) -> Any:
-    try:
-        return DottedNameResolver().maybe_resolve(value)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError("it is set option by option")
-    return dict(value)
-
-
-def _serializer(value: Any) -> Any:
-    if value == "json":
-        return value
-    serializer = _dotted(value)
-    if not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
-        raise ValueError(f"{serializer!r} lacks dumps or loads")
-    return serializer
-
-
-_LIFETIME = _between(_duration, 1, TEN_YEARS)
+_LIFETIME = to.between(to.duration, 1, TEN_YEARS)
 _LIFETIMES = "a duration from 1 s to 10 years: seconds, or ``30m``, ``12h``, ``14d``"
 
 
@@ -121,12 +33,12 @@ class Settings:
     """What was configured. Durations are seconds, sizes are bytes."""
 
     dbsession: str | None = _option(
-        "none", _optional(_matching(r"[A-Za-z_]\w*")), "the name of an attribute of the request",
+        "none", to.optional(to.matching(r"[A-Za-z_]\w*")), "the name of the request's attribute",
         "The SQLAlchemy session of the application. An attribute called ``dbsession`` is found by "
         "itself.",
     )  # fmt: skip
     model: Any = _option(
-        "none", _optional(_dotted), "a mapped class on ``SessionMixin``, or its dotted name",
+        "none", to.optional(to.dotted), "a mapped class on ``SessionMixin``, or its dotted name",
         "The model whose table holds the sessions. The only mapped class of the process that uses "
         "``SessionMixin`` is found by itself.",
     )  # fmt: skip
@@ -134,7 +46,7 @@ class Settings:
         default_factory=dict,
         repr=False,
         metadata={
-            "convert": _mapping,
+            "convert": to.mapping,
             "default": "none",
             "allowed": "``sqlsession.sqlalchemy.url`` and any other argument of "
             "``sqlalchemy.create_engine``",
@@ -143,11 +55,11 @@ class Settings:
         },
     )
     fallback_memory: bool = _option(
-        "false", _boolean, "a boolean",
+        "false", to.boolean, "a boolean",
         "Development only: without any database, keep the sessions in the memory of this process.",
     )  # fmt: skip
     create_table: bool | None = _option(
-        "none", _optional(_boolean), "a boolean",
+        "none", to.optional(to.boolean), "a boolean",
         "Create the table at the first request if it is missing. Unset: yes with an engine of the "
         "store's own and in memory, no with the application's database session.",
     )  # fmt: skip
@@ -156,60 +68,60 @@ class Settings:
         "Idle timeout: a session that nobody used for so long has expired.",
     )  # fmt: skip
     absolute_ttl: int | None = _option(
-        "none", _optional(_LIFETIME), _LIFETIMES + ", or none",
+        "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
         "Absolute timeout: counted from the start of the session and never extended.",
     )  # fmt: skip
     touch_interval: int | None = _option(
-        "none", _optional(_LIFETIME), "a duration less than every lifetime configured, or none",
+        "none", to.optional(_LIFETIME), "a duration less than every lifetime configured, or none",
         "Activity is recorded at most once per interval. Unset: a tenth of the lifetime, at most "
         "5 minutes.",
     )  # fmt: skip
     conflict: str = _option(
-        "retry", _one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",
+        "retry", to.one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",
         "When two requests change the same key at once: run the later one again, let it win, or "
         "always raise ``SessionConflict``.",
     )  # fmt: skip
     serializer: Any = _option(
-        "json", _serializer, "``json``, or the dotted name of an object with ``dumps`` and "
+        "json", to.serializer, "``json``, or the dotted name of an object with ``dumps`` and "
         "``loads``",
         "Turns the session's dict into bytes and back. ``dumps`` must be deterministic.",
     )  # fmt: skip
     max_size: int = _option(
-        "1 MiB", _between(_size, 1024, 15 * 1024**2),
+        "1 MiB", to.between(to.size, 1024, 15 * 1024**2),
         "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
         "The longest serialized session that is stored.",
     )  # fmt: skip
     cookie_name: str = _option(
-        "session", _matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
+        "session", to.matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
         "a cookie name: letters, digits, ``-`` and ``_``", "The name of the cookie.",
     )  # fmt: skip
     cookie_path: str = _option(
-        "/", _matching(r"/[\x21-\x3a\x3c-\x7e]*"),
+        "/", to.matching(r"/[\x21-\x3a\x3c-\x7e]*"),
         "a path that starts with ``/`` and has no space or semicolon", "Its path.",
     )  # fmt: skip
     cookie_domain: str | None = _option(
-        "none", _optional(_matching(r"[A-Za-z0-9.-]+")), "a domain name, or none",
+        "none", to.optional(to.matching(r"[A-Za-z0-9.-]+")), "a domain name, or none",
         "Its domain; none is the host itself.",
     )  # fmt: skip
     cookie_max_age: int | None = _option(
-        "none", _optional(_LIFETIME), _LIFETIMES + ", or none",
+        "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
         "How long browsers keep the cookie, from the last visit. Where it is set it wins over "
         "``ttl``. None: until the browser is closed.",
     )  # fmt: skip
     cookie_secure: bool | None = _option(
-        "auto", _auto_or_boolean, "``auto`` or a boolean",
+        "auto", to.auto_or_boolean, "``auto`` or a boolean",
         "Send the cookie over https only. ``auto``: if the request came over https.",
     )  # fmt: skip
     cookie_httponly: bool = _option(
-        "true", _boolean, "a boolean", "Hide the cookie from scripts of the page."
+        "true", to.boolean, "a boolean", "Hide the cookie from scripts of the page."
     )
     cookie_samesite: str | None = _option(
-        "Lax", lambda value: _one_of("Lax", "Strict", "None", "")(value or "") or None,
+        "Lax", lambda value: to.one_of("Lax", "Strict", "None", "")(value or "") or None,
         "``Lax``, ``Strict``, ``None``, or empty for no attribute",
         "Whether other sites' requests carry the cookie.",
     )  # fmt: skip
     cookie_partitioned: bool = _option(
-        "false", _boolean, "a boolean", "One cookie jar per embedding site (CHIPS)."
+        "false", to.boolean, "a boolean", "One cookie jar per embedding site (CHIPS)."
     )
 
     def __post_init__(self) -> None:
