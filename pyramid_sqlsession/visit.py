@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from pyramid.exceptions import ConfigurationError
 from pyramid_tm import is_tm_active
 from sqlalchemy.exc import SQLAlchemyError
 from transaction.interfaces import NoTransaction
@@ -16,7 +15,7 @@ from transaction.interfaces import NoTransaction
 from .codec import Codec
 from .cookie import Cookie, handle_of, vary_on_cookie
 from .database import COMMIT_FAILED, COMMITTED, Database
-from .exceptions import SessionClosed, SessionConflict, SessionTableError
+from .exceptions import SessionClosed, SessionConflict, SessionDataError, SessionTableError
 from .lifetime import Lifetime
 from .record import Record
 from .retries import will_be_retried
@@ -135,22 +134,24 @@ class Visit:
         handle = handle_of(token)
         try:
             record = self._select(handle)
-            if record is None:
-                return None
-            if self.store.clock() >= self._expires_at(record):
+            return None if record is None else self._decoded(handle, record)
+        except SessionDataError as error:
+            log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
+            return None
+
+    def _decoded(self, handle: bytes, record: Record) -> Loaded | None:
+        try:
+            record.check()
+            if self.store.clock() >= self.store.lifetime.expires_at(
+                record.created, record.last_seen, record.max_age
+            ):
                 return None
             serialized = self.store.codec.from_column(record.data)
             data = self.store.codec.loads(serialized)
-        except (*_DATABASE_ERRORS, ConfigurationError):
-            raise
-        except Exception as error:  # noqa: BLE001  # a serializer may raise anything
-            log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
-            return None
+        except Exception as error:
+            # a serializer may raise anything
+            raise SessionDataError(str(error)) from error
         return Loaded(handle, record, serialized, data)
-
-    def _expires_at(self, record: Record) -> int:
-        record.check()
-        return self.store.lifetime.expires_at(record.created, record.last_seen, record.max_age)
 
     def _select(self, handle: bytes) -> Record | None:
         database, storage, request = self.store.database, self.store.storage, self.request

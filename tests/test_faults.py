@@ -105,6 +105,20 @@ def test_an_error_page_is_rendered_while_the_table_is_missing(engine: Engine) ->
     assert "sorry []" in app.get("/read", status=500).text
 
 
+def test_an_error_of_the_application_is_not_taken_for_unreadable_data(sqlite: Backend) -> None:
+    engine = create_engine(sqlite.url)
+
+    def broken(request: Any) -> Any:
+        raise LookupError("the application's own")
+
+    config = configurator(engine, {"sqlsession.dbsession": "broken"})
+    config.add_request_method(broken, property=True)
+    app = serve(config, read=read)
+    app.set_cookie("session", TOKEN)
+    with pytest.raises(LookupError, match="the application's own"):
+        app.get("/read")
+
+
 @pytest.fixture
 def base() -> Iterator[Any]:
     """A declarative base whose classes are forgotten after the test."""
