@@ -29,3 +29,4 @@ html_theme_path = pylons_sphinx_themes.get_html_themes_path()
 html_theme_options = {"in_progress": False, "outdated": False}
 html_title = f"{project} {release}"
 html_show_sphinx = False
+html_show_copyright = False

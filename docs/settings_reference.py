@@ -17,20 +17,28 @@ from sphinx.util.docutils import SphinxDirective
 
 from pyramid_sqlsession.settings import PREFIX, Settings
 
+# for the others, none is only how "unset" is written
+NONE_IS_A_VALUE = ("absolute_ttl", "cookie_domain", "cookie_max_age")
+
 
 def term(option: Field[Any]) -> str:
     """The name of an option in an ini file."""
     return PREFIX + option.name + (".*" if option.name == "sqlalchemy" else "")
 
 
+def shown_default(option: Field[Any]) -> str:
+    """The default of an option; where none is no value of its own, the option is unset."""
+    default = option.metadata["default"]
+    if default != "none":
+        return f"``{default}``"
+    return "none" if option.name in NONE_IS_A_VALUE else "unset"
+
+
 def definition(option: Field[Any]) -> Iterator[str]:
     """What an option means, as lines of reStructuredText."""
-    default = option.metadata["default"]
     yield option.metadata["meaning"]
     yield ""
-    yield f"Allowed: {option.metadata['allowed']}."
-    yield ""
-    yield "Default: none." if default == "none" else f"Default: ``{default}``."
+    yield f"Allowed: {option.metadata['allowed']}. Default: {shown_default(option)}."
 
 
 class SettingsReference(SphinxDirective):

@@ -93,10 +93,12 @@ class SQLSessionFactory:
         return visit
 
     def prepare(self, registry: Any) -> None:
-        """Put together what all requests share. The tween calls it when the application is made.
+        """Put together, once, what all requests share. The tween's factory calls it.
 
         :raises ConfigurationError: if the settings, the model and the application do not fit.
         """
+        if self._store is not None:
+            return
         settings = self.settings
         model = resolve_model(settings.model)
         storage = Storage(model)

@@ -43,7 +43,13 @@ from sqlalchemy.orm import (
 )
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionConflict, SessionMixin, SessionTableError, SQLSessionFactory
+from pyramid_sqlsession import (
+    SessionConflict,
+    SessionMixin,
+    SessionTableError,
+    SQLSessionFactory,
+    save_tween_factory,
+)
 from pyramid_sqlsession.database import create_table
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
@@ -344,6 +350,13 @@ def test_sessions_can_be_kept_in_memory(caplog: pytest.LogCaptureFixture) -> Non
     assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
     assert "every session dies with this process" in caplog.text
     assert "through a database in the memory of this process" in caplog.text
+
+
+def test_making_the_tween_again_keeps_what_is_in_memory() -> None:
+    app = memory()
+    app.get("/count")
+    save_tween_factory(lambda request: None, app.app.registry)
+    assert app.get("/count").json == 2
 
 
 def test_threads_share_the_memory_and_applications_do_not() -> None:

@@ -270,6 +270,7 @@ def test_a_visitor_who_did_nothing_has_no_session(browser: TestApp, query: Query
     """Looking at it makes neither a row nor a cookie."""
     page = browser.get("/session")
     assert "Nothing is stored for you" in page.text
+    assert "What happens here" not in page.text
     assert "Set-Cookie" not in page.headers
     assert query("select * from sqlsession") == []
 

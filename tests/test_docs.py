@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import hashlib
 import importlib
 import os
 import re
@@ -28,18 +29,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from apps import SessionRow, configurator
+from apps import Note, SessionRow, configurator
 from apps import serve as serve_views
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
-from pyramid.request import Request
-from sqlalchemy import create_engine, event, inspect, select
+from pyramid.request import Request, apply_request_extensions
+from sqlalchemy import create_engine, event, inspect, select, text, update
 from webtest import TestApp
 
 import pyramid_sqlsession
-from pyramid_sqlsession import SessionDataError, SQLSessionFactory
+from pyramid_sqlsession import SessionClosed, SessionDataError, SQLSessionFactory
 from pyramid_sqlsession.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,7 +219,11 @@ def imports(module: str) -> set[str]:
     """The modules of the package that a module imports."""
     tree = ast.parse((ROOT / "pyramid_sqlsession" / f"{module}.py").read_text())
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
-    return {node.module for node in nodes if node.module}
+    return {name for node in nodes for name in ([node.module] if node.module else names(node))}
+
+
+def names(node: ast.ImportFrom) -> list[str]:
+    return [alias.name for alias in node.names]
 
 
 def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
@@ -276,7 +281,7 @@ def hidden(headers: dict[str, str]) -> dict[str, str]:
 def test_the_settings_in_the_readme_have_these_defaults() -> None:
     known = {option.name: option.metadata["default"] for option in fields(Settings)}
     rows = re.findall(r"^``sqlsession\.(\w+)`` +(``.+?``|none) ", README.read_text(), re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for name, default in rows:
         assert known[name] == default.strip("`"), name
 
@@ -569,6 +574,70 @@ def test_the_sign_in_on_the_page_starts_a_new_session_and_keeps_the_cart() -> No
     assert browser.get("/show").json == {}
 
 
+def shell_request(app: TestApp) -> Any:
+    """A request as pshell makes it."""
+    registry = app.app.registry
+    request = Request.blank("/")
+    request.registry = registry
+    apply_request_extensions(request)
+    return request
+
+
+def test_a_shell_reads_and_stores_a_session_as_the_page_says(engine: Any) -> None:
+    read, store = (
+        block
+        for block in code_blocks(DOCS / "transactions.rst", "python")
+        if "TOKEN" in block or "save_tween_factory" in block
+    )
+
+    def fill(request: Any) -> None:
+        request.session["cart"] = ["tea"]
+
+    def show(request: Any) -> Any:
+        return dict(request.session)
+
+    browser = serve_views(configurator(engine), fill=fill, show=show)
+    browser.get("/fill")
+    request = shell_request(browser)
+    request.tm.begin()
+    execute(read, request=request, TOKEN=browser.cookies["session"])
+    request.session["shell"] = 1
+    request.dbsession.add(Note(text="from the shell"))
+    request.dbsession.flush()
+    request.tm.commit()
+    assert browser.get("/show").json == {"cart": ["tea"]}
+    execute(store, request=request)
+    assert browser.get("/show").json == {"cart": ["tea"], "shell": 1}
+    with pytest.raises(SessionClosed):
+        request.session["late"] = 1
+    with engine.connect() as connection:
+        assert connection.scalar(select(Note.text)) == "from the shell"
+
+
+def test_the_purge_on_the_page_deletes_what_is_past_its_time(engine: Any, backend: Any) -> None:
+    (block,) = code_blocks(DOCS / "caveats.rst", "sql")
+    found = re.findall(r"^-- (\w+)\n(.+);$", block, re.MULTILINE)
+    purges = {name.lower(): statement for name, statement in found}
+    assert len(purges) == 3
+
+    def start(request: Any) -> None:
+        request.session["started"] = True
+
+    app = serve_views(configurator(engine), start=start)
+    now = int(time.time())
+    for purge_after in (now - 60, now + 600):
+        browser = TestApp(app.app)
+        browser.get("/start")
+        handle = hashlib.sha256(browser.cookies["session"].encode()).digest()
+        with engine.begin() as connection:
+            row = update(SessionRow).where(SessionRow.id == handle)
+            connection.execute(row.values(purge_after=purge_after))
+    with engine.begin() as connection:
+        connection.execute(text(purges[backend.name]))
+    with engine.connect() as connection:
+        assert connection.scalars(select(SessionRow.purge_after)).all() == [now + 600]
+
+
 # ---- data
 
 
@@ -647,7 +716,7 @@ def test_the_quickstart_runs_from_its_ini_file(quickstart: Path) -> None:
         serve(app, {SERVED})
         """)
     with serving(program, quickstart) as url:
-        browser = Browser(url)
+        browser = Browser(f"{url}notes")
         assert browser.request(text="Buy milk")[2] == (
             '{"notes": ["Buy milk"], "messages": ["Your note is stored."]}'
         )

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 CONF = "extensions = ['settings_reference']\nsmartquotes = False\n"
+SHOWN = {"none": ("none", "unset")}
 OPTIONS = [pytest.param(option, id=option.name) for option in fields(Settings)]
 
 
@@ -63,7 +64,16 @@ def test_every_setting_is_in_the_reference(page: str, option: Field[Any]) -> Non
     assert text.startswith(f"sqlsession.{option.name}")
     for part in ("meaning", "allowed"):
         assert " ".join(option.metadata[part].replace("``", "").split()) in text
-    assert f"Default: {option.metadata['default']}." in text
+    default = option.metadata["default"]
+    assert any(f". Default: {shown}." in text for shown in SHOWN.get(default, (default,)))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("dbsession", "unset"), ("touch_interval", "unset"), ("absolute_ttl", "none")],
+)
+def test_a_setting_that_is_unset_is_not_said_to_be_none(page: str, name: str, shown: str) -> None:
+    assert entry(page, name).endswith(f"Default: {shown}.")
 
 
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o.id != "sqlalchemy"])

@@ -17,7 +17,7 @@ from ..models import Session
 MEANINGS = {
     "id": "The SHA-256 of the token in your cookie. The row is found by it, and nobody gets the"
     " token back from it.",
-    "user_id": "Kept free for who is signed in.",
+    "user_id": "Kept free for who is signed in, for a later release.",
     "data": "All that the session holds, as JSON: {size} bytes.",
     "version": "One more with every write of the data. By it two requests at once notice each"
     " other.",
@@ -26,8 +26,8 @@ MEANINGS = {
     " session ends when its lifetime has passed since.",
     "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
     " Otherwise sqlsession.ttl counts, two weeks here.",
-    "purge_after": "Before this time nobody looks whether the row can be deleted.",
-    "successor": "Kept free for the id of the session that replaces this one.",
+    "purge_after": "After this time the row may be deleted; this release does not do so by itself.",
+    "successor": "Kept free for the id of the session that replaces this one, for a later release.",
 }
 
 

@@ -5,6 +5,6 @@ def main(global_config, **settings):
     with Configurator(settings=settings) as config:
         config.include(".models")
         config.include("pyramid_sqlsession")
-        config.add_route("notes", "/")
-        config.scan(".views")
+        config.include(".routes")
+        config.scan()
     return config.make_wsgi_app()

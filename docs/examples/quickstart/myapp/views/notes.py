@@ -2,7 +2,7 @@ from pyramid.httpexceptions import HTTPSeeOther
 from pyramid.view import view_config
 from sqlalchemy import select
 
-from .models import Note
+from ..models import Note
 
 
 @view_config(route_name="notes", request_method="GET", renderer="json")
