@@ -60,12 +60,13 @@ class JSONSerializer:
             self.check(data)
             raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
 
-    def check(self, data: dict[Any, Any], /) -> None:
+    def check(self, data: dict[Any, Any], /, *, for_json_column: bool = False) -> None:
         """Refuse what :meth:`dumps` would silently change, keys that are not strings.
 
+        :param for_json_column: refuse what a database's JSON cannot hold, too.
         :raises SessionDataError: naming the path.
         """
-        _check(data, "session", 0)
+        _check(data, "session", 0, for_json_column)
 
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
@@ -75,7 +76,7 @@ class JSONSerializer:
         return json.loads(stored)  # type: ignore[no-any-return]  # the codec checks that it is a dict
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
     if depth > _DEEPEST:
         raise SessionDataError(f"{path} is nested deeper than {_DEEPEST} levels")
     if isinstance(value, dict):
@@ -84,14 +85,21 @@ def _check(value: Any, path: str, depth: int) -> None:
                 raise SessionDataError(
                     f"{path} has the key {key!r}: keys of a JSON object must be strings"
                 )
-            _check(item, f"{path}[{key!r}]", depth + 1)
+            if for_json_column:
+                _check(key, f"the key {key!r} of {path}", depth, for_json_column)
+            _check(item, f"{path}[{key!r}]", depth + 1, for_json_column)
     elif isinstance(value, (list, tuple)):
         for position, item in enumerate(value):
-            _check(item, f"{path}[{position}]", depth + 1)
+            _check(item, f"{path}[{position}]", depth + 1, for_json_column)
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise SessionDataError(f"{path} is {value!r}, which JSON cannot hold")
-    elif value is not None and not isinstance(value, (str, int)):
+    elif isinstance(value, str):
+        if for_json_column and _NOT_IN_JSON_COLUMNS.search(value):
+            raise SessionDataError(
+                f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
+            )
+    elif value is not None and not isinstance(value, int):
         raise SessionDataError(
             f"{path} is of type {type(value).__name__}, which JSON cannot hold: store plain "
             "strings, numbers, booleans, lists and dicts, or set sqlsession.serializer"
@@ -161,37 +169,27 @@ class Codec:
         """
         serialized = self.dumps(data)
         if isinstance(self.serializer, JSONSerializer):
-            self.serializer.check(data)
+            self.serializer.check(data, for_json_column=self._is_json)
         if len(serialized) > self.max_size:
             raise SessionTooLarge(
                 f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
                 f"{self.max_size}: keep large things in tables of their own"
             )
         if self._is_json:
-            plain = self.loads(serialized)
-            _check_text(plain, "session")
-            return plain
+            return self.loads(serialized)
         return serialized.decode() if self._is_text else serialized
 
-    def from_column(self, value: Any) -> bytes:
-        """The serialized session that :meth:`to_column` has stored.
+    def from_column(self, value: Any) -> tuple[bytes, dict[Any, Any]]:
+        """The session that :meth:`to_column` has stored, serialized and as a dict.
 
-        :raises ValueError: or TypeError, if the value is none of ours.
+        :raises SessionDataError: if the value is none of ours.
         """
-        if self._is_json:
-            return self.dumps(value)
-        return value.encode() if self._is_text else bytes(value)
-
-
-def _check_text(value: Any, path: str) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_text(key, f"the key {key!r} of {path}")
-            _check_text(item, f"{path}[{key!r}]")
-    elif isinstance(value, list):
-        for position, item in enumerate(value):
-            _check_text(item, f"{path}[{position}]")
-    elif isinstance(value, str) and _NOT_IN_JSON_COLUMNS.search(value):
-        raise SessionDataError(
-            f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
-        )
+        try:
+            if self._is_json:
+                serialized = self.dumps(value)
+            else:
+                serialized = value.encode() if self._is_text else bytes(value)
+            return serialized, self.loads(serialized)
+        except Exception as error:
+            # a serializer may raise anything
+            raise SessionDataError(str(error)) from error

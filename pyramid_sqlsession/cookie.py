@@ -46,19 +46,16 @@ class Cookie:
             return None
         return value if value is not None and _TOKEN.fullmatch(value) else None
 
-    def send(self, request: Any, response: Any, token: str, max_age: int | None) -> None:
-        """Set the cookie; with *max_age* seconds the browser keeps it when it is closed."""
-        self._add(request, response, token, max_age)
+    def set(self, request: Any, response: Any, token: str | None, max_age: int | None) -> None:
+        """Set the cookie.
 
-    def remove(self, request: Any, response: Any) -> None:
-        """Expire the cookie, with the attributes it was set with: browsers insist on them."""
-        self._add(request, response, None, None)
-
-    def _add(self, request: Any, response: Any, value: str | None, max_age: int | None) -> None:
+        :param token: None expires it, with the attributes it was set with: browsers insist on them.
+        :param max_age: seconds for which the browser keeps it even when it is closed.
+        """
         settings = self._settings
         header = make_cookie(
             settings.cookie_name,
-            value,
+            token,
             max_age=max_age,
             path=settings.cookie_path,
             domain=settings.cookie_domain,

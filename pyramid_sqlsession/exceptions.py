@@ -21,9 +21,9 @@ class SessionClosed(RuntimeError):
 
 
 class SessionDataError(ValueError):
-    """The session holds a value that its serializer cannot store.
+    """The session holds a value that its serializer cannot store, or its row one it cannot read.
 
-    The message names the path of the value, for instance ``session['cart'][0]``.
+    The message names the path of a value, for instance ``session['cart'][0]``.
     """
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .exceptions import SessionDataError
+
 
 @dataclass(frozen=True)
 class Record:
@@ -20,8 +22,8 @@ class Record:
     def check(self) -> None:
         """Tell a row of ours from nonsense that somebody else has written.
 
-        :raises ValueError: if a number is none, or cannot be right.
+        :raises SessionDataError: if a number is none, or cannot be right.
         """
         numbers = (self.version, self.created, self.last_seen, self.purge_after, self.max_age or 1)
         if not all(isinstance(number, int) and number > 0 for number in numbers):
-            raise ValueError(f"the numbers of its row make no sense: {numbers}")
+            raise SessionDataError(f"the numbers of its row make no sense: {numbers}")

@@ -131,8 +131,8 @@ def _write(visit: Visit, handle: bytes, record: Record, connection: Connection, 
 def _merged(visit: Visit, loaded: Loaded, newer: Record) -> Any:
     codec, state = visit.store.codec, visit.state
     try:
-        theirs = codec.loads(codec.from_column(newer.data))
-    except Exception as error:
+        _, theirs = codec.from_column(newer.data)
+    except SessionDataError as error:
         raise SessionConflict(
             f"what another request stored in session {loaded.handle.hex()} cannot be read"
         ) from error

@@ -109,13 +109,8 @@ class Visit:
             self._send(response)
 
     def _send(self, response: Any) -> None:
-        if self.cookie is None:
-            return
-        token, max_age = self.cookie
-        if token is None:
-            self.store.cookie.remove(self.request, response)
-        else:
-            self.store.cookie.send(self.request, response, token, max_age)
+        if self.cookie is not None:
+            self.store.cookie.set(self.request, response, *self.cookie)
 
     def refresh_cookie(self, record: Record, last_seen: int, max_age: int | None) -> None:
         """Have the cookie sent again if its lifetime moved away from the *record*'s."""
@@ -134,24 +129,18 @@ class Visit:
         handle = handle_of(token)
         try:
             record = self._select(handle)
-            return None if record is None else self._decoded(handle, record)
+            if record is None or self._has_expired(record):
+                return None
+            serialized, data = self.store.codec.from_column(record.data)
         except SessionDataError as error:
             log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
             return None
-
-    def _decoded(self, handle: bytes, record: Record) -> Loaded | None:
-        try:
-            record.check()
-            if self.store.clock() >= self.store.lifetime.expires_at(
-                record.created, record.last_seen, record.max_age
-            ):
-                return None
-            serialized = self.store.codec.from_column(record.data)
-            data = self.store.codec.loads(serialized)
-        except Exception as error:
-            # a serializer may raise anything
-            raise SessionDataError(str(error)) from error
         return Loaded(handle, record, serialized, data)
+
+    def _has_expired(self, record: Record) -> bool:
+        record.check()
+        lived = (record.created, record.last_seen, record.max_age)
+        return self.store.clock() >= self.store.lifetime.expires_at(*lived)
 
     def _select(self, handle: bytes) -> Record | None:
         database, storage, request = self.store.database, self.store.storage, self.request

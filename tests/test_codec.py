@@ -51,8 +51,8 @@ def codec(type_: Any = None, serializer: Any = "json", max_size: int = MIB) -> C
 @pytest.mark.parametrize("type_", [LargeBinary(), Text(), Shouting()])
 def test_what_json_can_hold_is_read_back_as_it_was(type_: Any, data: dict[str, Any]) -> None:
     this = codec(type_)
-    assert this.loads(this.from_column(this.to_column(data))) == data
-    assert this.from_column(this.to_column(data)) == this.dumps(data)
+    assert this.from_column(this.to_column(data)) == (this.dumps(data), data)
+    assert this.loads(this.dumps(data)) == data
 
 
 def test_each_kind_of_column_gets_what_it_stores() -> None:
@@ -61,7 +61,7 @@ def test_each_kind_of_column_gets_what_it_stores() -> None:
     assert codec(Text()).to_column(data) == '{"name":"Zo\\u00eb"}'
     for type_ in (JSON(), JSONB()):
         assert codec(type_).to_column(data) == data
-        assert codec(type_).from_column(data) == codec().dumps(data)
+        assert codec(type_).from_column(data) == (codec().dumps(data), data)
 
 
 class Color(IntEnum):
@@ -138,7 +138,7 @@ def test_a_session_that_is_too_large_is_an_error_that_names_both_sizes() -> None
 def test_a_serializer_of_the_application_is_used_in_binary_and_text_columns() -> None:
     binary = codec(serializer=Pickle())
     data = {1: {2, 3}, "x": b"\xff"}
-    assert binary.loads(binary.from_column(binary.to_column(data))) == data
+    assert binary.from_column(binary.to_column(data)) == (binary.dumps(data), data)
 
     class Sorted:
         dumps = staticmethod(lambda data: json.dumps(data, sort_keys=True).encode())

@@ -23,14 +23,14 @@ def cookie(**options: Any) -> Cookie:
 
 def sent(url: str = "http://localhost/", max_age: int | None = None, **options: Any) -> str:
     response = Response()
-    cookie(**options).send(Request.blank(url), response, TOKEN, max_age)
+    cookie(**options).set(Request.blank(url), response, TOKEN, max_age)
     (header,) = response.headers.getall("Set-Cookie")
     return str(header)
 
 
 def removed(url: str = "http://localhost/", **options: Any) -> str:
     response = Response()
-    cookie(**options).remove(Request.blank(url), response)
+    cookie(**options).set(Request.blank(url), response, None, None)
     (header,) = response.headers.getall("Set-Cookie")
     return str(header)
 
@@ -191,7 +191,7 @@ def test_a_response_with_a_cookie_is_kept_out_of_shared_caches(
     response = Response()
     if before is not None:
         response.headers["Cache-Control"] = before
-    cookie().send(Request.blank("/"), response, TOKEN, None)
+    cookie().set(Request.blank("/"), response, TOKEN, None)
     assert set(response.headers["Cache-Control"].split(", ")) == after
 
 
