@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import zope.sqlalchemy
 from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
@@ -16,8 +17,21 @@ from webtest import TestApp
 from zope.interface import implementer
 
 from pyramid_sqlsession import SessionMixin, SQLSessionFactory
+from pyramid_sqlsession.model import SQLSessionRow
 
 EPOCH = 1_800_000_000
+
+VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
+
+both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
+every_manager = pytest.mark.parametrize(
+    "manager",
+    [
+        pytest.param({"explicit": explicit, "retry": retry}, id=f"{name}{'+retry' * retry}")
+        for explicit, name in ((True, "explicit"), (False, "thread-local"))
+        for retry in (False, True)
+    ],
+)
 
 
 class Base(DeclarativeBase):
@@ -101,6 +115,17 @@ def configurator(
         if clock is not None:
             options["clock"] = clock
         config.set_session_factory(SQLSessionFactory(**options))
+    return config
+
+
+def own_configurator(url: str, **settings: Any) -> Configurator:
+    """A configuration without a database session: an engine of the store's own.
+
+    :param settings: without their prefix.
+    """
+    values = {"sqlalchemy.url": url, "model": SQLSessionRow, **settings}
+    config = Configurator(settings={f"sqlsession.{name}": values[name] for name in values})
+    config.include("pyramid_sqlsession")
     return config
 
 

@@ -15,6 +15,7 @@ import transaction
 from apps import close_served
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.orm import DeclarativeBase
 
 
 @pytest.fixture(scope="session")
@@ -81,3 +82,14 @@ def nothing_left_open() -> Iterator[None]:
     close_served()
     for engine in engines:
         engine.dispose()
+
+
+@pytest.fixture
+def base() -> Iterator[type[DeclarativeBase]]:
+    """A declarative base whose classes are forgotten after the test."""
+
+    class OwnBase(DeclarativeBase):
+        pass
+
+    yield OwnBase
+    OwnBase.registry.dispose()

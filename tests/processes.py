@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 DEMO = Path(__file__).parents[1] / "docs" / "demo"
 
@@ -34,21 +33,27 @@ def web_server(
     process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})})
 
     def fetch(path: str) -> str:
-        deadline = time.monotonic() + 30
-        while True:
-            assert process.poll() is None, "the server ended by itself"
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as page:
-                    return str(page.read().decode())
-            except URLError:
-                assert time.monotonic() < deadline, "the server does not answer"
-                time.sleep(0.1)  # until it listens
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as page:
+            return str(page.read().decode())
 
     try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            assert process.poll() is None, "the server ended by itself"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.05)  # no event tells when another process listens
         yield fetch
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import zope.sqlalchemy
-from apps import Base, Clock, SessionRow, configurator, rows, serve, session_cookies, statements
+from apps import (
+    Base,
+    Clock,
+    SessionRow,
+    configurator,
+    own_configurator,
+    rows,
+    serve,
+    session_cookies,
+    statements,
+)
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
@@ -32,7 +42,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import (
-    DeclarativeBase,
     Mapped,
     Session,
     declarative_base,
@@ -67,15 +76,7 @@ def read(request: Any) -> Any:
 
 def own(url: str, **settings: Any) -> TestApp:
     """A browser for an application without a database session."""
-    config = Configurator(
-        settings={
-            "sqlsession.sqlalchemy.url": url,
-            "sqlsession.model": SQLSessionRow,
-            **{f"sqlsession.{name}": value for name, value in settings.items()},
-        }
-    )
-    config.include("pyramid_sqlsession")
-    return serve(config, count=count, read=read)
+    return serve(own_configurator(url, **settings), count=count, read=read)
 
 
 # ---- an engine of the store's own
@@ -592,17 +593,6 @@ def test_the_factory_gives_a_request_the_same_session_however_often_it_is_asked(
 
 
 # ---- your own model
-
-
-@pytest.fixture
-def base() -> Iterator[type[DeclarativeBase]]:
-    """A declarative base whose classes are forgotten after the test."""
-
-    class OwnBase(DeclarativeBase):
-        pass
-
-    yield OwnBase
-    OwnBase.registry.dispose()
 
 
 def round_trip(engine: Engine, model: Any) -> dict[str, Any]:

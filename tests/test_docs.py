@@ -10,7 +10,6 @@ import os
 import re
 import runpy
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from urllib.parse import urlencode
 import pytest
 from apps import Note, SessionRow, configurator
 from apps import serve as serve_views
+from processes import free_port, web_server
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound
@@ -108,49 +108,15 @@ class Browser:
                 return error.code, error.headers, error.read().decode()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def serving(program: str, folder: Path) -> Iterator[str]:
     """The URL of a program that serves on port 6543, moved to a free port."""
     port = free_port()
     assert SERVED in program
     (folder / "app.py").write_text(program.replace(SERVED, SERVED.replace("6543", str(port))))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "app.py"],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            wait_for(port, process, folder / "log")
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not listens(port):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    env = {"PYTHONPATH": str(ROOT)}
+    with web_server([sys.executable, "app.py"], port, cwd=folder, env=env):
+        yield f"http://127.0.0.1:{port}/"
 
 
 def query(database: Path, sql: str) -> list[Any]:

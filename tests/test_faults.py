@@ -5,12 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import zope.sqlalchemy
-from apps import Base, Clock, SessionRow, configurator, rows, serve, session_cookies
+from apps import (
+    Base,
+    Clock,
+    SessionRow,
+    configurator,
+    own_configurator,
+    rows,
+    serve,
+    session_cookies,
+)
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.response import Response
@@ -18,13 +26,12 @@ from pyramid_retry import RetryableException
 from servers import Backend
 from sqlalchemy import JSON, Engine, LargeBinary, TypeDecorator, create_engine, text, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.sql.dml import UpdateBase
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionMixin
 from pyramid_sqlsession.dberrors import is_conflict
-from pyramid_sqlsession.model import SQLSessionRow
 
 TOKEN = "x" * 43
 
@@ -46,18 +53,6 @@ class SessionPolicy:
 
     def permits(self, request: Any, context: Any, permission: str) -> bool:
         return True
-
-
-def own(url: str, **settings: str) -> Configurator:
-    config = Configurator(
-        settings={
-            "sqlsession.sqlalchemy.url": url,
-            "sqlsession.model": SQLSessionRow,
-            **{f"sqlsession.sqlalchemy.{name}": value for name, value in settings.items()},
-        }
-    )
-    config.include("pyramid_sqlsession")
-    return config
 
 
 def with_error_page(config: Configurator) -> Configurator:
@@ -86,7 +81,7 @@ def test_an_error_page_is_rendered_while_the_database_is_down(
     postgresql: Backend, own_engine: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_engine(postgresql.url)
-    config = own(postgresql.url) if own_engine else configurator(engine)
+    config = own_configurator(postgresql.url) if own_engine else configurator(engine)
     app = serve(with_error_page(config), write=write, read=read)
     app.get("/write")
     assert postgresql.server is not None
@@ -117,17 +112,6 @@ def test_an_error_of_the_application_is_not_taken_for_unreadable_data(sqlite: Ba
     app.set_cookie("session", TOKEN)
     with pytest.raises(LookupError, match="the application's own"):
         app.get("/read")
-
-
-@pytest.fixture
-def base() -> Iterator[Any]:
-    """A declarative base whose classes are forgotten after the test."""
-
-    class OwnBase(DeclarativeBase):
-        pass
-
-    yield OwnBase
-    OwnBase.registry.dispose()
 
 
 class Marked(TypeDecorator[bytes]):
@@ -225,14 +209,14 @@ def test_a_level_that_breaks_the_writes_is_a_configuration_error(
     backend: Backend, level: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"isolation_level = '{level}' must be one of"):
-        own(backend.url, isolation_level=level).make_wsgi_app()
+        own_configurator(backend.url, **{"sqlalchemy.isolation_level": level}).make_wsgi_app()
 
 
 def test_a_password_in_the_query_of_the_url_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    own("postgresql+psycopg://127.0.0.1:1/x?user=me&password=hunter2").make_wsgi_app()
+    own_configurator("postgresql+psycopg://127.0.0.1:1/x?user=me&password=hunter2").make_wsgi_app()
     assert "through an engine of its own, postgresql+psycopg://127.0.0.1:1/x" in caplog.text
     assert "hunter2" not in caplog.text
 
@@ -302,7 +286,11 @@ def test_a_database_session_that_routes_reads_to_a_replica_reads_the_primary(
 def test_a_forked_child_does_not_end_its_parents_connections(mariadb: Backend) -> None:
     """mysqlclient says goodbye to the server when a connection becomes garbage."""
     pytest.importorskip("MySQLdb")
-    app = serve(own(mariadb.with_driver("mysql+mysqldb"), pool_size="1"), write=write, read=read)
+    app = serve(
+        own_configurator(mariadb.with_driver("mysql+mysqldb"), **{"sqlalchemy.pool_size": "1"}),
+        write=write,
+        read=read,
+    )
     app.get("/write")
     child = os.fork()
     if child == 0:

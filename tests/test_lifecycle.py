@@ -13,6 +13,7 @@ import transaction
 import webtest
 import zope.sqlalchemy
 from apps import (
+    VETO,
     Base,
     Broken,
     Clock,
@@ -20,7 +21,9 @@ from apps import (
     Resource,
     SessionRow,
     add_views,
+    both_managers,
     configurator,
+    every_manager,
     notes,
     order,
     plain_engine,
@@ -54,19 +57,8 @@ from pyramid_sqlsession.model import SQLSessionRow
 TM = "pyramid_tm.tm_tween_factory"
 SAVE = "pyramid_sqlsession.save_tween_factory"
 EXCVIEW = "pyramid.tweens.excview_tween_factory"
-VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
 SAYS_COMMIT = {"tm.commit_veto": lambda request, response: False}
 OUTSIDE = {"tm.activate_hook": lambda request: "inside" in request.GET}
-
-both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
-every_manager = pytest.mark.parametrize(
-    "manager",
-    [
-        pytest.param({"explicit": explicit, "retry": retry}, id=f"{name}{'+retry' * retry}")
-        for explicit, name in ((True, "explicit"), (False, "thread-local"))
-        for retry in (False, True)
-    ],
-)
 
 
 def fail(request: Any) -> Any:

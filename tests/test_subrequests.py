@@ -9,12 +9,21 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import configurator, notes, put, rows, serve, session_cookies, show, statements
+from apps import (
+    both_managers,
+    configurator,
+    notes,
+    put,
+    rows,
+    serve,
+    session_cookies,
+    show,
+    statements,
+)
 from pyramid.config import Configurator
 from pyramid.request import Request
 from sqlalchemy import Engine
 
-both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
 both_ways = pytest.mark.parametrize("tweens", [True, False], ids=["tweens", "no tweens"])
 
 

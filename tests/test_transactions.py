@@ -13,10 +13,13 @@ import psycopg
 import pytest
 from apps import (
     TABLE,
+    VETO,
     Broken,
     Note,
     Resource,
+    both_managers,
     configurator,
+    every_manager,
     notes,
     order,
     plain_engine,
@@ -37,18 +40,6 @@ from transaction.interfaces import NoTransaction, TransientError
 
 from pyramid_sqlsession import SessionDataError
 from pyramid_sqlsession.model import SQLSessionRow
-
-VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
-
-every_manager = pytest.mark.parametrize(
-    "manager",
-    [
-        pytest.param({"explicit": explicit, "retry": retry}, id=f"{name}{'+retry' * retry}")
-        for explicit, name in ((True, "explicit"), (False, "thread-local"))
-        for retry in (False, True)
-    ],
-)
-both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
 
 
 def then(what: Callable[[Any], Any]) -> Callable[[Any], Any]:
