@@ -27,6 +27,7 @@ def quantity(units: Mapping[str, int]) -> Callable[[Any], int]:
     return converter
 
 
+number = quantity({"": 1})
 duration = quantity({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400})
 size = quantity({"": 1, "KiB": 1024, "MiB": 1024**2})
 
@@ -49,6 +50,15 @@ def optional(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def converter(value: Any) -> Any:
         unset = value is None or str(value).strip().lower() in ("", "none")
         return None if unset else convert(value)
+
+    return converter
+
+
+def unless_off(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A converter that also takes 0, ``false``, ``none`` or nothing, for None."""
+
+    def converter(value: Any) -> Any:
+        return None if str(value).strip().lower() in _FALSY else optional(convert)(value)
 
     return converter
 

@@ -27,6 +27,12 @@ from .exceptions import SessionDataError
 COMMITTED = "Committed"
 COMMIT_FAILED = "Commit failed"
 
+_HARDLY = 50
+"""Milliseconds."""
+
+
+_ONE_CONNECTION = (StaticPool, SingletonThreadPool)
+
 
 class Database(Protocol):
     """Connections for one request. *transaction* is its current one, or None if it has none."""
@@ -49,6 +55,12 @@ class Database(Protocol):
     def beside(self, request: Any) -> AbstractContextManager[Connection]:
         """A connection in a short transaction of its own, committed at the end."""
 
+    def touching(self, request: Any) -> AbstractContextManager[Connection]:
+        """A connection for a touch: as :meth:`beside`, but it hardly waits for anybody."""
+
+    def engine(self) -> Engine | None:
+        """The engine for work outside of requests; None if there is none, or none is known yet."""
+
     def close(self) -> None:
         """Close all connections that are not the application's."""
 
@@ -61,6 +73,22 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
         # another process may have been faster
         if not inspect(bind).has_table(table.name, schema=table.schema):
             raise
+
+
+@contextmanager
+def hardly_waiting(connection: Connection) -> Iterator[None]:
+    """Let SQLite give up at once, nearly, where another connection is writing."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    # below SQLAlchemy, which would begin a transaction
+    raw: Any = connection.connection.dbapi_connection
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    raw.execute(f"PRAGMA busy_timeout = {min(patience, _HARDLY)}")
+    try:
+        yield
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 class AppDatabase:
@@ -77,6 +105,7 @@ class AppDatabase:
         self._table = table
         self._create = create
         self._entered = False
+        self._engine: Engine | None = None
         self._marked: WeakSet[Engine] = WeakSet()
         self._kept: Any = SimpleNamespace()
         self._kept_by_thread: Any = threading.local()
@@ -92,6 +121,8 @@ class AppDatabase:
         if self._create:
             # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
             create_table(self._table, bind)
+        if isinstance(bind, Engine) and not isinstance(bind.pool, _ONE_CONNECTION):
+            self._engine = bind
         self._entered = True
 
     @contextmanager
@@ -138,6 +169,23 @@ class AppDatabase:
         else:
             with bind.begin() as connection:
                 yield self._known(connection)
+
+    @contextmanager
+    def touching(self, request: Any) -> Iterator[Connection]:
+        bind = self._bind(request)
+        if isinstance(bind, Connection) or isinstance(bind.pool, _ONE_CONNECTION):
+            with self.beside(request) as connection:
+                yield connection
+            return
+        with bind.connect() as connection, hardly_waiting(connection):
+            if connection.dialect.name == "postgresql":
+                # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            with connection.begin():
+                yield self._known(connection)
+
+    def engine(self) -> Engine | None:
+        return self._engine
 
     def close(self) -> None:
         """Nothing to do: every connection belongs to the application's pool."""

@@ -14,6 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from .exceptions import SessionConflict, SessionTableError
 
+# the names of SQLAlchemy's dialects
+MYSQL = ("mysql", "mariadb")
+
 # serialization failure, deadlock
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
 # record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213

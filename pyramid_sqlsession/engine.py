@@ -21,8 +21,8 @@ from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
-from .database import COMMITTED, create_table
-from .dberrors import mark_conflicts_retryable, translated
+from .database import COMMITTED, create_table, hardly_waiting
+from .dberrors import MYSQL, mark_conflicts_retryable, translated
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -155,6 +155,18 @@ class OwnDatabase:
         with self._begin() as connection:
             yield connection
             connection.commit()
+
+    @contextmanager
+    def touching(self, request: Any) -> Iterator[Connection]:
+        with self._ready().connect() as connection, hardly_waiting(connection):
+            if connection.dialect.name in MYSQL:
+                # its touch is two statements
+                connection.execution_options(isolation_level=self._write_level)
+            with connection.begin():
+                yield connection
+
+    def engine(self) -> Engine:
+        return self._ready()
 
     def close(self) -> None:
         with self._preparing:

@@ -12,12 +12,14 @@ from pyramid.interfaces import IRequestExtensions, IRequestFactory, ISessionFact
 from pyramid.request import Request
 from zope.interface import implementer
 
+from .cleanup import Cleaner
 from .codec import Codec
 from .cookie import Cookie
 from .database import AppDatabase, Database
 from .engine import OwnDatabase, memory_url
 from .lifetime import Lifetime
 from .model import resolve_model
+from .purge import Purge
 from .save import is_changed
 from .session import SQLSession
 from .settings import Settings
@@ -103,24 +105,37 @@ class SQLSessionFactory:
         model = resolve_model(settings.model)
         storage = Storage(model)
         database = _choose_database(settings, registry, model, storage)
+        lifetime = Lifetime(settings)
+        purge = Purge(storage, lifetime, self._now)
         self._store = Store(
             settings=settings,
             database=database,
             storage=storage,
             codec=Codec(settings.serializer, storage.data_type, settings.max_size),
             cookie=Cookie(settings),
-            lifetime=Lifetime(settings),
-            clock=lambda: int(self.clock()),
+            lifetime=lifetime,
+            purge=purge,
+            cleaner=Cleaner(
+                database,
+                purge,
+                interval=settings.cleanup_interval,
+                batch=settings.cleanup_batch,
+            ),
+            clock=self._now,
         )
         log.info("sessions are rows of %s, through %s", storage.table.fullname, database)
 
     def close(self) -> None:
-        """Close the connections of the store's own engine; what is kept in memory is gone.
+        """Stop the cleaning, and close the connections of the store's own engine.
 
-        The next request that needs them opens new ones.
+        What is kept in memory is gone. The next request starts and opens them anew.
         """
         if self._store is not None:
+            self._store.cleaner.stop()
             self._store.database.close()
+
+    def _now(self) -> int:
+        return int(self.clock())
 
 
 def _choose_database(settings: Settings, registry: Any, model: Any, storage: Storage) -> Database:

@@ -10,41 +10,48 @@ class Lifetime:
     """The idle and absolute timeouts of the settings, applied to rows."""
 
     def __init__(self, settings: Settings) -> None:
-        self._default = settings.cookie_max_age or settings.ttl
+        self.default = settings.cookie_max_age or settings.ttl
+        self.absolute = settings.absolute_ttl
         self._cookie_max_age = settings.cookie_max_age
-        self._absolute = settings.absolute_ttl
         self._touch_interval = settings.touch_interval
 
     def idle(self, max_age: int | None) -> int:
         """The idle timeout: the session's own ``max_age``, else the cookie's, else ``ttl``."""
-        return self._default if max_age is None else max_age
+        return self.default if max_age is None else max_age
 
     def expires_at(self, created: int, last_seen: int, max_age: int | None) -> int:
         """When the session expires if nobody uses it."""
         idle = last_seen + self.idle(max_age)
-        return idle if self._absolute is None else min(idle, created + self._absolute)
+        return idle if self.absolute is None else min(idle, created + self.absolute)
 
-    def purge_after(self, created: int, last_seen: int, max_age: int | None) -> int:
-        """What to store as ``purge_after``.
+    def purge_after(
+        self, created: int, last_seen: int, max_age: int | None, stored: int = 0
+    ) -> int:
+        """What to store as ``purge_after``: a time not before the expiry.
 
-        A tenth of the lifetime later than the expiry, so that most touches can leave the indexed
-        column alone.
+        The column is indexed, so what is *stored* stays as long as it is neither too early nor much
+        too late: PostgreSQL's updates are HOT only if no indexed column changes. It is made late
+        enough to stay for a tenth of the lifetime, and for twenty touches.
         """
-        return self.expires_at(created, last_seen, max_age) + self.idle(max_age) // 10
+        expiry = self.expires_at(created, last_seen, max_age)
+        latest = expiry + max(self.idle(max_age) // 10, 20 * self._interval(max_age))
+        return stored if expiry <= stored <= latest else latest
 
     def is_touch_due(self, record: Record, now: int) -> bool:
         """Whether activity at *now* is to be recorded."""
-        idle = self.idle(record.max_age)
-        interval = self._touch_interval
-        if interval is None or interval >= idle:
-            interval = min(idle // 10, 300)
-        return now - record.last_seen >= max(interval, 1)
+        return now - record.last_seen >= self._interval(record.max_age)
 
     def cookie_max_age(self, created: int, last_seen: int, max_age: int | None) -> int | None:
         """The cookie's Max-Age, or None for a cookie that ends with the browser."""
         if max_age is None and self._cookie_max_age is None:
             return None
         return max(self.expires_at(created, last_seen, max_age) - last_seen, 0)
+
+    def _interval(self, max_age: int | None) -> int:
+        idle, interval = self.idle(max_age), self._touch_interval
+        if interval is None or interval >= idle:
+            interval = min(idle // 10, 300)
+        return max(interval, 1)
 
 
 def checked_max_age(value: object) -> int | None:

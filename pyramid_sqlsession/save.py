@@ -82,21 +82,21 @@ def _end(visit: Visit, connection: Connection, token: str) -> None:
 
 
 def _values(
-    visit: Visit, created: int, last_seen: int, max_age: int | None, data: Any
+    visit: Visit, created: int, last_seen: int, data: Any, purge_after: int = 0
 ) -> dict[str, Any]:
-    purge_after = visit.store.lifetime.purge_after(created, last_seen, max_age)
+    max_age = visit.state.max_age
     return {
         "data": data,
         "last_seen": last_seen,
         "max_age": max_age,
-        "purge_after": purge_after,
+        "purge_after": visit.store.lifetime.purge_after(created, last_seen, max_age, purge_after),
     }
 
 
 def _insert(visit: Visit, connection: Connection, data: Any) -> None:
     # never the token that the browser sent: whoever planted it would know the session
     token, state, now = new_token(), visit.state, visit.store.clock()
-    values = _values(visit, state.created, now, state.max_age, data)
+    values = _values(visit, state.created, now, data)
     visit.store.storage.insert(connection, handle_of(token), state.created, values)
     lifetime = visit.store.lifetime
     visit.cookie = (token, lifetime.cookie_max_age(state.created, now, state.max_age))
@@ -121,7 +121,7 @@ def _update(visit: Visit, loaded: Loaded, connection: Connection, data: Any) -> 
 
 def _write(visit: Visit, handle: bytes, record: Record, connection: Connection, data: Any) -> bool:
     last_seen = max(visit.store.clock(), record.last_seen)
-    values = _values(visit, record.created, last_seen, visit.state.max_age, data)
+    values = _values(visit, record.created, last_seen, data, record.purge_after)
     hit = visit.store.storage.update(connection, handle, record.version, values)
     if hit:
         visit.refresh_cookie(record, last_seen, visit.state.max_age)

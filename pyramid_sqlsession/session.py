@@ -11,7 +11,7 @@ from typing import Any
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
-from .lifetime import checked_max_age
+from .lifetime import Lifetime, checked_max_age
 from .merge import FLASH, FlashQueue
 from .record import Record
 
@@ -41,6 +41,7 @@ class State:
     load: Callable[[], Loaded | None]
     check_open: Callable[[], None]
     clock: Callable[[], int]
+    lifetime: Lifetime
     loaded: Loaded | None = None
     data: dict[Any, Any] | None = None
     flashes: dict[str, FlashQueue] = field(default_factory=dict)
@@ -65,6 +66,19 @@ class State:
         """
         self.check_open()
         return self.read()
+
+    def expires_at(self) -> int:
+        """When the session expires if nobody uses it after this request."""
+        self.read()
+        last_seen, loaded, now = self.created, self.loaded, self.clock()
+        if loaded is not None:
+            is_recorded = self.lifetime.is_touch_due(loaded.record, now) or (
+                self.max_age != loaded.record.max_age
+            )
+            last_seen = (
+                max(now, loaded.record.last_seen) if is_recorded else loaded.record.last_seen
+            )
+        return self.lifetime.expires_at(self.created, last_seen, self.max_age)
 
     def start(self) -> dict[Any, Any]:
         """Be a new, empty session."""
@@ -247,6 +261,25 @@ class SQLSession(MutableMapping[Any, Any]):
         checked = checked_max_age(seconds)
         self._state.write()
         self._state.max_age = checked
+
+    @property
+    def last_seen(self) -> int:
+        """The last recorded visit before this one, in epoch seconds.
+
+        Visits are recorded at most once per ``sqlsession.touch_interval``. A new session was last
+        seen when it was created.
+        """
+        self._state.read()
+        loaded = self._state.loaded
+        return self._state.created if loaded is None else loaded.record.last_seen
+
+    @property
+    def expires_at(self) -> int:
+        """When the session expires, in epoch seconds, if this is its last visit.
+
+        Later by up to ``sqlsession.touch_interval`` if this request changes the session.
+        """
+        return self._state.expires_at()
 
     def _queue(self, queue: str) -> FlashQueue:
         return self._state.flashes.setdefault(FLASH + queue, FlashQueue())

@@ -76,6 +76,15 @@ class Settings:
         "Activity is recorded at most once per interval. Unset: a tenth of the lifetime, at most "
         "5 minutes.",
     )  # fmt: skip
+    cleanup_interval: int | None = _option(
+        "15m", to.unless_off(_LIFETIME), "a duration from 1 s to 10 years, or ``0``, ``false`` or "
+        "``none`` to delete nothing",
+        "How often each process deletes the rows of expired sessions, give or take a half.",
+    )  # fmt: skip
+    cleanup_batch: int = _option(
+        "500", to.between(to.number, 1, 10_000), "a number from 1 to 10,000",
+        "How many rows one transaction of the cleaning deletes at most.",
+    )  # fmt: skip
     conflict: str = _option(
         "retry", to.one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",
         "When two requests change the same key at once: run the later one again, let it win, or "

@@ -12,11 +12,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .dberrors import translated
+from .dberrors import MYSQL, translated
 from .exceptions import SessionDataError
 from .record import Record
 
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
+_TOUCHED = ("last_seen", "purge_after")
 
 
 class Storage:
@@ -28,7 +29,7 @@ class Storage:
     """
 
     def __init__(self, model: Any) -> None:
-        columns = inspect(model).columns
+        columns = self.columns = inspect(model).columns
         self.table: Table = columns["id"].table
         self.data_type = columns["data"].type
         this = columns["id"] == bindparam("b_id")
@@ -46,12 +47,24 @@ class Storage:
                 | {columns["version"]: bindparam("b_version") + 1}
             )
         )
-        self._touch = (
+        untouched = (
+            select(columns["id"])
+            .where(and_(
+                this,
+                columns["version"] == bindparam("b_version"),
+                columns["last_seen"] == bindparam("b_before"),
+            ))
+            .with_for_update(skip_locked=True)
+        )  # fmt: skip
+        self._lock_untouched = untouched
+        self._touch_locked = (
             update(self.table)
-            .where(and_(this, columns["last_seen"] == bindparam("b_before")))
-            .values({columns["last_seen"]: bindparam("b_last_seen")})
+            .where(this)
+            .values({columns[name]: bindparam(f"b_{name}") for name in _TOUCHED})
         )
-        self._move_purge = self._touch.values({columns["purge_after"]: bindparam("b_purge_after")})
+        # both are the same table, and not the same row source
+        free = untouched.correlate(None).scalar_subquery()
+        self._touch = self._touch_locked.where(columns["id"] == free)
         self._delete = delete(self.table).where(this)
 
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
@@ -98,21 +111,24 @@ class Storage:
         self,
         connection: Connection,
         id: bytes,
-        before: int,
+        record: Record,
         last_seen: int,
-        purge_after: int | None,
+        purge_after: int,
     ) -> bool:
-        """Record activity, without the data; False if another request has done so already.
+        """Record activity, without the data and without waiting for a lock.
 
-        :param before: ``last_seen`` as it was loaded.
-        :param purge_after: its new value, or None to leave that indexed column alone.
+        False if another request has the row, or has written or touched it since the *record* was
+        read, or has ended the session.
         """
-        parameters = {"b_id": id, "b_before": before, "b_last_seen": last_seen}
-        statement = self._touch
-        if purge_after is not None:
-            statement, parameters["b_purge_after"] = self._move_purge, purge_after
+        loaded = {"b_id": id, "b_version": record.version, "b_before": record.last_seen}
+        touched = {"b_last_seen": last_seen, "b_purge_after": purge_after}
         with translated(self.table.fullname):
-            return connection.execute(statement, parameters).rowcount == 1
+            if connection.dialect.name not in MYSQL:
+                return connection.execute(self._touch, loaded | touched).rowcount == 1
+            # SKIP LOCKED counts for nothing within an UPDATE there
+            if connection.execute(self._lock_untouched, loaded).first() is None:
+                return False
+            return connection.execute(self._touch_locked, {"b_id": id, **touched}).rowcount == 1
 
     def delete(self, connection: Connection, id: bytes) -> bool:
         """Delete the row, whatever its version; False if there is none."""

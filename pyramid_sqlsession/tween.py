@@ -72,6 +72,7 @@ def _prepare(visit: Visit) -> None:
     except SQLAlchemyError:
         # most requests can do without; one that cannot gets an error of its own
         log.exception("the session table could not be created, the next request tries again")
+    visit.store.cleaner.start()
 
 
 def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:

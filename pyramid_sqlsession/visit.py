@@ -12,11 +12,13 @@ from pyramid_tm import is_tm_active
 from sqlalchemy.exc import SQLAlchemyError
 from transaction.interfaces import NoTransaction
 
+from .cleanup import Cleaner
 from .codec import Codec
 from .cookie import Cookie, handle_of, vary_on_cookie
 from .database import COMMIT_FAILED, COMMITTED, Database
 from .exceptions import SessionClosed, SessionConflict, SessionDataError, SessionTableError
 from .lifetime import Lifetime
+from .purge import Purge
 from .record import Record
 from .retries import will_be_retried
 from .session import Loaded, SQLSession, State
@@ -38,6 +40,8 @@ class Store:
     codec: Codec
     cookie: Cookie
     lifetime: Lifetime
+    purge: Purge
+    cleaner: Cleaner
     clock: Callable[[], int]
 
 
@@ -83,7 +87,7 @@ class Visit:
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
-        self.state = State(self._load, self._check_open, store.clock)
+        self.state = State(self._load, self._check_open, store.clock, store.lifetime)
         self.session = SQLSession(self.state)
 
     @property
@@ -183,16 +187,13 @@ class Visit:
         if loaded is None or not store.lifetime.is_touch_due(loaded.record, now):
             return
         record = loaded.record
-        lived = (record.created, now, record.max_age)
-        purge_after = None
-        if store.lifetime.expires_at(*lived) > record.purge_after:
-            purge_after = store.lifetime.purge_after(*lived)
+        purge_after = store.lifetime.purge_after(
+            record.created, now, record.max_age, stored=record.purge_after
+        )
         try:
-            with store.database.beside(self.request) as connection:
-                touched = store.storage.touch(
-                    connection, loaded.handle, record.last_seen, now, purge_after
-                )
-        except _DATABASE_ERRORS as error:
+            with store.database.touching(self.request) as connection:
+                touched = store.storage.touch(connection, loaded.handle, record, now, purge_after)
+        except Exception as error:  # noqa: BLE001  # the request has succeeded without
             log.warning("activity of session %s was not recorded: %s", loaded.handle.hex(), error)
             return
         if touched:

@@ -21,6 +21,7 @@ from pyramid_sqlsession.model import SQLSessionRow
 
 EPOCH = 1_800_000_000
 
+NO_CLEANING = {"sqlsession.cleanup_interval": "false"}
 VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
 
 both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
@@ -88,7 +89,7 @@ def configurator(
     :param create: create all tables.
     :param include: include pyramid_sqlsession.
     """
-    values: dict[str, Any] = {"sqlsession.model": SessionRow, **(settings or {})}
+    values: dict[str, Any] = {"sqlsession.model": SessionRow, **NO_CLEANING, **(settings or {})}
     if explicit:
         values["tm.manager_hook"] = "pyramid_tm.explicit_manager"
     config = Configurator(settings=values)
@@ -111,7 +112,7 @@ def configurator(
     if include:
         config.include("pyramid_sqlsession")
     if clock is not None or options:
-        options.setdefault("model", SessionRow)
+        options = {"model": SessionRow, "cleanup_interval": None, **options}
         if clock is not None:
             options["clock"] = clock
         config.set_session_factory(SQLSessionFactory(**options))
@@ -123,7 +124,7 @@ def own_configurator(url: str, **settings: Any) -> Configurator:
 
     :param settings: without their prefix.
     """
-    values = {"sqlalchemy.url": url, "model": SQLSessionRow, **settings}
+    values = {"sqlalchemy.url": url, "model": SQLSessionRow, "cleanup_interval": 0, **settings}
     config = Configurator(settings={f"sqlsession.{name}": values[name] for name in values})
     config.include("pyramid_sqlsession")
     return config

@@ -7,6 +7,7 @@ when the first test asks for it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from apps import close_served
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase
+
+from pyramid_sqlsession.cleanup import Cleaner
 
 
 @pytest.fixture(scope="session")
@@ -68,9 +71,17 @@ def engine(backend: Backend) -> Iterator[Engine]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_open() -> Iterator[None]:
-    """End the thread's transaction, and the connections of every engine, the store's own too."""
+def nothing_left_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the thread's transaction, every cleaning, and the connections of every engine."""
     engines: set[Engine] = set()
+    cleaners: set[Cleaner] = set()
+    start = Cleaner.start
+
+    def remember_and_start(cleaner: Cleaner) -> None:
+        cleaners.add(cleaner)
+        start(cleaner)
+
+    monkeypatch.setattr(Cleaner, "start", remember_and_start)
 
     def remember(connection: Connection) -> None:
         engines.add(connection.engine)
@@ -80,6 +91,9 @@ def nothing_left_open() -> Iterator[None]:
     event.remove(Engine, "engine_connect", remember)
     transaction.abort()
     close_served()
+    for cleaner in cleaners:
+        cleaner.stop()
+    assert "pyramid_sqlsession cleanup" not in {thread.name for thread in threading.enumerate()}
     for engine in engines:
         engine.dispose()
 

@@ -152,7 +152,10 @@ def test_the_absolute_timeout_is_never_extended(engine: Engine, clock: Clock) ->
     assert app.get("/read").json == {}
 
 
-def test_activity_is_recorded_once_per_touch_interval(engine: Engine, clock: Clock) -> None:
+def test_activity_is_recorded_once_per_touch_interval(
+    backend: Backend, engine: Engine, clock: Clock
+) -> None:
+    lock = ["SELECT"] if backend.name == "mariadb" else []
     app = browser(engine, clock, touch_interval="1m")
     app.get("/write")
     clock.advance(59)
@@ -162,7 +165,7 @@ def test_activity_is_recorded_once_per_touch_interval(engine: Engine, clock: Clo
     clock.advance(1)
     with statements(engine) as seen:
         app.get("/read")
-    assert [statement.split()[0] for statement in seen] == ["SELECT", "UPDATE"]
+    assert [statement.split()[0] for statement in seen] == ["SELECT", *lock, "UPDATE"]
     with statements(engine) as seen:
         app.get("/read")
     assert [statement.split()[0] for statement in seen] == ["SELECT"]
@@ -179,18 +182,33 @@ def test_a_touch_writes_neither_data_nor_version(engine: Engine, clock: Clock) -
     assert after == {**before, "last_seen": EPOCH + 60}
 
 
-def test_the_purge_column_moves_only_after_a_tenth_of_the_lifetime(
+@pytest.mark.parametrize(
+    ("touch_interval", "slack"), [(1, 1000 // 10), (10, 20 * 10)], ids=["tenth", "touches"]
+)
+@pytest.mark.parametrize("view", ["read", "write"])
+def test_the_purge_column_stays_for_a_tenth_of_the_lifetime_and_for_twenty_touches(
+    database: Engine, clock: Clock, touch_interval: int, slack: int, view: str
+) -> None:
+    app = browser(database, clock, ttl="1000", touch_interval=touch_interval)
+    app.get("/write")
+    assert rows(database)[0]["purge_after"] == EPOCH + 1000 + slack
+    clock.advance(slack)
+    app.get(f"/{view}")
+    (row,) = rows(database)
+    assert (row["last_seen"], row["purge_after"]) == (clock.now, EPOCH + 1000 + slack)
+    clock.advance(touch_interval)
+    app.get(f"/{view}")
+    assert rows(database)[0]["purge_after"] == clock.now + 1000 + slack
+
+
+def test_the_purge_column_comes_nearer_when_a_session_is_no_longer_remembered(
     database: Engine, clock: Clock
 ) -> None:
-    app = browser(database, clock, ttl="1000", touch_interval="10")
-    app.get("/write")
+    app = browser(database, clock, ttl="1000", touch_interval=1)
+    app.get("/remember_me")
+    assert rows(database)[0]["purge_after"] == EPOCH + 33 * DAY
+    app.get("/forget_me")
     assert rows(database)[0]["purge_after"] == EPOCH + 1100
-    clock.advance(100)
-    app.get("/read")
-    assert rows(database)[0]["purge_after"] == EPOCH + 1100
-    clock.advance(10)
-    app.get("/read")
-    assert rows(database)[0]["purge_after"] == EPOCH + 110 + 1100
 
 
 def test_the_default_interval_is_a_tenth_of_the_lifetime_and_at_most_five_minutes(

@@ -1,0 +1,98 @@
+"""The thread that deletes expired sessions from time to time."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+from random import uniform
+
+from .database import Database
+from .purge import Purge
+
+log = logging.getLogger("pyramid_sqlsession")
+
+_PATIENCE = 2.0
+
+
+class Cleaner:
+    """Deletes expired sessions every *interval* seconds, in a daemon thread of each process.
+
+    The thread is started by a request, so after any fork; it ends with the process, or when
+    :meth:`stop` is called. An error is a line in the log and another try later.
+
+    :param interval: None never starts it.
+    :param batch: how many rows one transaction deletes at most.
+    """
+
+    def __init__(
+        self, database: Database, purge: Purge, *, interval: int | None, batch: int
+    ) -> None:
+        self._database = database
+        self._purge = purge
+        self._interval = interval
+        self._batch = batch
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread unless it runs. It does not survive a fork, so each process has one."""
+        if self._interval is None or (self._thread is not None and self._thread.is_alive()):
+            return
+        # whoever does not get the lock need not wait: another thread is starting it now
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._work,
+                args=(self._interval, self._stopping),
+                name="pyramid_sqlsession cleanup",
+                daemon=True,
+            )
+            self._thread.start()
+            atexit.register(self.stop)
+        finally:
+            self._starting.release()
+
+    def stop(self) -> None:
+        """End the thread; come back when it is done, or after two seconds.
+
+        Nothing is lost then: its transaction is rolled back.
+        """
+        self._stopping.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            thread.join(_PATIENCE)
+        atexit.unregister(self.stop)
+
+    def _work(self, interval: int, stopping: threading.Event) -> None:
+        # not after a whole interval: a process may be replaced sooner, each and every time
+        pause = uniform(0, interval)  # noqa: S311  # spreads the load, guards nothing
+        while not stopping.wait(pause):
+            self._clean(stopping)
+            pause = uniform(0.5, 1.5) * interval  # noqa: S311  # likewise
+
+    def _clean(self, stopping: threading.Event) -> None:
+        began = time.monotonic()
+        try:
+            deleted = self._delete(stopping)
+        except Exception as error:  # noqa: BLE001  # the thread is to live on
+            reason = str(error).partition("\n")[0]
+            log.warning("expired sessions cannot be deleted now, trying again later: %s", reason)
+        else:
+            log.log(
+                logging.INFO if deleted else logging.DEBUG,
+                "%d expired sessions deleted in %.2f seconds", deleted, time.monotonic() - began,
+            )  # fmt: skip
+
+    def _delete(self, stopping: threading.Event) -> int:
+        engine, deleted = self._database.engine(), 0
+        if engine is not None:
+            for count in self._purge.batches(engine, self._batch):
+                deleted += count
+                if stopping.is_set():
+                    break
+        return deleted
