@@ -73,7 +73,7 @@ class Cleaner:
         pause = uniform(0, interval)  # noqa: S311  # spreads the load, guards nothing
         while not stopping.wait(pause):
             self._clean(stopping)
-            pause = uniform(0.5, 1.5) * interval  # noqa: S311  # likewise
+            pause = uniform(0.5 * interval, 1.5 * interval)  # noqa: S311  # likewise
 
     def _clean(self, stopping: threading.Event) -> None:
         began = time.monotonic()

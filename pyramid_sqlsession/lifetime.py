@@ -31,10 +31,10 @@ class Lifetime:
 
         The column is indexed, so what is *stored* stays as long as it is neither too early nor much
         too late: PostgreSQL's updates are HOT only if no indexed column changes. It is made late
-        enough to stay for a tenth of the lifetime, and for twenty touches.
+        enough to stay for a tenth of the lifetime, and for thirty touches.
         """
         expiry = self.expires_at(created, last_seen, max_age)
-        latest = expiry + max(self.idle(max_age) // 10, 20 * self._interval(max_age))
+        latest = expiry + max(self.idle(max_age) // 10, 30 * self._interval(max_age))
         return stored if expiry <= stored <= latest else latest
 
     def is_touch_due(self, record: Record, now: int) -> bool:

@@ -292,6 +292,35 @@ class PostgreSQL(Server):
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+class Standby(PostgreSQL):
+    """A hot standby of a running PostgreSQL server: it answers queries and refuses writes."""
+
+    def __init__(self, directory: Path, primary: PostgreSQL) -> None:
+        self.primary = primary
+        super().__init__(directory)
+        self.password = primary.password
+
+    def install(self) -> None:
+        primary = self.primary
+        self.run(
+            # the one in Debian's PATH is another program, which guesses the version
+            str(Path(find_program("postgres")).with_name("pg_basebackup")),
+            f"--dbname=postgresql://{USER}:{primary.password}@{primary.host}:{primary.port}/",
+            f"--pgdata={self.directory / 'data'}",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+        )
+
+    def catch_up(self) -> None:
+        """Come back when everything is here that is committed on the primary."""
+        ((position,),) = self.primary.execute("SELECT pg_current_wal_lsn()")
+        deadline = time.monotonic() + TIMEOUT
+        while self.execute(f"SELECT pg_last_wal_replay_lsn() < '{position}'") == [(True,)]:
+            assert time.monotonic() < deadline, "the standby does not catch up"
+            time.sleep(0.01)  # no event tells when another process is done
+
+
 class MariaDB(Server):
     """A MariaDB server; durable across a crash of its own, not of the machine."""
 
@@ -392,7 +421,7 @@ class Backend:
 
 
 @contextlib.contextmanager
-def serving(kind: type[Server]) -> Iterator[Server]:
+def serving(kind: type[Server], *arguments: Any) -> Iterator[Server]:
     """A running server of this kind, in a directory of its own, until the block ends."""
     remove_leftovers()
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_directory()))
@@ -402,7 +431,7 @@ def serving(kind: type[Server]) -> Iterator[Server]:
             directory.chmod(0o755)
             home = directory / kind.name
             home.mkdir(0o700)
-            server = kind(home)
+            server = kind(home, *arguments)
             try:
                 server.start()
                 yield server
