@@ -54,6 +54,8 @@ class Cleaner:
             )
             self._thread.start()
             atexit.register(self.stop)
+        except RuntimeError as error:
+            log.warning("expired sessions are not deleted, no thread can be started: %s", error)
         finally:
             self._starting.release()
 
@@ -62,9 +64,9 @@ class Cleaner:
 
         Nothing is lost then: its transaction is rolled back.
         """
-        self._stopping.set()
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is not None and thread.is_alive():
+            self._stopping.set()
             thread.join(_PATIENCE)
         atexit.unregister(self.stop)
 

@@ -75,6 +75,18 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
             raise
 
 
+def connect(engine: Engine, isolation_level: str) -> Connection:
+    """A connection of the engine's pool, at this isolation level."""
+    connection = engine.connect()
+    try:
+        return connection.execution_options(isolation_level=isolation_level)
+    except BaseException:
+        # SQLAlchemy does not look into errors of this: a dead connection would stay in the pool
+        connection.invalidate()
+        connection.close()
+        raise
+
+
 @contextmanager
 def hardly_waiting(connection: Connection) -> Iterator[None]:
     """Let SQLite give up at once, nearly, where another connection is writing."""
@@ -177,12 +189,11 @@ class AppDatabase:
             with self.beside(request) as connection:
                 yield connection
             return
-        with bind.connect() as connection, hardly_waiting(connection):
-            if connection.dialect.name == "postgresql":
-                # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
-                connection.execution_options(isolation_level="AUTOCOMMIT")
-            with connection.begin():
-                yield self._known(connection)
+        # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
+        is_one = bind.dialect.name == "postgresql"
+        begun = connect(bind, "AUTOCOMMIT") if is_one else bind.connect()
+        with begun as connection, hardly_waiting(connection), connection.begin():
+            yield self._known(connection)
 
     def engine(self) -> Engine | None:
         return self._engine

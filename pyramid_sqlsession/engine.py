@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
-from .database import COMMITTED, create_table, hardly_waiting
+from .database import COMMITTED, connect, create_table, hardly_waiting
 from .dberrors import MYSQL, mark_conflicts_retryable, translated
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -158,12 +158,12 @@ class OwnDatabase:
 
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
-        with self._ready().connect() as connection, hardly_waiting(connection):
-            if connection.dialect.name in MYSQL:
-                # its touch is two statements
-                connection.execution_options(isolation_level=self._write_level)
-            with connection.begin():
-                yield connection
+        engine = self._ready()
+        # MySQL's touch is two statements
+        is_one = engine.dialect.name not in MYSQL
+        begun = engine.connect() if is_one else connect(engine, self._write_level)
+        with begun as connection, hardly_waiting(connection), connection.begin():
+            yield connection
 
     def engine(self) -> Engine:
         return self._ready()
@@ -184,7 +184,7 @@ class OwnDatabase:
         return joined
 
     def _begin(self) -> Connection:
-        connection = self._ready().connect().execution_options(isolation_level=self._write_level)
+        connection = connect(self._ready(), self._write_level)
         try:
             if self._is_sqlite:
                 # a transaction that upgrades from reading to writing cannot wait for its turn

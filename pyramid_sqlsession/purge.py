@@ -22,7 +22,8 @@ from sqlalchemy import (
     select,
 )
 
-from .dberrors import translated
+from .database import connect
+from .dberrors import MYSQL, translated
 from .lifetime import Lifetime
 from .storage import Storage
 
@@ -32,10 +33,12 @@ _FIRST = (-(2**63), b"")
 @contextmanager
 def maintaining(engine: Engine) -> Iterator[Connection]:
     """A connection for work outside of requests, at an isolation level that disturbs them least."""
-    with engine.connect() as connection:
-        if connection.dialect.name != "sqlite":
-            # above it MariaDB locks the gaps between rows, and PostgreSQL lets bystanders fail
-            connection.execution_options(isolation_level="READ COMMITTED")
+    if engine.dialect.name == "sqlite":
+        opened = engine.connect()
+    else:
+        # above it MariaDB locks the gaps between rows, and PostgreSQL lets bystanders fail
+        opened = connect(engine, "READ COMMITTED")
+    with opened as connection:
         yield connection
 
 
@@ -63,6 +66,8 @@ class Purge:
         self._candidates = self._after_the_last(due).with_for_update(skip_locked=True)
         these = columns["id"].in_(bindparam("b_ids", expanding=True))
         self._delete = delete(self._table).where(and_(these, self.expired))
+        this = columns["id"] == bindparam("b_id")
+        self._delete_one = delete(self._table).where(and_(this, self.expired))
 
     def _after_the_last(self, due: ColumnElement[bool]) -> Any:
         """The next rows in the order of the index, so that live ones are passed only once."""
@@ -109,7 +114,13 @@ class Purge:
         return found
 
     def _delete_these(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
-        parameters = {"b_now": now, "b_ids": [row[1] for row in found]}
-        deleted = connection.execute(self._delete, parameters).rowcount
+        handles = [row[1] for row in found]
+        if connection.dialect.name in MYSQL:
+            # a list of many ids becomes a scan of a small table, which waits for every lock in it
+            deleted = connection.execute(
+                self._delete_one, [{"b_now": now, "b_id": handle} for handle in handles]
+            ).rowcount
+        else:
+            deleted = connection.execute(self._delete, {"b_now": now, "b_ids": handles}).rowcount
         connection.commit()
         return deleted

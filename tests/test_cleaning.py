@@ -1,0 +1,573 @@
+"""Deleting expired sessions: what is deleted, and who notices."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from apps import (
+    EPOCH,
+    TABLE,
+    Base,
+    Clock,
+    SessionRow,
+    configurator,
+    own_configurator,
+    plain_engine,
+    put,
+    rows,
+    serve,
+    show,
+    statements,
+)
+from pyramid.interfaces import ISessionFactory
+from races import Gate
+from servers import Backend
+from sqlalchemy import Engine, create_engine, event, insert, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+from webtest import TestApp
+
+from pyramid_sqlsession import SessionTableError, SQLSessionFactory, cleanup
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.purge import Purge, maintaining
+from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.storage import Storage
+
+HOUR = 3600
+TTL = HOUR
+PATIENCE = 20
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def table(engine: Engine) -> Any:
+    """The application's table, created."""
+    Base.metadata.create_all(engine)
+    return TABLE
+
+
+def purge_of(clock: Clock, **options: Any) -> Purge:
+    settings = Settings.from_options({"ttl": TTL, **options})
+    return Purge(Storage(SessionRow), Lifetime(settings), clock)
+
+
+def add(engine: Engine, *names: str, **values: Any) -> None:
+    """Rows that expired an hour ago and are due, but for these values."""
+    row = {
+        "data": b'{"n":1}',
+        "version": 1,
+        "created": EPOCH - 3 * HOUR,
+        "last_seen": EPOCH - 2 * HOUR,
+        "purge_after": EPOCH - HOUR,
+        **values,
+    }
+    with engine.begin() as connection:
+        connection.execute(insert(TABLE), [{"id": handle(name), **row} for name in names])
+
+
+def handle(name: str) -> bytes:
+    return hashlib.sha256(token(name).encode()).digest()
+
+
+def token(name: str) -> str:
+    return name.rjust(43, "-")
+
+
+def left(engine: Engine, *names: str) -> set[str]:
+    """Which of these rows are there."""
+    ids = {row["id"] for row in rows(engine)}
+    return {name for name in names if handle(name) in ids}
+
+
+def delete(purge: Purge, engine: Engine, size: int = 500) -> int:
+    return sum(purge.batches(engine, size))
+
+
+# ---- what is deleted
+
+
+def test_only_rows_that_have_expired_and_are_due_are_deleted(
+    engine: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "expired")
+    add(engine, "expired-this-second", last_seen=EPOCH - TTL, purge_after=EPOCH)
+    add(engine, "one-second-left", last_seen=EPOCH - TTL + 1)
+    add(engine, "not-due", purge_after=EPOCH + 1)
+    add(engine, "remembered", max_age=3 * HOUR)
+    add(engine, "own-lifetime-over", max_age=60, last_seen=EPOCH - 60)
+    names = ("one-second-left", "not-due", "remembered")
+    purge = purge_of(clock)
+    with maintaining(engine) as connection:
+        assert purge.count(connection) == 3
+    assert delete(purge, engine) == 3
+    assert len(rows(engine)) == 3
+    assert left(engine, *names) == set(names)
+
+
+def test_the_absolute_timeout_ends_a_session_that_is_in_use(
+    engine: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "old", created=EPOCH - HOUR, last_seen=EPOCH)
+    add(engine, "younger", created=EPOCH - HOUR + 1, last_seen=EPOCH)
+    assert delete(purge_of(clock), engine) == 0
+    assert delete(purge_of(clock, absolute_ttl="1h"), engine) == 1
+    assert left(engine, "old", "younger") == {"younger"}
+
+
+def test_the_lifetime_of_the_cookie_counts_as_it_does_for_a_visitor(
+    engine: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "a")
+    assert delete(purge_of(clock, cookie_max_age="3h"), engine) == 0
+    assert delete(purge_of(clock, cookie_max_age="1h"), engine) == 1
+
+
+def test_rows_that_were_due_before_ttl_was_raised_are_kept_and_passed_once(
+    engine: Engine, table: Any, clock: Clock
+) -> None:
+    live = [f"live-{number}" for number in range(30)]
+    dead = [f"dead-{number}" for number in range(10)]
+    # live ones come first, and among them: a batch of the oldest ones would hold no other
+    add(engine, *live[:20], last_seen=EPOCH - HOUR, purge_after=EPOCH - 2 * HOUR)
+    add(engine, *live[20:], last_seen=EPOCH - HOUR)
+    add(engine, *dead)
+    with statements(engine) as seen:
+        assert list(purge_of(clock, ttl="90m").batches(engine, 4)) == [4, 4, 2]
+    assert left(engine, *live, *dead) == set(live)
+    assert [statement.split()[0] for statement in seen] == ["SELECT", "DELETE"] * 3
+
+
+def test_a_batch_is_a_transaction_of_its_own(engine: Engine, table: Any, clock: Clock) -> None:
+    add(engine, *(str(number) for number in range(10)))
+    batches = purge_of(clock).batches(engine, 3)
+    seen = [(deleted, len(rows(engine))) for deleted in batches]
+    assert seen == [(3, 7), (3, 4), (3, 1), (1, 0)]
+
+
+def test_the_last_batch_may_be_empty(engine: Engine, table: Any, clock: Clock) -> None:
+    add(engine, "a", "b")
+    assert list(purge_of(clock).batches(engine, 2)) == [2]
+    assert list(purge_of(clock).batches(engine, 2)) == []
+
+
+def test_what_expires_while_a_purge_runs_is_left_for_the_next_one(
+    engine: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "a", "b")
+    add(engine, "soon", purge_after=EPOCH + 1)
+    batches = purge_of(clock).batches(engine, 1)
+    assert next(batches) == 1
+    clock.advance(1)
+    assert list(batches) == [1]
+    assert left(engine, "soon") == {"soon"}
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+def test_numbers_that_make_no_sense_do_not_stop_a_purge(
+    engine: Engine, table: Any, clock: Clock, number: int
+) -> None:
+    add(engine, "a", "b")
+    for column in ("created", "last_seen", "purge_after"):
+        add(engine, column, **{column: number})
+    add(engine, "max-age", max_age=2**31 - 1)
+    add(engine, "negative", max_age=-(2**31))
+    purge = purge_of(clock, absolute_ttl="5h")
+    delete(purge, engine, 1)
+    assert left(engine, "a", "b", "negative") == set()
+    if number > 0:
+        assert left(engine, "last_seen", "purge_after") == {"last_seen", "purge_after"}
+    else:
+        assert rows(engine)[0]["id"] == handle("max-age")
+
+
+def test_a_missing_table_is_an_error_that_says_so(engine: Engine, clock: Clock) -> None:
+    with pytest.raises(SessionTableError, match="'sqlsession' is missing"):
+        delete(purge_of(clock), engine)
+    with maintaining(engine) as connection, pytest.raises(SessionTableError):
+        purge_of(clock).count(connection)
+
+
+# ---- at the same time
+
+
+@pytest.fixture
+def strict(backend: Backend) -> Iterator[Engine]:
+    """An engine whose statements do not wait for a lock: they fail."""
+    options: dict[str, Any] = {
+        "postgresql": {"options": "-c lock_timeout=500"},
+        "mariadb": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+        "sqlite": {"timeout": 10},
+    }
+    engine = create_engine(backend.url, connect_args=options[backend.name])
+    yield engine
+    engine.dispose()
+
+
+class Halt:
+    """Stops a thread's purge between the rows' being found and their deletion."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.gate = Gate()
+        self.main = threading.current_thread()
+        event.listen(engine, "before_cursor_execute", self)
+
+    def __call__(self, connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if threading.current_thread() is not self.main and statement.startswith("DELETE"):
+            self.gate.stop()
+
+
+class Parallel:
+    """A purge in a thread."""
+
+    def __init__(self, purge: Purge, engine: Engine) -> None:
+        self.deleted: int | None = None
+        self.error: Exception | None = None
+        self._purge = purge
+        self._engine = engine
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.deleted = delete(self._purge, self._engine)
+        except Exception as error:  # noqa: BLE001  # the test looks at it
+            self.error = error
+
+    def end(self) -> int:
+        """Come back when it is done: how many rows it deleted."""
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "the purge hangs"
+        assert self.error is None, self.error
+        assert self.deleted is not None
+        return self.deleted
+
+
+def refresh(connection: Any, name: str) -> None:
+    connection.execute(update(TABLE).where(TABLE.c.id == handle(name)).values(last_seen=EPOCH))
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_session_that_is_being_refreshed_is_skipped_without_waiting(
+    engine: Engine, strict: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "other", "refreshed", "third")
+    with engine.begin() as connection:
+        refresh(connection, "refreshed")
+        # it would fail if it waited
+        assert delete(purge_of(clock), strict) == 2
+        assert left(engine, "refreshed", "other", "third") == {"refreshed"}
+    assert delete(purge_of(clock), strict) == 0
+
+
+def test_a_session_that_is_refreshed_before_its_deletion_is_kept(
+    backend: Backend, engine: Engine, strict: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, "other", "refreshed")
+    halt = Halt(strict)
+    purge = Parallel(purge_of(clock), strict)
+    halt.gate.wait()
+    if backend.name == "sqlite":
+        with engine.begin() as connection:
+            refresh(connection, "refreshed")
+        halt.gate.open()
+        assert purge.end() == 1
+        assert left(engine, "refreshed", "other") == {"refreshed"}
+    else:
+        # the purge has the rows: a refresh comes too late, and waits
+        with pytest.raises(DBAPIError, match=r"(?i)lock"), strict.begin() as connection:
+            refresh(connection, "refreshed")
+        halt.gate.open()
+        assert purge.end() == 2
+
+
+def test_a_deletion_checks_the_expiry_again(engine: Engine, table: Any, clock: Clock) -> None:
+    add(engine, "other", "refreshed")
+    purge = purge_of(clock)
+
+    def refresh_at_once(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("DELETE"):
+            cursor.execute(f"UPDATE sqlsession SET last_seen = {EPOCH} WHERE version = 2")
+
+    with engine.begin() as connection:
+        connection.execute(update(TABLE).where(TABLE.c.id == handle("refreshed")).values(version=2))
+    event.listen(engine, "before_cursor_execute", refresh_at_once)
+    assert delete(purge, engine) == 1
+    assert left(engine, "refreshed", "other") == {"refreshed"}
+
+
+def test_visitors_do_not_notice_a_purge_in_its_transaction(
+    backend: Backend, engine: Engine, strict: Engine, clock: Clock
+) -> None:
+    def remember_briefly(request: Any) -> None:
+        request.session["n"] = 2
+        # due for deletion soon, in the gap between the rows that are and those that are not
+        request.session.max_age = 1
+
+    app = serve(
+        configurator(strict, clock=clock, ttl="1h", touch_interval="1m"),
+        put=put, show=show, brief=remember_briefly,
+    )  # fmt: skip
+    # rows that are due but live are passed by the purge too
+    add(engine, "live", "read", "written", "ended", last_seen=EPOCH - 600)
+    add(engine, "expired", purge_after=EPOCH - HOUR - 1)
+    add(engine, "expired-too", purge_after=EPOCH - HOUR + 1)
+    halt = Halt(strict)
+    purge = Parallel(purge_of(clock), strict)
+    halt.gate.wait()
+    for name, path, expected in (
+        ("read", "/show", {"n": 1}),
+        ("written", "/put", {}),
+        ("expired", "/show", {}),
+        ("new", "/brief", None),
+    ):
+        browser = TestApp(app.app)
+        browser.set_cookie("session", token(name))
+        assert browser.get(path).json == expected
+    halt.gate.open()
+    assert purge.end() == 2
+    seen = {row["id"]: row["last_seen"] for row in rows(engine)}
+    assert (seen[handle("read")], seen[handle("written")]) == (EPOCH, EPOCH)
+    assert len(seen) == 5
+
+
+def test_purges_at_once_share_the_work(
+    backend: Backend, engine: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, *(str(number) for number in range(300)))
+    engines = [create_engine(backend.url) for _ in range(3)]
+    deleted: list[int] = []
+    barrier = threading.Barrier(3, timeout=PATIENCE)
+
+    def work(own: Engine) -> None:
+        barrier.wait()
+        deleted.extend(purge_of(clock).batches(own, 10))
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    delete(purge_of(clock), engine)
+    assert rows(engine) == []
+    assert sum(deleted) <= 300
+    assert len(deleted) >= 20
+
+
+# ---- the thread
+
+
+class Ticks:
+    """Stands in for chance: the thread cleans when the test says so, without a pause."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float]] = []
+        self._asked = threading.Semaphore(0)
+        self._answer = threading.Semaphore(0)
+        self._is_over = False
+
+    def __call__(self, low: float, high: float) -> float:
+        self.asked.append((low, high))
+        self._asked.release()
+        if not self._is_over:
+            assert self._answer.acquire(timeout=PATIENCE)
+        return 60 if self._is_over else 0
+
+    def wait(self) -> None:
+        """Come back when the thread is about to pause."""
+        assert self._asked.acquire(timeout=PATIENCE)
+
+    def go(self) -> None:
+        """Let the thread clean, without anybody waiting for it."""
+        self._answer.release()
+
+    def clean(self) -> None:
+        """Let the thread clean once."""
+        self.go()
+        self.wait()
+
+    def close(self) -> None:
+        """Let the thread pause for long."""
+        self._is_over = True
+        self._answer.release()
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticks]:
+    ticks = Ticks()
+    monkeypatch.setattr(cleanup, "uniform", ticks)
+    yield ticks
+    ticks.close()
+
+
+def cleaning_threads() -> int:
+    names = [thread.name for thread in threading.enumerate()]
+    return names.count("pyramid_sqlsession cleanup")
+
+
+def log_lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno == level and "expired sessions" in record.getMessage()
+    ]
+
+
+def start(config: Any, ticks: Ticks) -> TestApp:
+    """An application whose thread is about to pause for the first time."""
+    app = serve(config, put=put, show=show)
+    assert cleaning_threads() == 0
+    app.get("/show")
+    ticks.wait()
+    return app
+
+
+def test_the_first_request_starts_one_thread_that_deletes_expired_sessions(
+    engine: Engine, clock: Clock, ticks: Ticks, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    app = start(configurator(engine, clock=clock, ttl=TTL, cleanup_interval="15m"), ticks)
+    add(engine, "expired", "another")
+    for _ in range(3):
+        app.get("/show")
+    assert cleaning_threads() == 1
+    ticks.clean()
+    assert rows(engine) == []
+    (line,) = log_lines(caplog, logging.INFO)
+    assert line.startswith("2 expired sessions deleted in 0.")
+    ticks.clean()
+    assert len(log_lines(caplog, logging.INFO)) == 1
+    assert len(log_lines(caplog, logging.DEBUG)) == 1
+    assert ticks.asked == [(0, 900), (450, 1350), (450, 1350)]
+
+
+def test_an_engine_of_our_own_is_cleaned_too(
+    backend: Backend, engine: Engine, ticks: Ticks
+) -> None:
+    app = start(own_configurator(backend.url, cleanup_interval="1h", ttl="10"), ticks)
+    app.get("/put")
+    factory: SQLSessionFactory = app.app.registry.getUtility(ISessionFactory)
+    now = factory.clock()
+    factory.clock = lambda: now + 7200
+    ticks.clean()
+    assert rows(engine, SQLSessionRow.__table__) == []
+    assert app.get("/show").json == {}
+
+
+def test_it_is_cleaned_every_15_minutes_unless_the_ini_file_says_otherwise(
+    engine: Engine, ticks: Ticks
+) -> None:
+    start(configurator(engine, {"sqlsession.cleanup_interval": "900"}), ticks)
+    assert Settings().cleanup_interval == 900
+    assert Settings().cleanup_batch == 500
+
+
+@pytest.mark.parametrize("off", ["0", "false", "none", "", "no", "off", 0, False, None])
+def test_it_can_be_switched_off(off: Any) -> None:
+    assert Settings.from_options({"cleanup_interval": off}).cleanup_interval is None
+
+
+def test_no_thread_is_started_where_it_is_switched_off(engine: Engine) -> None:
+    app = serve(configurator(engine, {"sqlsession.cleanup_interval": "0"}), show=show)
+    app.get("/show")
+    assert cleaning_threads() == 0
+
+
+def test_closing_the_factory_ends_the_thread_and_a_request_starts_another(
+    engine: Engine, ticks: Ticks
+) -> None:
+    app = start(configurator(engine, {"sqlsession.cleanup_interval": "1h"}), ticks)
+    ticks.close()
+    factory = app.app.registry.getUtility(ISessionFactory)
+    factory.close()
+    assert cleaning_threads() == 0
+    factory.close()
+    app.get("/show")
+    ticks.wait()
+    assert cleaning_threads() == 1
+
+
+def test_a_thread_that_is_told_to_end_finishes_its_batch_only(
+    engine: Engine, clock: Clock, ticks: Ticks
+) -> None:
+    config = configurator(engine, clock=clock, ttl=TTL, cleanup_interval=60, cleanup_batch=1)
+    app = start(config, ticks)
+    add(engine, *(str(number) for number in range(5)))
+    halt = Halt(engine)
+    ticks.go()
+    halt.gate.wait()
+    ticks.close()
+    factory = app.app.registry.getUtility(ISessionFactory)
+    ending = threading.Thread(target=factory.close)
+    ending.start()
+    assert factory._store.cleaner._stopping.wait(PATIENCE)
+    halt.gate.open()
+    ending.join(PATIENCE)
+    assert cleaning_threads() == 0
+    assert len(rows(engine)) == 4
+
+
+def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    app = serve(configurator(engine, {"sqlsession.cleanup_interval": "1h"}), put=put, show=show)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    app.get("/put")
+    monkeypatch.undo()
+    assert app.get("/show").json == {"cart": [1]}
+    (line,) = log_lines(caplog, logging.WARNING)
+    assert line.endswith("no thread can be started: can't start new thread")
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own engine"])
+def test_a_database_that_is_down_is_one_log_line_and_another_try_later(
+    backend: Backend, engine: Engine, ticks: Ticks, caplog: pytest.LogCaptureFixture, own: bool
+) -> None:
+    assert backend.server is not None
+    if own:
+        app = start(own_configurator(backend.url, cleanup_interval="1h", ttl=5), ticks)
+    else:
+        app = start(
+            configurator(engine, {"sqlsession.cleanup_interval": "1h", "sqlsession.ttl": 5}), ticks
+        )
+    app.get("/put")
+    factory = app.app.registry.getUtility(ISessionFactory)
+    now = factory.clock()
+    factory.clock = lambda: now + 7200
+    backend.server.stop()
+    try:
+        for number in (1, 2):
+            ticks.clean()
+            lines = log_lines(caplog, logging.WARNING)
+            assert len(lines) == number
+            assert all("trying again later" in line and "\n" not in line for line in lines)
+        assert backend.server.password not in caplog.text
+    finally:
+        backend.server.start()
+    ticks.clean()
+    assert rows(engine, SQLSessionRow.__table__ if own else TABLE) == []
+    assert len(log_lines(caplog, logging.WARNING)) == 2
+
+
+def test_an_engine_with_one_connection_is_the_applications_alone(ticks: Ticks) -> None:
+    engine = plain_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    app = start(configurator(engine, {"sqlsession.cleanup_interval": "1h"}), ticks)
+    app.get("/put")
+    with statements(engine) as seen:
+        ticks.clean()
+    assert seen == []
