@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -27,9 +28,19 @@ def free_port() -> int:
 
 @contextmanager
 def web_server(
-    command: Sequence[str | Path], port: int, *, cwd: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    port: int,
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stop_signal: signal.Signals = signal.SIGTERM,
+    exit_code: int = -signal.SIGTERM,
 ) -> Iterator[Fetch]:
-    """A program that serves a port while the block runs; yields a function that gets a path."""
+    """A program that serves a port while the block runs; yields a function that gets a path.
+
+    :param stop_signal: ends it, at once.
+    :param exit_code: what it is to say then.
+    """
     process = subprocess.Popen(command, cwd=cwd, env={**os.environ, **(env or {})})
 
     def fetch(path: str) -> str:
@@ -43,8 +54,10 @@ def web_server(
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.05)  # no event tells when another process listens
         yield fetch
+        process.send_signal(stop_signal)
+        assert process.wait(10) == exit_code
     finally:
-        process.terminate()
+        process.kill()
         process.wait(30)
 
 
