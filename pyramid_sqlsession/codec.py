@@ -106,7 +106,8 @@ def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
         )
 
 
-def _underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type that a column has beneath a :class:`~sqlalchemy.types.TypeDecorator`."""
     return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
 
 
@@ -122,15 +123,15 @@ class Codec:
     def __init__(self, serializer: Any, type_: TypeEngine[Any], max_size: int) -> None:
         self.serializer: Serializer = JSONSerializer() if serializer == "json" else serializer
         self.max_size = max_size
-        underlying = _underlying(type_)
-        self._is_json = isinstance(underlying, JSON)
-        self._is_text = not self._is_json and underlying.python_type is str
+        plain = underlying(type_)
+        self._is_json = isinstance(plain, JSON)
+        self._is_text = not self._is_json and plain.python_type is str
         if self._is_json and serializer != "json":
             raise ConfigurationError(
                 "a data column of type JSON takes sqlsession.serializer = json only: declare it as "
                 "LargeBinary or Text to use a serializer of your own"
             )
-        if not (self._is_json or self._is_text or underlying.python_type is bytes):
+        if not (self._is_json or self._is_text or plain.python_type is bytes):
             raise ConfigurationError(
                 f"the data column is a {type_!r}: it must be LargeBinary, Text or JSON"
             )

@@ -73,7 +73,8 @@ def translated(table: str) -> Iterator[None]:
             raise SessionTableError(
                 f"the session table {table!r} is missing or does not fit its model "
                 f"({error.orig}): create it with your migrations (Alembic), or let it be made at "
-                "the first request with sqlsession.create_table = true"
+                "the first request with sqlsession.create_table = true, or run: pyramid_sqlsession "
+                "CONFIG_URI create-table"
             ) from error
         raise
 

@@ -27,7 +27,7 @@ from .dberrors import MYSQL, translated
 from .lifetime import Lifetime
 from .storage import Storage
 
-_FIRST = (-(2**63), b"")
+_EARLIEST = -(2**63)
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class Purge:
     """
 
     def __init__(self, storage: Storage, lifetime: Lifetime, clock: Callable[[], int]) -> None:
-        columns = self._columns = storage.columns
+        columns = storage.columns
         self._table = storage.table
         self._clock = clock
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
@@ -63,23 +63,19 @@ class Purge:
             self.expired = or_(self.expired, columns["created"] <= now - lifetime.absolute)
         due = and_(columns["purge_after"] <= now, self.expired)
         self._count = select(func.count()).select_from(self._table).where(due)
-        self._candidates = self._after_the_last(due).with_for_update(skip_locked=True)
+        # where the last batch ended, so that what it has left or deleted is not walked again
+        begin = columns["purge_after"] >= bindparam("b_begin", type_=BigInteger)
+        self._candidates = (
+            select(columns["id"], columns["purge_after"])
+            .where(and_(begin, due))
+            .order_by(columns["purge_after"])
+            .limit(bindparam("b_limit"))
+            .with_for_update(skip_locked=True)
+        )
         these = columns["id"].in_(bindparam("b_ids", expanding=True))
         self._delete = delete(self._table).where(and_(these, self.expired))
         this = columns["id"] == bindparam("b_id")
         self._delete_one = delete(self._table).where(and_(this, self.expired))
-
-    def _after_the_last(self, due: ColumnElement[bool]) -> Any:
-        """The next rows in the order of the index, so that live ones are passed only once."""
-        key = (self._columns["purge_after"], self._columns["id"])
-        last: ColumnElement[int] = bindparam("b_last", type_=BigInteger)
-        beyond = or_(key[0] > last, key[1] > bindparam("b_last_id", type_=key[1].type))
-        return (
-            select(*key)
-            .where(and_(key[0] >= last, beyond, due))
-            .order_by(*key)
-            .limit(bindparam("b_limit"))
-        )
 
     def count(self, connection: Connection) -> int:
         """How many rows there are to delete."""
@@ -91,22 +87,20 @@ class Purge:
 
         Rows that another transaction has locked are left for the next time.
         """
-        now, last = self._clock(), _FIRST
+        now, begin = self._clock(), _EARLIEST
         while True:
             with maintaining(engine) as connection, translated(self._table.fullname):
-                found = self._find(connection, now, last, size)
-                if found:
-                    deleted = self._delete_these(connection, now, found)
-            if found:
-                last = found[-1]
+                found = self._find(connection, now, begin, size)
+                deleted = self._delete_these(connection, now, found) if found else 0
+            if deleted:
                 yield deleted
-            if len(found) < size:
+            # a trigger may keep rows, which would be found again for ever
+            if len(found) < size or not deleted:
                 return
+            begin = found[-1][1]
 
-    def _find(
-        self, connection: Connection, now: int, last: tuple[int, bytes], size: int
-    ) -> Sequence[Any]:
-        parameters = {"b_now": now, "b_last": last[0], "b_last_id": last[1], "b_limit": size}
+    def _find(self, connection: Connection, now: int, begin: int, size: int) -> Sequence[Any]:
+        parameters = {"b_now": now, "b_begin": begin, "b_limit": size}
         found = connection.execute(self._candidates, parameters).all()
         if connection.dialect.name == "sqlite":
             # a transaction that has read cannot wait for its turn to write
@@ -114,7 +108,7 @@ class Purge:
         return found
 
     def _delete_these(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
-        handles = [row[1] for row in found]
+        handles = [row[0] for row in found]
         if connection.dialect.name in MYSQL:
             # a list of many ids becomes a scan of a small table, which waits for every lock in it
             deleted = connection.execute(

@@ -160,6 +160,43 @@ def test_the_last_batch_may_be_empty(engine: Engine, table: Any, clock: Clock) -
     assert list(purge_of(clock).batches(engine, 2)) == []
 
 
+def test_a_trigger_that_keeps_a_row_does_not_keep_the_purge_for_ever(
+    sqlite: Backend, clock: Clock
+) -> None:
+    engine = create_engine(sqlite.url)
+    Base.metadata.create_all(engine)
+    add(engine, *(str(number) for number in range(5)))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER keep BEFORE DELETE ON sqlsession WHEN old.version = 1 "
+            "BEGIN SELECT RAISE(IGNORE); END"
+        )
+    assert list(purge_of(clock).batches(engine, 2)) == []
+    assert len(rows(engine)) == 5
+
+
+def test_rows_that_are_due_in_the_same_second_are_walked_in_the_order_of_the_index(
+    postgresql: Backend, clock: Clock
+) -> None:
+    engine = create_engine(postgresql.url)
+    Base.metadata.create_all(engine)
+    add(engine, *(str(number) for number in range(5000)))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE sqlsession")
+    plans = []
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and not plans:
+            plan = connection.connection.cursor().execute("EXPLAIN " + statement, parameters)
+            plans.append("\n".join(line for (line,) in plan))
+
+    event.listen(engine, "before_cursor_execute", explain)
+    assert delete(purge_of(clock), engine) == 5000
+    assert "Index Scan using ix_sqlsession_purge_after" in plans[0]
+    # sorting would read all rows of that second for each batch
+    assert "Sort" not in plans[0]
+
+
 def test_what_expires_while_a_purge_runs_is_left_for_the_next_one(
     engine: Engine, table: Any, clock: Clock
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import hashlib
 import importlib
 import os
 import re
@@ -247,7 +246,7 @@ def hidden(headers: dict[str, str]) -> dict[str, str]:
 def test_the_settings_in_the_readme_have_these_defaults() -> None:
     known = {option.name: option.metadata["default"] for option in fields(Settings)}
     rows = re.findall(r"^``sqlsession\.(\w+)`` +(``.+?``|none) ", README.read_text(), re.MULTILINE)
-    assert len(rows) == 9
+    assert len(rows) == 10
     for name, default in rows:
         assert known[name] == default.strip("`"), name
 
@@ -580,28 +579,70 @@ def test_a_shell_reads_and_stores_a_session_as_the_page_says(engine: Any) -> Non
         assert connection.scalar(select(Note.text)) == "from the shell"
 
 
-def test_the_purge_on_the_page_deletes_what_is_past_its_time(engine: Any, backend: Any) -> None:
-    (block,) = code_blocks(DOCS / "caveats.rst", "sql")
-    found = re.findall(r"^-- (\w+)\n(.+);$", block, re.MULTILINE)
-    purges = {name.lower(): statement for name, statement in found}
-    assert len(purges) == 3
+# ---- lifetime and operating
 
-    def start(request: Any) -> None:
-        request.session["started"] = True
 
-    app = serve_views(configurator(engine), start=start)
-    now = int(time.time())
-    for purge_after in (now - 60, now + 600):
-        browser = TestApp(app.app)
+def test_remember_me_and_the_time_left_are_as_on_the_page(engine: Any) -> None:
+    remember, ask = code_blocks(DOCS / "lifetime.rst", "python")
+
+    def sign_in(request: Any) -> None:
+        request.session["user"] = "me"
+        execute(remember, request=request)
+
+    def left(request: Any) -> Any:
+        return execute(ask, request=request, time=time)["seconds_left"]
+
+    browser = serve_views(configurator(engine), sign_in=sign_in, left=left)
+    browser.post("/sign_in", {"remember": "yes"})
+    assert 30 * 86400 - 60 < browser.get("/left").json <= 30 * 86400
+
+
+def test_the_settings_on_the_page_about_lifetimes_are_accepted() -> None:
+    lifetimes, _ = code_blocks(DOCS / "lifetime.rst", "ini")
+    settings = Settings.from_ini(read_ini(lifetimes))
+    assert (settings.ttl, settings.absolute_ttl) == (1800, 12 * 3600)
+    for page in ("lifetime", "operating", "testing"):
+        block = code_blocks(DOCS / f"{page}.rst", "ini")[-2 if page == "operating" else -1]
+        assert Settings.from_ini(read_ini(block)).cleanup_interval is None
+
+
+def read_ini(block: str) -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read_string("[app:main]\n" + block)
+    return dict(parser["app:main"])
+
+
+def test_the_statement_on_the_page_deletes_sessions_of_the_future(engine: Any) -> None:
+    (statement,) = code_blocks(DOCS / "lifetime.rst", "sql")
+    browser = serve_views(configurator(engine), start=lambda request: request.session.update(a=1))
+    for _ in range(3):
+        browser.reset()
         browser.get("/start")
-        handle = hashlib.sha256(browser.cookies["session"].encode()).digest()
-        with engine.begin() as connection:
-            row = update(SessionRow).where(SessionRow.id == handle)
-            connection.execute(row.values(purge_after=purge_after))
+    now = int(time.time()) + 60
     with engine.begin() as connection:
-        connection.execute(text(purges[backend.name]))
-    with engine.connect() as connection:
-        assert connection.scalars(select(SessionRow.purge_after)).all() == [now + 600]
+        first, second, _ = connection.scalars(select(SessionRow.id)).all()
+        row = update(SessionRow)
+        connection.execute(row.where(SessionRow.id == first).values(last_seen=now + 1))
+        connection.execute(row.where(SessionRow.id == second).values(created=now + 1))
+        assert connection.execute(text(statement), {"now": now}).rowcount == 2
+
+
+def test_closing_the_factory_as_on_the_page_works(engine: Any) -> None:
+    (close,) = code_blocks(DOCS / "operating.rst", "python")
+    browser = serve_views(configurator(engine), start=lambda request: request.session.update(a=1))
+    execute(close, registry=browser.app.registry)
+
+
+def test_every_line_of_the_log_on_the_page_is_in_the_code() -> None:
+    page = (DOCS / "operating.rst").read_text()
+    table = page[page.index("======= ===") : page.index("To be told about")]
+    shown = re.findall(r"^(INFO|WARNING|ERROR) +(.+?)  ", table, re.MULTILINE)
+    assert len(shown) == 9
+    code = "".join(path.read_text() for path in (ROOT / "pyramid_sqlsession").glob("*.py"))
+    code = re.sub(r'"\n\s+f?"', "", code)
+    for _, line in shown:
+        pattern = re.sub(r"\\\*\w+\\\*", "%[.0-9]*[sdrf]", re.escape(line))
+        assert re.search(pattern, code), line
 
 
 # ---- data

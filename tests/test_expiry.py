@@ -15,6 +15,7 @@ from zope.sqlalchemy import mark_changed
 
 from pyramid_sqlsession.cookie import handle_of
 
+HOUR = 3600
 DAY = 86400
 
 
@@ -258,6 +259,63 @@ def test_a_cookie_that_ends_with_the_browser_is_sent_once(database: Engine, cloc
     assert session_cookies(app.get("/read")) == []
     clock.advance(60)
     assert session_cookies(app.get("/write")) == []
+
+
+def times(request: Any) -> Any:
+    session = request.session
+    return [session.created, session.last_seen, session.expires_at]
+
+
+def test_a_view_is_told_when_the_session_was_seen_and_when_it_expires(
+    engine: Engine, clock: Clock
+) -> None:
+    config = configurator(engine, clock=clock, ttl="1h", touch_interval="5m")
+    app = serve(config, write=write, times=times)
+    # nothing is stored yet: the times of the session that would be
+    assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
+    app.get("/write")
+    clock.advance(299)
+    # this visit is not recorded
+    assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
+    clock.advance(1)
+    # this one is
+    assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + 300 + HOUR]
+    assert app.get("/times").json == [EPOCH, EPOCH + 300, EPOCH + 300 + HOUR]
+    clock.advance(HOUR - 1)
+    assert app.get("/times").json == [EPOCH, EPOCH + 300, clock.now + HOUR]
+
+
+def test_what_is_told_about_the_expiry_is_what_happens(engine: Engine, clock: Clock) -> None:
+    config = configurator(engine, clock=clock, ttl="1h", absolute_ttl="2h")
+    app = serve(config, write=write, times=times, read=read)
+    app.get("/write")
+    for _ in range(2):
+        clock.advance(3000)
+        expires_at = app.get("/times").json[2]
+    assert expires_at == EPOCH + 2 * HOUR
+    clock.now = expires_at - 1
+    assert app.get("/read").json == {"n": 1}
+    clock.now = expires_at
+    assert app.get("/read").json == {}
+
+
+def test_a_lifetime_that_is_set_counts_at_once(database: Engine, clock: Clock) -> None:
+    def remember(request: Any) -> Any:
+        request.session.max_age = 30 * DAY
+        return times(request)
+
+    app = serve(configurator(database, clock=clock), write=write, times=times, remember=remember)
+    app.get("/write")
+    clock.advance(10)
+    assert app.get("/remember").json == [EPOCH, EPOCH, clock.now + 30 * DAY]
+    assert app.get("/times").json == [EPOCH, clock.now, clock.now + 30 * DAY]
+
+
+def test_a_clock_that_jumps_back_does_not_move_the_expiry(database: Engine, clock: Clock) -> None:
+    app = serve(configurator(database, clock=clock, ttl="1h"), write=write, times=times)
+    app.get("/write")
+    clock.advance(-7200)
+    assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
 
 
 def test_a_clock_that_jumps_back_does_no_harm(engine: Engine, clock: Clock) -> None:

@@ -39,15 +39,23 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
     assert "pyramid_sqlsession/py.typed" in names
 
 
-def test_the_wheel_serves_the_demo_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
-    python = environment / "bin" / "python"
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel and what the demo needs."""
+    path = tmp_path_factory.mktemp("venv") / "environment"
+    venv.create(path, with_pip=True)
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", f"{wheel}[demo]"],
+        [path / "bin" / "python", "-m", "pip", "install", "--quiet", f"{wheel}[demo]"],
         check=True,
         capture_output=True,
     )
+    return path
+
+
+def test_the_wheel_serves_the_demo_in_an_empty_environment(
+    environment: Path, tmp_path: Path
+) -> None:
+    python = environment / "bin" / "python"
     program = "import pyramid_sqlsession; print(pyramid_sqlsession.__file__)"
     where = subprocess.run(
         [python, "-c", program], check=True, capture_output=True, text=True, cwd=tmp_path
@@ -55,3 +63,10 @@ def test_the_wheel_serves_the_demo_in_an_empty_environment(wheel: Path, tmp_path
     assert str(environment) in where
     with served_demo(environment / "bin" / "pserve", tmp_path) as fetch:
         assert "What would you like today?" in fetch("/")
+
+
+def test_the_wheel_installs_a_command_that_says_what_else_it_needs(environment: Path) -> None:
+    command = environment / "bin" / "pyramid_sqlsession"
+    ran = subprocess.run([command, "shop.ini", "stats"], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "pip install 'pyramid_sqlsession[cli]'" in ran.stderr
