@@ -16,12 +16,18 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import BigInteger, Integer, LargeBinary, String, inspect
-from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB
+from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 
 # MySQL cannot index a BLOB, PostgreSQL and SQLite have no BINARY
 HANDLE = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 """The type of a session's id, 32 bytes."""
+
+# MySQL's usual collations take Alice for alice
+USER = String(255).with_variant(
+    VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+)
+"""The type of a user's id."""
 
 # MySQL's BLOB ends at 64 KiB
 DATA = LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
@@ -56,7 +62,7 @@ class SessionMixin:
         return "sqlsession"
 
     id: Mapped[bytes] = mapped_column(HANDLE, primary_key=True)
-    user_id: Mapped[Any] = mapped_column(String(255), index=True, nullable=True)
+    user_id: Mapped[Any] = mapped_column(USER, index=True, nullable=True)
     data: Mapped[Any] = mapped_column(DATA, nullable=False)
     version: Mapped[int] = mapped_column(Integer, nullable=False)
     created: Mapped[int] = mapped_column(BigInteger, nullable=False)

@@ -455,6 +455,8 @@ def test_list_shows_the_live_sessions_of_one_user(backend: Backend, uri: str, ru
         {"user_id": "alice", "last_seen": NOW - DAY, "created": NOW - 2 * DAY},
         {"user_id": "alice", "last_seen": NOW - 3 * DAY, "max_age": 20 * DAY},
         {"user_id": "bob"},
+        # the usual collations of MariaDB take these for the same
+        *({"user_id": other} for other in ("Alice", "alicé", "ALICE")),
         {"user_id": "alice", **EXPIRED},
         {},
     )
