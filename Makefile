@@ -5,7 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test lint format docs clean servers
+# How many sessions "make bench-scale" puts into its largest table.
+N ?= 1000000
+
+.PHONY: demo test lint format docs bench-scale clean servers
 
 demo: $(VENV)/demo.stamp
 	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
@@ -25,6 +28,9 @@ format: $(VENV)/testing.stamp
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench-scale: servers
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --sessions $(N)
 
 clean:
 	rm -rf $(VENV) .tox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

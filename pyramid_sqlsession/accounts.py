@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, not_, select
 
 from .codec import underlying
+from .connections import maintaining
 from .dberrors import translated
 from .lifetime import Lifetime
-from .purge import Purge, maintaining
+from .purge import Purge
 from .storage import Storage
 
 

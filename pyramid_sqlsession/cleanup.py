@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-import time
 from random import uniform
+from time import monotonic
 
 from .database import Database
 from .purge import Purge
@@ -14,6 +14,10 @@ from .purge import Purge
 log = logging.getLogger("pyramid_sqlsession")
 
 _PATIENCE = 2.0
+"""Seconds that the end of a process waits for the end of a batch."""
+
+_REST = 9
+"""How many times as long as a batch took nothing is deleted then."""
 
 
 class Cleaner:
@@ -78,7 +82,7 @@ class Cleaner:
             pause = uniform(0.5 * interval, 1.5 * interval)  # noqa: S311  # likewise
 
     def _clean(self, stopping: threading.Event) -> None:
-        began = time.monotonic()
+        began = monotonic()
         try:
             deleted = self._delete(stopping)
         except Exception as error:  # noqa: BLE001  # the thread is to live on
@@ -87,14 +91,17 @@ class Cleaner:
         else:
             log.log(
                 logging.INFO if deleted else logging.DEBUG,
-                "%d expired sessions deleted in %.2f seconds", deleted, time.monotonic() - began,
+                "%d expired sessions deleted in %.2f seconds", deleted, monotonic() - began,
             )  # fmt: skip
 
     def _delete(self, stopping: threading.Event) -> int:
         engine, deleted = self._database.engine(), 0
         if engine is not None:
+            began = monotonic()
             for count in self._purge.batches(engine, self._batch):
                 deleted += count
-                if stopping.is_set():
+                # a batch keeps Python's lock, and a core, from the requests of this process
+                if stopping.wait(_REST * (monotonic() - began)):
                     break
+                began = monotonic()
         return deleted

@@ -15,9 +15,9 @@ from sqlalchemy import Engine, Table, inspect, select
 
 from .accounts import Accounts
 from .census import AGES, SIZES, Census, Figures
-from .database import create_table
+from .connections import create_table, maintaining
 from .dberrors import translated
-from .purge import Purge, maintaining
+from .purge import Purge
 from .terminal import complain, progress, say, show_figures, show_rows
 from .visit import Store
 

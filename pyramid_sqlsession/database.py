@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Connection, Engine, Table, inspect
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
 
+from .connections import connect, create_table, hardly_waiting, in_transaction, is_open
 from .dberrors import mark_conflicts_retryable
 from .exceptions import SessionDataError
 
 # the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
 COMMITTED = "Committed"
 COMMIT_FAILED = "Commit failed"
-
-_HARDLY = 50
-"""Milliseconds."""
-
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)
 
@@ -63,44 +59,6 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close all connections that are not the application's."""
-
-
-def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist."""
-    try:
-        table.create(bind, checkfirst=True)
-    except DBAPIError:
-        # another process may have been faster
-        if not inspect(bind).has_table(table.name, schema=table.schema):
-            raise
-
-
-def connect(engine: Engine, isolation_level: str) -> Connection:
-    """A connection of the engine's pool, at this isolation level."""
-    connection = engine.connect()
-    try:
-        return connection.execution_options(isolation_level=isolation_level)
-    except BaseException:
-        # SQLAlchemy does not look into errors of this: a dead connection would stay in the pool
-        connection.invalidate()
-        connection.close()
-        raise
-
-
-@contextmanager
-def hardly_waiting(connection: Connection) -> Iterator[None]:
-    """Let SQLite give up at once, nearly, where another connection is writing."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    # below SQLAlchemy, which would begin a transaction
-    raw: Any = connection.connection.dbapi_connection
-    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
-    raw.execute(f"PRAGMA busy_timeout = {min(patience, _HARDLY)}")
-    try:
-        yield
-    finally:
-        raw.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 class AppDatabase:
@@ -153,7 +111,7 @@ class AppDatabase:
             return
         bind = self._bind(request)
         if isinstance(bind, Connection):
-            with _in_transaction(bind):
+            with in_transaction(bind):
                 yield self._known(bind)
         elif (shared := self._shared_connection(bind)) is not None:
             yield shared
@@ -173,9 +131,9 @@ class AppDatabase:
     def beside(self, request: Any) -> Iterator[Connection]:
         bind = self._bind(request)
         if isinstance(bind, Connection):
-            with _in_transaction(bind):
+            with in_transaction(bind):
                 yield self._known(bind)
-        elif (shared := self._shared_connection(bind)) is not None and _is_open(shared):
+        elif (shared := self._shared_connection(bind)) is not None and is_open(shared):
             # the application has begun, and will end it
             yield shared
         else:
@@ -249,13 +207,3 @@ class AppDatabase:
             kept.engine, kept.connection = engine, bare.connect()
         connection: Connection = kept.connection
         return connection
-
-
-def _is_open(connection: Connection) -> bool:
-    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
-
-
-def _in_transaction(connection: Connection) -> AbstractContextManager[Any]:
-    # a transaction that is open belongs to whoever bound the session to this connection
-    return nullcontext() if connection.in_transaction() else connection.begin()

@@ -21,7 +21,8 @@ from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
-from .database import COMMITTED, connect, create_table, hardly_waiting
+from .connections import connect, create_table, hardly_waiting
+from .database import COMMITTED
 from .dberrors import MYSQL, mark_conflicts_retryable, translated
 
 log = logging.getLogger("pyramid_sqlsession")

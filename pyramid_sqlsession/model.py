@@ -50,8 +50,7 @@ class SessionMixin:
     ``max_age``
       This session's own lifetime in seconds, if it has one.
     ``purge_after``
-      Epoch seconds; the row may be deleted after it. The expiry is up to a tenth of the lifetime
-      earlier.
+      Epoch seconds, not before the expiry; the row of an expired session may be deleted after it.
     ``successor``
       Kept free for the id of a session that replaces this one.
     """

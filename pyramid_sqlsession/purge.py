@@ -6,7 +6,6 @@ Nothing depends on it but space: an expired session is none at every read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
@@ -22,24 +21,12 @@ from sqlalchemy import (
     select,
 )
 
-from .database import connect
+from .connections import maintaining
 from .dberrors import MYSQL, translated
 from .lifetime import Lifetime
 from .storage import Storage
 
 _EARLIEST = -(2**63)
-
-
-@contextmanager
-def maintaining(engine: Engine) -> Iterator[Connection]:
-    """A connection for work outside of requests, at an isolation level that disturbs them least."""
-    if engine.dialect.name == "sqlite":
-        opened = engine.connect()
-    else:
-        # above it MariaDB locks the gaps between rows, and PostgreSQL lets bystanders fail
-        opened = connect(engine, "READ COMMITTED")
-    with opened as connection:
-        yield connection
 
 
 class Purge:

@@ -14,7 +14,7 @@ from .exceptions import SessionConflict, SessionDataError
 from .merge import merge
 from .record import Record
 from .retries import has_attempts_left
-from .session import Loaded
+from .state import Loaded
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")

@@ -3,88 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
 
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
-from .lifetime import Lifetime, checked_max_age
+from .lifetime import checked_max_age
 from .merge import FLASH, FlashQueue
-from .record import Record
+from .state import State
 
 _CSRF = "_csrft_"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A live session as it was read.
-
-    ``data`` is what the request then works on; ``serialized`` stays what was loaded.
-    """
-
-    handle: bytes
-    record: Record
-    serialized: bytes
-    data: dict[Any, Any]
-
-
-@dataclass
-class State:
-    """What a request knows of its session and did to it.
-
-    ``data`` is None until the session is used; ``loaded`` is None for a session without a live row.
-    """
-
-    load: Callable[[], Loaded | None]
-    check_open: Callable[[], None]
-    clock: Callable[[], int]
-    lifetime: Lifetime
-    loaded: Loaded | None = None
-    data: dict[Any, Any] | None = None
-    flashes: dict[str, FlashQueue] = field(default_factory=dict)
-    max_age: int | None = None
-    created: int = 0
-    ended: bool = False
-
-    def read(self) -> dict[Any, Any]:
-        """The data, loaded when it is first needed."""
-        if self.data is None:
-            self.loaded = loaded = self.load()
-            if loaded is None:
-                return self.start()
-            self.data = loaded.data
-            self.created, self.max_age = loaded.record.created, loaded.record.max_age
-        return self.data
-
-    def write(self) -> dict[Any, Any]:
-        """The data, to be changed.
-
-        :raises SessionClosed: if it is too late for that.
-        """
-        self.check_open()
-        return self.read()
-
-    def expires_at(self) -> int:
-        """When the session expires if nobody uses it after this request."""
-        self.read()
-        last_seen, loaded, now = self.created, self.loaded, self.clock()
-        if loaded is not None:
-            is_recorded = self.lifetime.is_touch_due(loaded.record, now) or (
-                self.max_age != loaded.record.max_age
-            )
-            last_seen = (
-                max(now, loaded.record.last_seen) if is_recorded else loaded.record.last_seen
-            )
-        return self.lifetime.expires_at(self.created, last_seen, self.max_age)
-
-    def start(self) -> dict[Any, Any]:
-        """Be a new, empty session."""
-        self.loaded, self.data, self.flashes, self.max_age = None, {}, {}, None
-        self.created = self.clock()
-        return self.data
 
 
 @implementer(ISession)

@@ -21,8 +21,9 @@ from .lifetime import Lifetime
 from .purge import Purge
 from .record import Record
 from .retries import will_be_retried
-from .session import Loaded, SQLSession, State
+from .session import SQLSession
 from .settings import Settings
+from .state import Loaded, State
 from .storage import Storage
 
 log = logging.getLogger("pyramid_sqlsession")

@@ -33,9 +33,10 @@ from sqlalchemy.pool import StaticPool
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory, cleanup
+from pyramid_sqlsession.connections import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.model import SQLSessionRow
-from pyramid_sqlsession.purge import Purge, maintaining
+from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.storage import Storage
 
@@ -561,6 +562,30 @@ def test_a_thread_that_is_told_to_end_finishes_its_batch_only(
     ending.join(PATIENCE)
     assert cleaning_threads() == 0
     assert len(rows(engine)) == 4
+
+
+def test_the_thread_rests_nine_times_as_long_as_each_batch_took(
+    engine: Engine, clock: Clock, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configurator(engine, clock=clock, ttl=TTL, cleanup_interval=60, cleanup_batch=2)
+    start(config, ticks)
+    add(engine, *(str(number) for number in range(5)))
+    wait, rests = threading.Event.wait, []
+
+    def hardly_wait(event: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "pyramid_sqlsession cleanup":
+            rests.append(timeout)
+            timeout = 0
+        return wait(event, timeout)
+
+    seconds = iter(range(1000))
+    monkeypatch.setattr(threading.Event, "wait", hardly_wait)
+    # between two looks at it a second passes
+    monkeypatch.setattr(cleanup, "monotonic", lambda: next(seconds))
+    ticks.clean()
+    assert rows(engine) == []
+    # three batches, and before them the pause
+    assert rests == [0, 9, 9, 9]
 
 
 def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(

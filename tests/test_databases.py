@@ -59,7 +59,7 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
     save_tween_factory,
 )
-from pyramid_sqlsession.database import create_table
+from pyramid_sqlsession.connections import create_table
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__

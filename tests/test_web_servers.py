@@ -17,7 +17,7 @@ from processes import Fetch, free_port, web_server
 from servers import Backend
 from sqlalchemy import Engine, insert, text
 
-from pyramid_sqlsession.database import create_table
+from pyramid_sqlsession.connections import create_table
 from pyramid_sqlsession.model import SQLSessionRow
 
 TABLE: Any = SQLSessionRow.__table__
