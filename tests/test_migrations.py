@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
@@ -268,6 +269,12 @@ def test_constraints_and_indexes_are_named_by_the_convention_of_the_metadata(
         assert found.get_pk_constraint("sqlsession")["name"] == primary_key
 
 
+needs_sqlalchemy_21 = pytest.mark.skipif(
+    sqlalchemy.__version__ < "2.1", reason="the page says that it needs SQLAlchemy 2.1"
+)
+
+
+@needs_sqlalchemy_21
 def test_a_fillfactor_is_part_of_the_migration_that_creates_the_table(
     project: Project, engine: Engine
 ) -> None:
@@ -463,6 +470,7 @@ def test_a_fillfactor_is_set_later_beside_readers_and_writers(on_postgresql: Eng
     assert storage_parameters(on_postgresql) is None
 
 
+@needs_sqlalchemy_21
 def test_alembic_does_not_compare_the_fillfactor(
     on_postgresql: Engine, base: type[DeclarativeBase]
 ) -> None:

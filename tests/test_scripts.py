@@ -108,10 +108,14 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+# Pyramid 2.0 imports it, which setuptools remarks upon
+ENVIRON = {**os.environ, "PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
+
+
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The installed command, as a process of its own."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    environ = {**os.environ, "PYTHONPATH": str(TESTS), "TERM": "xterm", "COLUMNS": "100"}
+    environ = {**ENVIRON, "PYTHONPATH": str(TESTS), "TERM": "xterm", "COLUMNS": "100"}
     return subprocess.Popen([COMMAND, *arguments], env=environ, **options)
 
 
@@ -826,7 +830,9 @@ def test_the_arguments_can_be_read_where_rich_is_not_installed() -> None:
         "import sys; sys.modules['rich'] = None; "
         "from pyramid_sqlsession.scripts import main; main(['app.ini', 'stats'])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRON
+    )
     assert done.returncode == 2
     assert done.stderr == (
         "pyramid_sqlsession: install what the command line needs with "
