@@ -9,6 +9,7 @@ from random import uniform
 from time import monotonic
 
 from .database import Database
+from .dberrors import reason
 from .purge import Purge
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -18,6 +19,9 @@ _PATIENCE = 2.0
 
 _REST = 9
 """How many times as long as a batch took nothing is deleted then."""
+
+_LONGEST_REST = 5.0
+"""Seconds: a batch that had to wait for something needs no rest for that."""
 
 
 class Cleaner:
@@ -43,12 +47,14 @@ class Cleaner:
 
     def start(self) -> None:
         """Start the thread unless it runs. It does not survive a fork, so each process has one."""
-        if self._interval is None or (self._thread is not None and self._thread.is_alive()):
+        if self._interval is None or self._runs():
             return
         # whoever does not get the lock need not wait: another thread is starting it now
         if not self._starting.acquire(blocking=False):
             return
         try:
+            if self._runs():
+                return
             self._stopping = threading.Event()
             self._thread = threading.Thread(
                 target=self._work,
@@ -74,6 +80,9 @@ class Cleaner:
             thread.join(_PATIENCE)
         atexit.unregister(self.stop)
 
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def _work(self, interval: int, stopping: threading.Event) -> None:
         # not after a whole interval: a process may be replaced sooner, each and every time
         pause = uniform(0, interval)  # noqa: S311  # spreads the load, guards nothing
@@ -86,22 +95,32 @@ class Cleaner:
         try:
             deleted = self._delete(stopping)
         except Exception as error:  # noqa: BLE001  # the thread is to live on
-            reason = str(error).partition("\n")[0]
-            log.warning("expired sessions cannot be deleted now, trying again later: %s", reason)
+            log.warning(
+                "expired sessions cannot be deleted now, trying again later: %s", reason(error)
+            )
         else:
             log.log(
                 logging.INFO if deleted else logging.DEBUG,
-                "%d expired sessions deleted in %.2f seconds", deleted, monotonic() - began,
-            )  # fmt: skip
+                "%d expired sessions deleted in %.1f seconds, rests included",
+                deleted,
+                monotonic() - began,
+            )
 
     def _delete(self, stopping: threading.Event) -> int:
         engine, deleted = self._database.engine(), 0
-        if engine is not None:
+        if engine is None:
+            log.warning(
+                "expired sessions are not deleted, no engine with several connections was seen in "
+                "%s: set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
+                "CONFIG_URI purge from cron",
+                self._database,
+            )
+        else:
             began = monotonic()
             for count in self._purge.batches(engine, self._batch):
                 deleted += count
                 # a batch keeps Python's lock, and a core, from the requests of this process
-                if stopping.wait(_REST * (monotonic() - began)):
+                if stopping.wait(min(_REST * (monotonic() - began), _LONGEST_REST)):
                     break
                 began = monotonic()
         return deleted

@@ -84,11 +84,11 @@ class AppDatabase:
         return f"the application's database session, request.{self._attribute}"
 
     def enter(self, request: Any) -> None:
-        if self._entered or not self._has_session(request):
+        if self._engine is not None or not self._has_session(request):
             return
         bind = self._bind(request)
         self._mark(bind.engine)
-        if self._create:
+        if self._create and not self._entered:
             # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
             create_table(self._table, bind)
         if isinstance(bind, Engine) and not isinstance(bind.pool, _ONE_CONNECTION):

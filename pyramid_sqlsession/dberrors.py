@@ -49,6 +49,11 @@ def is_conflict(error: BaseException | None) -> bool:
     )
 
 
+def reason(error: BaseException) -> str:
+    """What the driver says, in one line: without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+
+
 def _is_missing_table(error: Any) -> bool:
     return (
         _sqlstate(error) in _POSTGRESQL_NO_TABLE

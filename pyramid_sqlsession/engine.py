@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import Connection, Engine, Table, engine_from_config, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, engine_from_config, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
@@ -100,7 +100,7 @@ class OwnDatabase:
                 f"{', '.join(_LEVELS)}: it is the level of writes, reads run in AUTOCOMMIT"
             )
         try:
-            url = make_url(options["url"])
+            url = _parsed(options["url"])
             self._is_sqlite = url.get_backend_name() == "sqlite"
             if self._is_sqlite and url.database in (None, "", ":memory:"):
                 raise ValueError(
@@ -215,6 +215,17 @@ class OwnDatabase:
         if self._create:
             create_table(self._table, self._engine)
             self._create = False
+
+
+def _parsed(url: Any) -> URL:
+    try:
+        return make_url(url)
+    except ValueError:
+        # its own words quote what stands where the port should: perhaps a password
+        raise ConfigurationError(
+            "sqlsession.sqlalchemy.url cannot be read: it takes "
+            "DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
 
 
 def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:

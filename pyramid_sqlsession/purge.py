@@ -5,6 +5,7 @@ Nothing depends on it but space: an expired session is none at every read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,11 +21,14 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.exc import IntegrityError
 
 from .connections import maintaining
-from .dberrors import MYSQL, translated
+from .dberrors import MYSQL, reason, translated
 from .lifetime import Lifetime
 from .storage import Storage
+
+log = logging.getLogger("pyramid_sqlsession")
 
 _EARLIEST = -(2**63)
 
@@ -72,19 +76,20 @@ class Purge:
     def batches(self, engine: Engine, size: int) -> Iterator[int]:
         """Delete what has expired by now, *size* rows in a transaction; yield how many it were.
 
-        Rows that another transaction has locked are left for the next time.
+        Rows that another transaction has locked are left for the next time. So are rows that other
+        rows refer to, with a line in the log.
         """
         now, begin = self._clock(), _EARLIEST
         while True:
             with maintaining(engine) as connection, translated(self._table.fullname):
                 found = self._find(connection, now, begin, size)
-                deleted = self._delete_these(connection, now, found) if found else 0
-            if deleted:
+                deleted = self._delete_found(connection, now, found) if found else 0
+            if found:
                 yield deleted
-            # a trigger may keep rows, which would be found again for ever
-            if len(found) < size or not deleted:
+            if len(found) < size:
                 return
-            begin = found[-1][1]
+            # past what cannot be deleted, which would be found again for ever
+            begin = found[-1][1] + (not deleted)
 
     def _find(self, connection: Connection, now: int, begin: int, size: int) -> Sequence[Any]:
         parameters = {"b_now": now, "b_begin": begin, "b_limit": size}
@@ -94,8 +99,31 @@ class Purge:
             connection.commit()
         return found
 
-    def _delete_these(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
+    def _delete_found(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
         handles = [row[0] for row in found]
+        try:
+            return self._delete_these(connection, now, handles)
+        except IntegrityError:
+            connection.rollback()
+        reasons = [self._reason_to_keep(connection, now, handle) for handle in handles]
+        kept = [why for why in reasons if why is not None]
+        log.warning(
+            "%d expired sessions cannot be deleted because other rows refer to them, give that "
+            "foreign key ON DELETE CASCADE or SET NULL: %s",
+            len(kept),
+            kept[-1] if kept else "not any more",
+        )
+        return len(handles) - len(kept)
+
+    def _reason_to_keep(self, connection: Connection, now: int, handle: bytes) -> str | None:
+        try:
+            self._delete_these(connection, now, [handle])
+        except IntegrityError as error:
+            connection.rollback()
+            return reason(error)
+        return None
+
+    def _delete_these(self, connection: Connection, now: int, handles: list[bytes]) -> int:
         if connection.dialect.name in MYSQL:
             # a list of many ids becomes a scan of a small table, which waits for every lock in it
             deleted = connection.execute(

@@ -7,6 +7,10 @@ from typing import Any
 
 from .exceptions import SessionDataError
 
+_LAST_VERSION = 2**31 - 1
+_LAST_SECOND = 253_402_300_799
+"""The end of the year 9999."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -24,6 +28,16 @@ class Record:
 
         :raises SessionDataError: if a number is none, or cannot be right.
         """
-        numbers = (self.version, self.created, self.last_seen, self.purge_after, self.max_age or 1)
-        if not all(isinstance(number, int) and number > 0 for number in numbers):
+        times = (self.created, self.last_seen, self.max_age or 1)
+        is_right = (
+            _is_within(self.version, _LAST_VERSION - 1)
+            and all(_is_within(time, _LAST_SECOND) for time in times)
+            and isinstance(self.purge_after, int)
+        )
+        if not is_right:
+            numbers = (self.version, *times, self.purge_after)
             raise SessionDataError(f"the numbers of its row make no sense: {numbers}")
+
+
+def _is_within(number: object, last: int) -> bool:
+    return isinstance(number, int) and 0 < number <= last

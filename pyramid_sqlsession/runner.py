@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import commands
 from .commands import FAILED, MISUSED, Misuse, Opened
+from .dberrors import reason
 from .exceptions import SessionConflict, SessionTableError
 from .factory import SQLSessionFactory
 from .terminal import complain
@@ -35,9 +36,11 @@ def run(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
         # the interpreter would try again at its exit, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            complain(f"the output cannot be written: {error}")
         return FAILED
     except Misuse as error:
         complain(str(error))
@@ -49,7 +52,7 @@ def run(arguments: Namespace) -> int:
     except SQLAlchemyError as error:
         log.debug("the database failed", exc_info=error)
         complain(
-            f"the database failed ({_reason(error)}): is it running, is its URL in "
+            f"the database failed ({reason(error)}): is it running, is its URL in "
             f"{arguments.config_uri} right, and may its user do this?"
         )
     return FAILED
@@ -127,12 +130,13 @@ def _explained(error: Exception) -> str:
     error = getattr(error, "evalue", error)
     if isinstance(error, ConfigurationError):
         return str(error)
+    if isinstance(error, configparser.ParsingError):
+        # not its own words, which quote the line: that may be a URL with a password
+        line = getattr(error, "lineno", None) or error.errors[0][0]
+        return f"line {line} of it is neither a [section] nor KEY = VALUE"
     if isinstance(error, configparser.InterpolationError):
-        # not its own words, which quote the value: that may be a URL with a password
         return f"{error.option} in [{error.section}] has a % that is neither %% nor %(name)s"
+    if isinstance(error, ValueError):
+        # likewise: a URL whose host was forgotten takes the password for the port
+        return "a ValueError, see the log of pyramid_sqlsession at the level DEBUG"
     return f"{type(error).__name__}: {error}"
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    # without the statement and its parameters
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]

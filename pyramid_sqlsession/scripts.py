@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -12,7 +14,7 @@ from typing import Any, NoReturn
 from . import converters as to
 
 # a token of 43 characters, pasted with more or less around it; a handle has 64
-_TOKEN = re.compile(r"(?<![\w-])[\w-]{30,63}(?![\w-])")
+_TOKEN = re.compile(r"[\w-]{30,}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,14 +29,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments, else those of the process.
     """
+    # a stream that was closed is None
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
     parser = _parser()
     arguments = parser.parse_args(argv)
     arguments.check(arguments)
     if find_spec("rich") is None:
         parser.exit(2, f"{parser.prog}: install what the command line needs with "
                        "pip install 'pyramid_sqlsession[cli]'\n")  # fmt: skip
-    from .runner import run
-
+    try:
+        from .runner import run
+    except KeyboardInterrupt:
+        return 130
     return run(arguments)
 
 

@@ -72,7 +72,8 @@ class Settings:
         "Absolute timeout: counted from the start of the session and never extended.",
     )  # fmt: skip
     touch_interval: int | None = _option(
-        "none", to.optional(_LIFETIME), "a duration less than every lifetime configured, or none",
+        "none", to.optional(_LIFETIME), "a duration from 1 s, less than every lifetime "
+        "configured, or none",
         "Activity is recorded at most once per interval. Unset: a tenth of the lifetime, at most "
         "5 minutes.",
     )  # fmt: skip

@@ -47,23 +47,21 @@ class Storage:
                 | {columns["version"]: bindparam("b_version") + 1}
             )
         )
-        untouched = (
-            select(columns["id"])
-            .where(and_(
-                this,
-                columns["version"] == bindparam("b_version"),
-                columns["last_seen"] == bindparam("b_before"),
-            ))
-            .with_for_update(skip_locked=True)
-        )  # fmt: skip
-        self._lock_untouched = untouched
+        untouched = and_(
+            this,
+            columns["version"] == bindparam("b_version"),
+            columns["last_seen"] == bindparam("b_before"),
+        )
+        self._lock_untouched = (
+            select(columns["id"]).where(untouched).with_for_update(skip_locked=True)
+        )
         self._touch_locked = (
             update(self.table)
-            .where(this)
+            .where(untouched)
             .values({columns[name]: bindparam(f"b_{name}") for name in _TOUCHED})
         )
         # both are the same table, and not the same row source
-        free = untouched.correlate(None).scalar_subquery()
+        free = self._lock_untouched.correlate(None).scalar_subquery()
         self._touch = self._touch_locked.where(columns["id"] == free)
         self._delete = delete(self.table).where(this)
 
@@ -128,7 +126,7 @@ class Storage:
             # SKIP LOCKED counts for nothing within an UPDATE there
             if connection.execute(self._lock_untouched, loaded).first() is None:
                 return False
-            return connection.execute(self._touch_locked, {"b_id": id, **touched}).rowcount == 1
+            return connection.execute(self._touch_locked, loaded | touched).rowcount == 1
 
     def delete(self, connection: Connection, id: bytes) -> bool:
         """Delete the row, whatever its version; False if there is none."""

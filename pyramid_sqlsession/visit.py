@@ -16,6 +16,7 @@ from .cleanup import Cleaner
 from .codec import Codec
 from .cookie import Cookie, handle_of, vary_on_cookie
 from .database import COMMIT_FAILED, COMMITTED, Database
+from .dberrors import reason
 from .exceptions import SessionClosed, SessionConflict, SessionDataError, SessionTableError
 from .lifetime import Lifetime
 from .purge import Purge
@@ -122,7 +123,11 @@ class Visit:
         age_of = self.store.lifetime.cookie_max_age
         old = age_of(record.created, record.last_seen, record.max_age)
         new = age_of(record.created, last_seen, max_age)
-        if old != new or (new is not None and last_seen > record.last_seen):
+        if old is None or new is None:
+            has_moved = old != new
+        else:
+            has_moved = record.last_seen + old != last_seen + new
+        if has_moved:
             self.cookie = (self.token, new)
 
     # ---- reading
@@ -195,7 +200,10 @@ class Visit:
             with store.database.touching(self.request) as connection:
                 touched = store.storage.touch(connection, loaded.handle, record, now, purge_after)
         except Exception as error:  # noqa: BLE001  # the request has succeeded without
-            log.warning("activity of session %s was not recorded: %s", loaded.handle.hex(), error)
+            # on SQLite every writer is in the way of every other
+            level = logging.DEBUG if isinstance(error, SessionConflict) else logging.WARNING
+            name, why = loaded.handle.hex(), reason(error)
+            log.log(level, "activity of session %s was not recorded: %s", name, why)
             return
         if touched:
             self.refresh_cookie(record, now, record.max_age)

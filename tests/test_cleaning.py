@@ -27,8 +27,9 @@ from apps import (
 from pyramid.interfaces import ISessionFactory
 from races import Gate
 from servers import Backend
-from sqlalchemy import Engine, create_engine, event, insert, update
+from sqlalchemy import Engine, create_engine, event, insert, text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from webtest import TestApp
 
@@ -179,8 +180,40 @@ def test_a_trigger_that_keeps_a_row_does_not_keep_the_purge_for_ever(
             "CREATE TRIGGER keep BEFORE DELETE ON sqlsession WHEN old.version = 1 "
             "BEGIN SELECT RAISE(IGNORE); END"
         )
-    assert list(purge_of(clock).batches(engine, 2)) == []
+    add(engine, "later", purge_after=EPOCH, version=2)
+    assert delete(purge_of(clock), engine, 2) == 1
     assert len(rows(engine)) == 5
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize("size", [2, 500])
+def test_rows_that_other_rows_refer_to_are_left_and_do_not_stop_the_purge(
+    backend: Backend,
+    engine: Engine,
+    table: Any,
+    clock: Clock,
+    size: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kind = "BYTEA" if backend.name == "postgresql" else "BINARY(32)"
+    kept = ["kept-1", "kept-2", "kept-3"]
+    add(engine, *kept)
+    add(engine, "gone", "gone-too", purge_after=EPOCH - 1)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE device (session {kind}, "
+            "FOREIGN KEY (session) REFERENCES sqlsession (id))"
+        )
+        for name in kept:
+            row = text("INSERT INTO device VALUES (:handle)")
+            connection.execute(row, {"handle": handle(name)})
+    assert delete(purge_of(clock), engine, size) == 2
+    assert left(engine, *kept, "gone", "gone-too") == set(kept)
+    line = log_lines(caplog, logging.WARNING)[-1]
+    assert "cannot be deleted because other rows refer to them" in line
+    assert "\n" not in line
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE device")
 
 
 def test_rows_that_are_due_in_the_same_second_are_walked_in_the_order_of_the_index(
@@ -274,17 +307,18 @@ class Halt:
 class Parallel:
     """A purge in a thread."""
 
-    def __init__(self, purge: Purge, engine: Engine) -> None:
+    def __init__(self, purge: Purge, engine: Engine, size: int = 500) -> None:
         self.deleted: int | None = None
         self.error: Exception | None = None
         self._purge = purge
         self._engine = engine
+        self._size = size
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self.deleted = delete(self._purge, self._engine)
+            self.deleted = delete(self._purge, self._engine, self._size)
         except Exception as error:  # noqa: BLE001  # the test looks at it
             self.error = error
 
@@ -408,7 +442,20 @@ def test_purges_at_once_share_the_work(
     delete(purge_of(clock), engine)
     assert rows(engine) == []
     assert sum(deleted) <= 300
-    assert len(deleted) >= 20
+
+
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_purge_passes_what_another_one_is_deleting(
+    engine: Engine, strict: Engine, table: Any, clock: Clock
+) -> None:
+    add(engine, *(str(number) for number in range(10)))
+    halt = Halt(strict)
+    other = Parallel(purge_of(clock), strict, 4)
+    halt.gate.wait()
+    # it would fail if it waited
+    assert delete(purge_of(clock), strict, 4) == 6
+    halt.gate.open()
+    assert other.end() == 4
 
 
 # ---- the thread
@@ -514,7 +561,8 @@ def test_an_engine_of_our_own_is_cleaned_too(
 def test_it_is_cleaned_every_15_minutes_unless_the_ini_file_says_otherwise(
     engine: Engine, ticks: Ticks
 ) -> None:
-    start(configurator(engine, {"sqlsession.cleanup_interval": "900"}), ticks)
+    start(configurator(engine, {"sqlsession.cleanup_interval": "10m"}), ticks)
+    assert ticks.asked == [(0, 600)]
     assert Settings().cleanup_interval == 900
     assert Settings().cleanup_batch == 500
 
@@ -564,8 +612,14 @@ def test_a_thread_that_is_told_to_end_finishes_its_batch_only(
     assert len(rows(engine)) == 4
 
 
-def test_the_thread_rests_nine_times_as_long_as_each_batch_took(
-    engine: Engine, clock: Clock, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("taken", "rest"), [(0.1, 0.9), (60, 5)])
+def test_the_thread_rests_nine_times_as_long_as_each_batch_took_and_not_for_long(
+    engine: Engine,
+    clock: Clock,
+    ticks: Ticks,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: float,
+    rest: float,
 ) -> None:
     config = configurator(engine, clock=clock, ttl=TTL, cleanup_interval=60, cleanup_batch=2)
     start(config, ticks)
@@ -580,12 +634,32 @@ def test_the_thread_rests_nine_times_as_long_as_each_batch_took(
 
     seconds = iter(range(1000))
     monkeypatch.setattr(threading.Event, "wait", hardly_wait)
-    # between two looks at it a second passes
-    monkeypatch.setattr(cleanup, "monotonic", lambda: next(seconds))
+    # so much passes between two looks at it
+    monkeypatch.setattr(cleanup, "monotonic", lambda: next(seconds) * taken)
     ticks.clean()
     assert rows(engine) == []
     # three batches, and before them the pause
-    assert rests == [0, 9, 9, 9]
+    assert rests == pytest.approx([0, rest, rest, rest])
+
+
+def test_requests_that_start_it_at_once_start_one_thread(
+    engine: Engine, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve(configurator(engine, {"sqlsession.cleanup_interval": "1h"}), show=show)
+    looks, runs = [], cleanup.Cleaner._runs
+
+    def look_while_another_request_starts_it(cleaner: cleanup.Cleaner) -> bool:
+        looks.append(answer := runs(cleaner))
+        if len(looks) == 1:
+            other = threading.Thread(target=cleaner.start)
+            other.start()
+            other.join(PATIENCE)
+        return answer
+
+    monkeypatch.setattr(cleanup.Cleaner, "_runs", look_while_another_request_starts_it)
+    app.get("/show")
+    assert looks[0] is False
+    assert cleaning_threads() == 1
 
 
 def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(
@@ -634,7 +708,9 @@ def test_a_database_that_is_down_is_one_log_line_and_another_try_later(
     assert len(log_lines(caplog, logging.WARNING)) == 2
 
 
-def test_an_engine_with_one_connection_is_the_applications_alone(ticks: Ticks) -> None:
+def test_an_engine_with_one_connection_is_the_applications_alone(
+    ticks: Ticks, caplog: pytest.LogCaptureFixture
+) -> None:
     engine = plain_engine(
         "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
     )
@@ -643,3 +719,29 @@ def test_an_engine_with_one_connection_is_the_applications_alone(ticks: Ticks) -
     with statements(engine) as seen:
         ticks.clean()
     assert seen == []
+    (line,) = log_lines(caplog, logging.WARNING)
+    assert "no engine with several connections was seen" in line
+
+
+def test_an_engine_that_is_seen_later_is_cleaned(
+    engine: Engine, clock: Clock, ticks: Ticks
+) -> None:
+    sessions: list[Any] = []
+
+    def given(request: Any) -> Any:
+        return sessions[-1]
+
+    config = configurator(engine, clock=clock, dbsession="given", ttl=TTL, cleanup_interval="1h")
+    config.add_request_method(given, reify=True)
+    add(engine, "expired")
+    with engine.connect() as connection:
+        sessions.append(Session(connection))
+        app = start(config, ticks)
+        sessions.pop().close()
+    ticks.clean()
+    assert left(engine, "expired") == {"expired"}
+    with Session(engine) as session:
+        sessions.append(session)
+        app.get("/show")
+    ticks.clean()
+    assert left(engine, "expired") == set()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import transaction
 from apps import EPOCH, TABLE, Clock, configurator, rows, serve, session_cookies, statements
 from servers import Backend
 from sqlalchemy import Engine, create_engine, update
@@ -252,6 +253,40 @@ def test_a_sliding_cookie_is_sent_again_when_its_lifetime_moved_and_only_then(
     assert app.cookies["session"] == token
 
 
+def test_a_cookie_whose_end_the_absolute_timeout_fixes_is_not_sent_again(
+    database: Engine, clock: Clock
+) -> None:
+    app = browser(
+        database, clock, ttl="1h", absolute_ttl="2h", cookie_max_age="90m", touch_interval="5m"
+    )
+    ends = [clock.now + (max_age_of(app.get("/write")) or 0)]
+    for _ in range(10):
+        clock.advance(600)
+        response = app.get("/read")
+        if session_cookies(response):
+            ends.append(clock.now + (max_age_of(response) or 0))
+    assert rows(database)[0]["last_seen"] == clock.now
+    # 600, 1200 and 1800 seconds later, and then no more
+    assert [end - EPOCH for end in ends] == [5400, 6000, 6600, 7200]
+
+
+def test_where_somebody_else_owns_the_transaction_no_visit_is_recorded(
+    engine: Engine, clock: Clock
+) -> None:
+    app = browser(engine, clock, touch_interval="1m")
+    app.get("/write")
+    clock.advance(DAY)
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    try:
+        with statements(engine) as seen:
+            app.get("/read", extra_environ={"tm.active": True, "tm.manager": manager})
+    finally:
+        manager.abort()
+    assert [statement.split()[0] for statement in seen] == ["SELECT"]
+    assert rows(engine)[0]["last_seen"] == EPOCH
+
+
 def test_a_cookie_that_ends_with_the_browser_is_sent_once(database: Engine, clock: Clock) -> None:
     app = browser(database, clock, touch_interval="1m")
     app.get("/write")
@@ -398,6 +433,10 @@ def test_a_vanished_row_is_not_touched_and_not_missed(engine: Engine, clock: Clo
         {"last_seen": 0},
         {"version": 0},
         {"max_age": -1},
+        # no database could store what comes after these
+        {"version": 2**31 - 1},
+        {"last_seen": 2**63 - 1},
+        {"created": 2**63 - 1},
     ],
     ids=str,
 )

@@ -108,6 +108,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+NO_HOST = "postgresql+psycopg://shop:hunter2/shop"
+
 # Pyramid 2.0 imports it, which setuptools remarks upon
 ENVIRON = {**os.environ, "PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
 
@@ -838,6 +840,66 @@ def test_the_arguments_can_be_read_where_rich_is_not_installed() -> None:
         "pyramid_sqlsession: install what the command line needs with "
         "pip install 'pyramid_sqlsession[cli]'\n"
     )
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_traceback(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    monkeypatch.setattr(sys, stream, None)
+    assert main([sqlite_uri, "purge"]) == 0
+    assert main([sqlite_uri, "revoke", "0" * 64]) == 1
+
+
+def test_an_output_that_cannot_be_written_is_one_line(sqlite_uri: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # as a shell does
+        process = start(sqlite_uri, "stats", stdout=full, stderr=subprocess.PIPE, text=True)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == (
+        "pyramid_sqlsession: the output cannot be written: [Errno 28] No space left on device\n"
+    )
+
+
+def test_ctrl_c_while_the_command_starts_is_no_traceback(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "pyramid_sqlsession.runner":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "pyramid_sqlsession.runner", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main([sqlite_uri, "stats"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[app:main]\nuse = call:operated:own\nhunter2\n", "line 3 of it is neither a [section]"),
+        ("sqlalchemy.url = postgresql://shop:hunter2@h/shop\n", "line 1 of it is neither"),
+        (
+            f"[app:main]\nuse = call:operated:own\nsqlsession.sqlalchemy.url = {NO_HOST}\n",
+            "sqlsession.sqlalchemy.url cannot be read: it takes DIALECT+DRIVER://USER:",
+        ),
+        (
+            f"[app:main]\nuse = call:operated:shared\nsqlalchemy.url = {NO_HOST}\n",
+            "a ValueError, see the log",
+        ),
+    ],
+    ids=["stray line", "no section", "own url", "url of the application"],
+)
+def test_a_password_in_a_broken_ini_file_is_not_repeated(
+    tmp_path: Path, run: Run, text: str, said: str
+) -> None:
+    path = tmp_path / "broken.ini"
+    path.write_text(text)
+    code, out, err = run(str(path), "stats")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert "hunter2" not in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_reader_who_goes_away_is_no_traceback(
