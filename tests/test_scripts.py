@@ -851,14 +851,25 @@ def test_a_closed_stream_is_no_traceback(
     assert main([sqlite_uri, "revoke", "0" * 64]) == 1
 
 
-def test_an_output_that_cannot_be_written_is_one_line(sqlite_uri: str) -> None:
-    with open("/dev/full", "w") as full:  # noqa: PTH123  # as a shell does
+FULL = "pyramid_sqlsession: the output cannot be written: [Errno 28] No space left on device\n"
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert main([sqlite_uri, "stats"]) == 1
+    assert capsys.readouterr().err == FULL
+
+
+def test_an_output_that_cannot_be_written_is_one_line_at_the_end_of_the_process_too(
+    sqlite_uri: str,
+) -> None:
+    with Path("/dev/full").open("w") as full:
         process = start(sqlite_uri, "stats", stdout=full, stderr=subprocess.PIPE, text=True)
         _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert err == (
-        "pyramid_sqlsession: the output cannot be written: [Errno 28] No space left on device\n"
-    )
+    assert (process.returncode, err) == (1, FULL)
 
 
 def test_ctrl_c_while_the_command_starts_is_no_traceback(
