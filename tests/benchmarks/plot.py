@@ -45,8 +45,8 @@ def write(results: Results, folder: Path, name: str = "scale.svg") -> None:
     """Draw what was measured."""
     with mpl.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15)
-        figure = Figure(figsize=(9, 6.6), layout=layout)
-        ((first, second), (third, fourth)) = figure.subplots(2, 2)
+        figure = Figure(figsize=(10, 6.6), layout=layout)
+        ((first, second), (third, fourth)) = figure.subplots(2, 2, width_ratios=(4, 3))
         _purge(first, results)
         _requests(second, results)
         _purged(third, results)
@@ -76,11 +76,12 @@ def _purge(axes: Axes, results: Results) -> None:
             position += 1
         middle = position - 2
         axes.annotate(
-            f"purge in a {way}".replace(", ", ",\n"), (middle, 0), (0, -26), ha="center", va="top",
+            f"purge in a {way}".replace(", ", ",\n"), (middle, 0), (0, -20), ha="center", va="top",
             textcoords="offset points", xycoords=("data", "axes fraction"), annotation_clip=False,
+            fontsize=8,
         )  # fmt: skip
         position += 0.6
-    axes.set_xticks([at for at, _ in ticks], [phase for _, phase in ticks])
+    axes.set_xticks([at for at, _ in ticks], [phase for _, phase in ticks], fontsize=8)
     axes.set_ylabel("ms per request")
     axes.margins(y=0.24)
     axes.legend(loc="upper center", ncols=4, handlelength=1, columnspacing=1)
