@@ -77,9 +77,9 @@ def translated(table: str) -> Iterator[None]:
         if _is_missing_table(error.orig):
             raise SessionTableError(
                 f"the session table {table!r} is missing or does not fit its model "
-                f"({error.orig}): create it with your migrations (Alembic), or let it be made at "
-                "the first request with sqlsession.create_table = true, or run: pyramid_sqlsession "
-                "CONFIG_URI create-table"
+                f"({reason(error)}): create or change it with your migrations (Alembic); a missing "
+                "one can be made at the first request with sqlsession.create_table = true, or "
+                "with: pyramid_sqlsession CONFIG_URI create-table"
             ) from error
         raise
 

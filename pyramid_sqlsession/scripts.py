@@ -124,9 +124,9 @@ def _split_handles(command: _Parser, arguments: argparse.Namespace) -> None:
     for position, handle in enumerate(arguments.handles, 1):
         if re.fullmatch("[0-9a-fA-F]{64}", handle) is None:
             # it is not shown: a token opens the session
-            command.error(f"HANDLE number {position} is none: it takes 64 hexadecimal digits")
+            command.error(f"HANDLE number {position} is no handle: it takes 64 hexadecimal digits")
     if bool(arguments.handles) == (arguments.user is not None):
-        command.error("it takes either handles or --user ID")
+        command.error("give either handles or --user ID")
 
 
 def _variable(text: str) -> tuple[str, str]:

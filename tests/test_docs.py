@@ -40,7 +40,10 @@ from webtest import TestApp
 
 import pyramid_sqlsession
 from pyramid_sqlsession import SessionClosed, SessionDataError, SQLSessionFactory
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -613,7 +616,7 @@ def read_ini(block: str) -> dict[str, str]:
 
 
 def test_the_statement_on_the_page_deletes_sessions_of_the_future(engine: Any) -> None:
-    (statement,) = code_blocks(DOCS / "lifetime.rst", "sql")
+    _, statement = code_blocks(DOCS / "lifetime.rst", "sql")
     browser = serve_views(configurator(engine), start=lambda request: request.session.update(a=1))
     for _ in range(3):
         browser.reset()
@@ -627,6 +630,29 @@ def test_the_statement_on_the_page_deletes_sessions_of_the_future(engine: Any) -
         assert connection.execute(text(statement), {"now": now}).rowcount == 2
 
 
+def test_a_shorter_ttl_is_followed_by_deletions_after_the_statement_on_the_page(
+    engine: Any,
+) -> None:
+    statement, _ = code_blocks(DOCS / "lifetime.rst", "sql")
+
+    def remember(request: Any) -> None:
+        request.session.max_age = 86400
+        request.session["a"] = 1
+
+    config = configurator(engine)
+    start = lambda request: request.session.update(a=1)  # noqa: E731  # a view
+    browser = serve_views(config, start=start, remember=remember)
+    for path in ("/start", "/remember"):
+        browser.reset()
+        browser.get(path)
+    lifetime, now = Lifetime(Settings(ttl=60)), int(time.time()) + 120
+    purge = Purge(Storage(SessionRow), lifetime, lambda: now)
+    assert sum(purge.batches(engine, 10)) == 0
+    with engine.begin() as connection:
+        assert connection.execute(text(statement), {"ttl": 60}).rowcount == 1
+    assert sum(purge.batches(engine, 10)) == 1
+
+
 def test_closing_the_factory_as_on_the_page_works(engine: Any) -> None:
     (close,) = code_blocks(DOCS / "operating.rst", "python")
     browser = serve_views(configurator(engine), start=lambda request: request.session.update(a=1))
@@ -637,7 +663,7 @@ def test_every_line_of_the_log_on_the_page_is_in_the_code() -> None:
     page = (DOCS / "operating.rst").read_text()
     table = page[page.index("======= ===") : page.index("To be told about")]
     shown = re.findall(r"^(INFO|WARNING|ERROR) +(.+?)  ", table, re.MULTILINE)
-    assert len(shown) == 11
+    assert len(shown) == 13
     code = "".join(path.read_text() for path in (ROOT / "pyramid_sqlsession").glob("*.py"))
     code = re.sub(r'"\n\s+f?"', "", code)
     for _, line in shown:

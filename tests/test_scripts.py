@@ -618,7 +618,7 @@ def test_a_malformed_handle_is_an_error_of_usage(
     (known,) = fill(backend.url, {})
     code, out, err = run(uri, "revoke", known, handle)
     assert (code, out) == (2, "")
-    assert "HANDLE number 2 is none: it takes 64 hexadecimal digits" in err
+    assert "HANDLE number 2 is no handle: it takes 64 hexadecimal digits" in err
     assert handles(backend.url) == {known}
 
 
@@ -682,7 +682,7 @@ def test_a_missing_table_is_one_line_that_says_how_to_make_it(
     uri = ini("shared", settings_for("shared", backend.url))
     code, out, err = run(uri, *command)
     assert (code, out) == (1, "")
-    assert "or run: pyramid_sqlsession CONFIG_URI create-table" in err
+    assert "or with: pyramid_sqlsession CONFIG_URI create-table" in err
     assert len(err.splitlines()) == 1
 
 
