@@ -394,7 +394,9 @@ def test_one_request_changes_the_lifetime_and_another_one_the_data(
     row = site.row(token)
     assert row is not None
     assert row["max_age"] == 3600
-    assert row["purge_after"] == row["last_seen"] + 3600 + 30 * 300
+    latest = row["last_seen"] + 3600 + 30 * 300
+    # what was stored a moment ago is late enough
+    assert latest - 60 < row["purge_after"] <= latest
     assert site.data(token) == {"kept": "yes", "a": 1}
     # the last cookie that the browser gets has the lifetime
     assert "Max-Age=3600" in [*early.cookies, *late.cookies][-1]

@@ -607,7 +607,11 @@ def test_a_token_pasted_by_mistake_is_never_shown(
     arguments: tuple[str, ...], token: str, sqlite_uri: str, run: Run
 ) -> None:
     code, out, err = run(sqlite_uri, *arguments, token)
-    assert code == (0 if arguments == ("list", "--user") and token[0] != "-" else 2)
+    if token.startswith("-h"):
+        # newer versions of Python take it for -h and show the help
+        assert code in (0, 2)
+    else:
+        assert code == (0 if arguments == ("list", "--user") and token[0] != "-" else 2)
     assert token[2:] not in out + err
 
 
