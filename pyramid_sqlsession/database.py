@@ -148,8 +148,8 @@ class AppDatabase:
                 yield connection
             return
         # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
-        is_one = bind.dialect.name == "postgresql"
-        begun = connect(bind, "AUTOCOMMIT") if is_one else bind.connect()
+        is_one_statement = bind.dialect.name == "postgresql"
+        begun = connect(bind, "AUTOCOMMIT") if is_one_statement else bind.connect()
         with begun as connection, hardly_waiting(connection), connection.begin():
             yield self._known(connection)
 

@@ -160,9 +160,9 @@ class OwnDatabase:
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
         engine = self._ready()
-        # MySQL's touch is two statements
-        is_one = engine.dialect.name not in MYSQL
-        begun = engine.connect() if is_one else connect(engine, self._write_level)
+        # MySQL's touch is two statements, and needs a transaction
+        is_one_statement = engine.dialect.name not in MYSQL
+        begun = engine.connect() if is_one_statement else connect(engine, self._write_level)
         with begun as connection, hardly_waiting(connection), connection.begin():
             yield connection
 
