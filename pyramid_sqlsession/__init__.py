@@ -14,7 +14,16 @@ from pyramid.interfaces import ISessionFactory, ITweens
 from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import tm_tween_factory
 
+from .accounts import UserSession
 from .codec import Serializer
+from .events import (
+    CookieRejected,
+    SessionConflicted,
+    SessionCreated,
+    SessionEnded,
+    SessionEvent,
+    SessionRegenerated,
+)
 from .exceptions import (
     SessionClosed,
     SessionConflict,
@@ -25,18 +34,27 @@ from .exceptions import (
 from .factory import SQLSessionFactory
 from .model import SessionMixin
 from .session import SQLSession
+from .sqlsessions import SQLSessions
 from .tween import save_tween_factory
 
 __all__ = [
+    "CookieRejected",
     "SQLSession",
     "SQLSessionFactory",
+    "SQLSessions",
     "Serializer",
     "SessionClosed",
     "SessionConflict",
+    "SessionConflicted",
+    "SessionCreated",
     "SessionDataError",
+    "SessionEnded",
+    "SessionEvent",
     "SessionMixin",
+    "SessionRegenerated",
     "SessionTableError",
     "SessionTooLarge",
+    "UserSession",
     "includeme",
     "save_tween_factory",
 ]
@@ -68,6 +86,7 @@ def includeme(config: Any) -> None:
     """
     config.include("pyramid_tm")
     config.add_tween(_SAVE, under=_TM, over=EXCVIEW)
+    config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
     def register() -> None:
         factory = SQLSessionFactory.from_ini(config.registry.settings)

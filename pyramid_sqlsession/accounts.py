@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, not_, select
+from sqlalchemy import Connection, and_, bindparam, not_, select
 
-from .codec import underlying
-from .connections import maintaining
 from .dberrors import translated
 from .lifetime import Lifetime
+from .model import HANDLE
 from .purge import Purge
 from .storage import Storage
+from .users import to_user_id
+
+_LISTED = ("id", "created", "last_seen", "max_age")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A live session in a list. Times are epoch seconds; the handle is hexadecimal."""
+class UserSession:
+    """A live session in a list. Times are epoch seconds; the handle is hexadecimal.
+
+    ``columns``
+      What the columns hold that the application's model has added.
+    ``current``
+      Whether it is the session of the request that asks.
+    """
 
     handle: str
     created: int
     last_seen: int
     expires_at: int
+    columns: Mapping[str, Any]
+    current: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A session that was ended: the id of its row, and its user."""
+
+    handle: bytes
+    user_id: Any
 
 
 class Accounts:
-    """Finds and ends the sessions of users.
+    """Finds and ends the sessions of users. Who commits is the caller's business.
 
     All methods raise :class:`SessionTableError` if the table does not fit, and what the database
-    raises. A ``user_id`` has the Python type of its column: see :meth:`converted`.
+    raises. A ``user_id`` is a value of its column: see :meth:`converted`.
     """
 
     def __init__(
@@ -42,61 +60,81 @@ class Accounts:
         self._clock = clock
         self._type = columns["user_id"].type
         theirs = columns["user_id"] == bindparam("b_user", type_=self._type)
+        is_live = and_(columns["successor"].is_(None), not_(purge.expired))
         self._select = (
-            select(*(columns[name] for name in ("id", "created", "last_seen", "max_age")))
-            .where(theirs, not_(purge.expired))
-            .order_by(columns["last_seen"].desc(), columns["id"])
+            select(*(columns[name] for name in (*_LISTED, *storage.own_columns)))
+            .where(theirs, is_live)
+            .order_by(columns["last_seen"].desc(), columns["created"].desc(), columns["id"])
         )
-        self._delete = delete(storage.table).where(theirs)
+        # the application may have given the columns other names
+        names = ("id", "user_id", "successor")
+        row = select(*(columns[name].label(f"r_{name}") for name in names)).with_for_update()
+        self._lock = row.where(columns["id"] == bindparam("b_id"))
+        kept = bindparam("b_keep", type_=HANDLE)
+        self._lock_theirs = row.where(theirs, columns["id"] != kept).order_by(columns["id"])
 
-    def converted(self, text: str) -> Any:
-        """A user's id from text, as the column's Python type.
+    def converted(self, user: Any) -> Any:
+        """What the column ``user_id`` holds for a user.
 
-        :raises ValueError: if the text is none, for instance a name where ids are integers.
+        :raises ValueError: if there is no such value, for a name where ids are integers.
         """
-        # an argument that is not UTF-8 would fail in the driver
-        text.encode()
-        try:
-            user_id = underlying(self._type).python_type(text)
-        except (TypeError, NotImplementedError) as error:
-            raise ValueError(f"no {self._type!r} can be made from text") from error
-        if isinstance(user_id, int) and user_id.bit_length() > 63:
-            raise ValueError("no database has such integers")
-        return user_id
+        return to_user_id(user, self._type)
 
-    def of_user(self, connection: Connection, user_id: Any) -> list[Entry]:
+    def of_user(self, connection: Connection, user_id: Any) -> list[UserSession]:
         """The live sessions of a user, the one that was used last first."""
         parameters = {"b_user": user_id, "b_now": self._clock()}
         with translated(self._storage.table.fullname):
             found = connection.execute(self._select, parameters).all()
+        own = self._storage.own_columns
         return [
-            Entry(
+            UserSession(
                 handle=handle.hex(),
                 created=created,
                 last_seen=last_seen,
                 expires_at=self._lifetime.expires_at(created, last_seen, max_age),
+                columns=dict(zip(own, values, strict=True)),
             )
-            for handle, created, last_seen, max_age in found
+            for handle, created, last_seen, max_age, *values in found
         ]
 
-    def revoke(self, connection: Connection, handle: bytes) -> bool:
-        """End a session; False if there is none. Who commits is the caller's business."""
-        return self._storage.delete(connection, handle)
+    def successor(self, connection: Connection, handle: bytes) -> Any:
+        """The row, or the one that has replaced it since, locked; None if there is none."""
+        row = self._locked(connection, handle)
+        while row is not None and row.r_successor is not None:
+            row = self._locked(connection, row.r_successor)
+        return row
 
-    def revoke_user(self, engine: Engine, user_id: Any) -> int:
-        """End all sessions of a user, each time in a short transaction, until there are none.
+    def end(self, connection: Connection, handle: bytes) -> Ended | None:
+        """End a session, also if it has another token by now; None if there is none.
 
-        One time is not enough: a request in flight may be moving a session to a new row.
-
-        :return: how many rows were deleted.
+        Each row is locked before it is deleted, so that a token that is being regenerated is known.
         """
-        total = 0
-        while deleted := self._delete_all(engine, user_id):
-            total += deleted
-        return total
+        row = self._locked(connection, handle)
+        while row is not None:
+            self._storage.delete(connection, row.r_id)
+            if row.r_successor is None:
+                return Ended(row.r_id, row.r_user_id)
+            row = self._locked(connection, row.r_successor)
+        return None
 
-    def _delete_all(self, engine: Engine, user_id: Any) -> int:
-        with maintaining(engine) as connection, translated(self._storage.table.fullname):
-            deleted = connection.execute(self._delete, {"b_user": user_id}).rowcount
-            connection.commit()
-        return deleted
+    def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
+        """End all sessions of a user but the one to *keep*.
+
+        It looks again until it finds none: a request in flight may have moved a session to a new
+        row, for which the lock on its old row has waited.
+        """
+        ended: list[Ended] = []
+        parameters = {"b_user": user_id, "b_keep": keep}
+        while True:
+            with translated(self._storage.table.fullname):
+                found = connection.execute(self._lock_theirs, parameters).all()
+            if not found:
+                return ended
+            for row in found:
+                self._storage.delete(connection, row.r_id)
+                if row.r_successor is None:
+                    ended.append(Ended(row.r_id, row.r_user_id))
+
+    def _locked(self, connection: Connection, handle: bytes) -> Any:
+        with translated(self._storage.table.fullname):
+            return connection.execute(self._lock, {"b_id": handle}).first()

@@ -25,10 +25,10 @@ from sqlalchemy import (
     true,
 )
 
-from .codec import underlying
 from .dberrors import translated
 from .purge import Purge
 from .storage import Storage
+from .users import underlying
 
 AGES: dict[str, int | None] = {
     "hour": 3600,
@@ -55,6 +55,8 @@ class Figures:
 
     ``live``, ``expired``
       Rows that are sessions, and rows that are none any more.
+    ``replaced``
+      Rows of sessions that got a new token, kept for requests that come late with the old one.
     ``signed_in``, ``anonymous``
       Live ones with and without a user.
     ``purgeable``
@@ -69,6 +71,7 @@ class Figures:
 
     live: int
     expired: int
+    replaced: int
     signed_in: int
     anonymous: int
     purgeable: int
@@ -79,7 +82,7 @@ class Figures:
     @property
     def mean(self) -> int:
         """The mean size of the data, in bytes."""
-        rows = self.live + self.expired
+        rows = sum(self.sizes.values())
         return round(self.bytes / rows) if rows else 0
 
 
@@ -105,6 +108,7 @@ class Census:
         return Figures(
             live=next(counted),
             expired=next(counted),
+            replaced=next(counted),
             signed_in=next(counted),
             anonymous=next(counted),
             purgeable=next(counted),
@@ -115,12 +119,15 @@ class Census:
 
     def statement(self, dialect: Dialect) -> Select[Any]:
         """One pass over the table, which leaves the data itself alone where that is possible."""
-        columns, expired, live = self._columns, self._expired, not_(self._expired)
+        columns, expired = self._columns, self._expired
+        is_session = columns["successor"].is_(None)
+        live = and_(not_(expired), is_session)
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
         size = self._size(dialect)
         conditions = [
             live,
             expired,
+            and_(not_(expired), not_(is_session)),
             and_(live, columns["user_id"].is_not(None)),
             and_(live, columns["user_id"].is_(None)),
             and_(expired, columns["purge_after"] <= now),

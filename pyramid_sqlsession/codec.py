@@ -1,7 +1,8 @@
 """From the session's dict to the value of the ``data`` column, and back.
 
 ``sqlsession.serializer`` turns the dict into bytes; the codec stores these bytes as the column's
-type wants them (binary, text, JSON) and keeps them within ``sqlsession.max_size``.
+type wants them (binary, text, JSON), encrypted if that was configured, and keeps them within
+``sqlsession.max_size``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import JSON
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 from .exceptions import SessionDataError, SessionTooLarge
+from .users import underlying
+
+if TYPE_CHECKING:
+    # its library is an extra
+    from .encryption import Encryption
 
 _DEEPEST = 100
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
@@ -106,9 +113,17 @@ def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
         )
 
 
-def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type that a column has beneath a :class:`~sqlalchemy.types.TypeDecorator`."""
-    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+@dataclass(frozen=True)
+class Decoded:
+    """What a data column holds.
+
+    ``as_configured``
+      Whether it is encrypted as the settings say, and so need not be stored anew.
+    """
+
+    serialized: bytes
+    data: dict[Any, Any]
+    as_configured: bool
 
 
 class Codec:
@@ -117,12 +132,20 @@ class Codec:
     :param serializer: ``'json'`` or a :class:`Serializer`.
     :param type_: the type of the model's ``data`` column.
     :param max_size: the longest serialized session, in bytes.
+    :param encryption: encrypts what is stored.
     :raises ConfigurationError: if the column cannot hold what the serializer makes.
     """
 
-    def __init__(self, serializer: Any, type_: TypeEngine[Any], max_size: int) -> None:
+    def __init__(
+        self,
+        serializer: Any,
+        type_: TypeEngine[Any],
+        max_size: int,
+        encryption: Encryption | None = None,
+    ) -> None:
         self.serializer: Serializer = JSONSerializer() if serializer == "json" else serializer
         self.max_size = max_size
+        self._encryption = encryption
         plain = underlying(type_)
         self._is_json = isinstance(plain, JSON)
         self._is_text = not self._is_json and plain.python_type is str
@@ -134,6 +157,11 @@ class Codec:
         if not (self._is_json or self._is_text or plain.python_type is bytes):
             raise ConfigurationError(
                 f"the data column is a {type_!r}: it must be LargeBinary, Text or JSON"
+            )
+        if encryption is not None and plain.python_type is not bytes:
+            raise ConfigurationError(
+                "sqlsession.encryption_keys and sqlsession.seal need a data column of type "
+                f"LargeBinary, this model's is a {type_!r}"
             )
 
     def dumps(self, data: dict[Any, Any]) -> bytes:
@@ -162,9 +190,10 @@ class Codec:
         """Whether two values of a key are stored differently."""
         return self.dumps({key: one}) != self.dumps({key: other})
 
-    def to_column(self, data: dict[Any, Any]) -> Any:
+    def to_column(self, data: dict[Any, Any], token: str) -> Any:
         """The value of the data column.
 
+        :param token: the token of the row.
         :raises SessionTooLarge: if it is longer than ``max_size``.
         :raises SessionDataError: if it cannot be stored as it is.
         """
@@ -178,19 +207,28 @@ class Codec:
             )
         if self._is_json:
             return self.loads(serialized)
+        if self._encryption is not None:
+            return self._encryption.encrypt(serialized, token)
         return serialized.decode() if self._is_text else serialized
 
-    def from_column(self, value: Any) -> tuple[bytes, dict[Any, Any]]:
-        """The session that :meth:`to_column` has stored, serialized and as a dict.
+    def from_column(self, value: Any, token: str) -> Decoded:
+        """The session that :meth:`to_column` has stored.
 
+        :param token: the token of the row.
         :raises SessionDataError: if the value is none of ours.
         """
         try:
-            if self._is_json:
-                serialized = self.dumps(value)
-            else:
-                serialized = value.encode() if self._is_text else bytes(value)
-            return serialized, self.loads(serialized)
+            serialized, as_configured = self._serialized(value, token)
+            return Decoded(serialized, self.loads(serialized), as_configured)
+        except SessionDataError:
+            raise
         except Exception as error:
             # a serializer may raise anything
             raise SessionDataError(str(error)) from error
+
+    def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
+        if self._is_json:
+            return self.dumps(value), True
+        if self._encryption is not None:
+            return self._encryption.decrypt(bytes(value), token)
+        return value.encode() if self._is_text else bytes(value), True

@@ -18,8 +18,8 @@ from .census import AGES, SIZES, Census, Figures
 from .connections import create_table, maintaining
 from .dberrors import translated
 from .purge import Purge
+from .store import Store
 from .terminal import complain, progress, say, show_figures, show_rows
-from .visit import Store
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -35,12 +35,6 @@ class Opened:
     store: Store
     engine: Engine
     created: list[Any]
-
-    @property
-    def accounts(self) -> Accounts:
-        """The sessions by their users."""
-        store = self.store
-        return Accounts(store.storage, store.lifetime, store.purge, store.clock)
 
 
 class Misuse(Exception):
@@ -126,6 +120,7 @@ def _as_sections(figures: Figures) -> list[list[tuple[str, str]]]:
         ("live", figures.live),
         ("  signed in", figures.signed_in),
         ("  anonymous", figures.anonymous),
+        ("replaced", figures.replaced),
         ("expired", figures.expired),
         ("  deleted by a purge now", figures.purgeable),
     ]
@@ -148,9 +143,10 @@ def _as_sections(figures: Figures) -> list[list[tuple[str, str]]]:
 
 def list_sessions(opened: Opened, arguments: Namespace) -> int:
     """Show the live sessions of a user."""
-    user_id = _user_id(opened.accounts, arguments.user)
+    accounts = opened.store.accounts
+    user_id = _user_id(accounts, arguments.user)
     with maintaining(opened.engine) as connection:
-        entries = opened.accounts.of_user(connection, user_id)
+        entries = accounts.of_user(connection, user_id)
     if not entries:
         complain("this user has no live session")
         return DONE
@@ -162,17 +158,19 @@ def list_sessions(opened: Opened, arguments: Namespace) -> int:
 
 def revoke(opened: Opened, arguments: Namespace) -> int:
     """End sessions by their handles, or all of a user."""
-    accounts = opened.accounts
+    accounts = opened.store.accounts
     if arguments.user is not None:
-        revoked = accounts.revoke_user(opened.engine, _user_id(accounts, arguments.user))
-        say(f"{_sessions(revoked)} revoked")
+        with maintaining(opened.engine) as connection:
+            ended = accounts.end_user(connection, _user_id(accounts, arguments.user))
+            connection.commit()
+        say(f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
     # the same handle twice is no unknown one
     wanted = dict.fromkeys(handle.lower() for handle in arguments.handles)
     for handle in wanted:
         with maintaining(opened.engine) as connection:
-            found = accounts.revoke(connection, bytes.fromhex(handle))
+            found = accounts.end(connection, bytes.fromhex(handle)) is not None
             connection.commit()
         revoked += found
         if not found:

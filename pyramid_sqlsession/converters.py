@@ -6,6 +6,7 @@ Each raises ValueError or TypeError for what is not allowed.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -105,6 +106,38 @@ def dotted(value: Any) -> Any:
         return DottedNameResolver().maybe_resolve(value)
     except ImportError as error:
         raise ValueError(str(error)) from error
+
+
+def function(value: Any) -> Any:
+    """Something to call, from its dotted name or itself."""
+    resolved = dotted(value)
+    if not callable(resolved):
+        raise TypeError(f"{resolved!r} cannot be called")
+    return resolved
+
+
+def encryption_keys(value: Any) -> tuple[bytes, ...]:
+    """Keys of 32 bytes: base64 texts, one a line or in a list, or the bytes themselves.
+
+    No message shows what was given.
+    """
+    if isinstance(value, bytes):
+        value = [value]
+    given = value.split() if isinstance(value, str) else list(value or ())
+    keys = tuple(_key(number, key) for number, key in enumerate(given, 1) if key != "none")
+    if len(set(keys)) != len(keys):
+        raise ValueError("a key is there twice")
+    return keys
+
+
+def _key(number: int, key: Any) -> bytes:
+    try:
+        decoded = b64decode(key, validate=True) if isinstance(key, str) else key
+    except ValueError:
+        raise ValueError(f"key number {number} is no base64") from None
+    if not isinstance(decoded, bytes) or len(decoded) != 32:
+        raise ValueError(f"key number {number} is not 32 bytes long")
+    return decoded
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

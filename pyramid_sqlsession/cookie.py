@@ -9,6 +9,7 @@ from typing import Any
 
 from webob.cookies import make_cookie
 
+from .browsers import has_secure_prefix
 from .settings import Settings
 
 # fullmatch, not $, which would admit a newline
@@ -33,18 +34,24 @@ class Cookie:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._always_secure = settings.cookie_secure or settings.cookie_name.startswith(
-            ("__Host-", "__Secure-")
-        )
+        self._always_secure = settings.cookie_secure or has_secure_prefix(settings.cookie_name)
 
     def token(self, request: Any) -> str | None:
         """The request's token, or None if there is none or it is not well-formed."""
+        value = self._value(request)
+        return value if value is not None and _TOKEN.fullmatch(value) else None
+
+    def is_malformed(self, request: Any) -> bool:
+        """Whether the request has a session cookie that holds no token."""
+        return self._value(request) is not None and self.token(request) is None
+
+    def _value(self, request: Any) -> str | None:
         try:
-            value = request.cookies.get(self._settings.cookie_name)
+            value: str | None = request.cookies.get(self._settings.cookie_name)
         except UnicodeDecodeError:
             # WebOb decodes the whole header as UTF-8, which a browser need not send
-            return None
-        return value if value is not None and _TOKEN.fullmatch(value) else None
+            return ""
+        return value
 
     def set(self, request: Any, response: Any, token: str | None, max_age: int | None) -> None:
         """Set the cookie.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transaction.interfaces import TransientError
 
 
@@ -10,7 +12,13 @@ class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has 
 
     It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the
     request again, which then sees what the other request stored.
+
+    :ivar keys: the keys that both have changed; none if the database reports the conflict.
     """
+
+    def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
 
 
 class SessionClosed(RuntimeError):

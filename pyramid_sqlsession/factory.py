@@ -12,6 +12,7 @@ from pyramid.interfaces import IRequestExtensions, IRequestFactory, ISessionFact
 from pyramid.request import Request
 from zope.interface import implementer
 
+from .accounts import Accounts
 from .cleanup import Cleaner
 from .codec import Codec
 from .cookie import Cookie
@@ -24,7 +25,8 @@ from .save import is_changed
 from .session import SQLSession
 from .settings import Settings
 from .storage import Storage
-from .visit import Store, Visit
+from .store import Store
+from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -111,10 +113,16 @@ class SQLSessionFactory:
             settings=settings,
             database=database,
             storage=storage,
-            codec=Codec(settings.serializer, storage.data_type, settings.max_size),
+            codec=Codec(
+                settings.serializer,
+                storage.data_type,
+                settings.max_size,
+                _make_encryption(settings),
+            ),
             cookie=Cookie(settings),
             lifetime=lifetime,
             purge=purge,
+            accounts=Accounts(storage, lifetime, purge, self._now),
             cleaner=Cleaner(
                 database,
                 purge,
@@ -152,6 +160,21 @@ def _choose_database(settings: Settings, registry: Any, model: Any, storage: Sto
     has_url = "sqlalchemy.url" in (registry.settings or {})
     url = " (here: sqlsession.sqlalchemy.url = %(sqlalchemy.url)s)" if has_url else ""
     raise ConfigurationError(_FOUR_WAYS.format(url=url))
+
+
+def _make_encryption(settings: Settings) -> Any:
+    if not (settings.encryption_keys or settings.seal):
+        return None
+    try:
+        from .encryption import Encryption
+    except ImportError as error:
+        raise ConfigurationError(
+            "sqlsession.encryption_keys and sqlsession.seal need the package cryptography: "
+            "pip install 'pyramid_sqlsession[encryption]'"
+        ) from error
+    return Encryption(
+        settings.encryption_keys, seal=settings.seal, migrate=settings.encryption_migrate
+    )
 
 
 def _requests_have(registry: Any, attribute: str) -> bool:

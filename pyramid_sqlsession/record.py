@@ -14,7 +14,10 @@ _LAST_SECOND = 253_402_300_799
 
 @dataclass(frozen=True)
 class Record:
-    """A row as it was read. Times are epoch seconds; ``data`` is what the column holds."""
+    """A row as it was read. Times are epoch seconds; ``data`` is what the column holds.
+
+    A row with a ``successor`` is a marker: its session has a new token, and a row of that id.
+    """
 
     version: int
     created: int
@@ -22,6 +25,8 @@ class Record:
     max_age: int | None
     purge_after: int
     data: Any
+    user_id: Any
+    successor: bytes | None
 
     def check(self) -> None:
         """Tell a row of ours from nonsense that somebody else has written.

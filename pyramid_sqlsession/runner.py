@@ -21,8 +21,8 @@ from .commands import FAILED, MISUSED, Misuse, Opened
 from .dberrors import reason
 from .exceptions import SessionConflict, SessionTableError
 from .factory import SQLSessionFactory
+from .store import Store
 from .terminal import complain
-from .visit import Store
 
 log = logging.getLogger("pyramid_sqlsession")
 

@@ -12,9 +12,7 @@ from zope.interface import implementer
 
 from .lifetime import checked_max_age
 from .merge import FLASH, FlashQueue
-from .state import State
-
-_CSRF = "_csrft_"
+from .state import CSRF, State
 
 
 @implementer(ISession)
@@ -58,10 +56,10 @@ class SQLSession(MutableMapping[Any, Any]):
         return len(self._state.read())
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._state.write()[key] = value
+        self._state.set(key, value)
 
     def __delitem__(self, key: Any) -> None:
-        del self._state.write()[key]
+        self._state.delete(key)
 
     def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
         return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
@@ -71,7 +69,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
     # unlike |, which gives a plain dict; typing.Self needs Python 3.11
     def __ior__(self, other: Any) -> SQLSession:  # type: ignore[misc]  # noqa: PYI034
-        self._state.write().update(other)
+        self.update(other)
         return self
 
     def copy(self) -> dict[Any, Any]:
@@ -88,11 +86,17 @@ class SQLSession(MutableMapping[Any, Any]):
 
         :raises KeyError: if the session is empty.
         """
-        return self._state.write().popitem()
+        for key in reversed(self._state.write()):
+            return key, self.pop(key)
+        raise KeyError("the session is empty")
 
     def clear(self) -> None:
-        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`."""
-        self._state.write().clear()
+        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`.
+
+        Where somebody is signed in it is a sign-out, because that key is removed, too.
+        """
+        for key in list(self._state.write()):
+            self._state.delete(key)
 
     # ---- ISession
 
@@ -106,7 +110,7 @@ class SQLSession(MutableMapping[Any, Any]):
     def new(self) -> bool:
         """Whether this request started the session."""
         self._state.read()
-        return self._state.loaded is None
+        return self._state.live is None
 
     def changed(self) -> None:
         """Say that a value was changed in place. Not needed: that is noticed without.
@@ -121,9 +125,7 @@ class SQLSession(MutableMapping[Any, Any]):
         The session can be used afterwards; it is then a new one, with a row and a cookie of its
         own.
         """
-        self._state.check_open()
-        self._state.ended = True
-        self._state.start()
+        self._state.end()
 
     def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
         """Append a message to a flash queue.
@@ -155,15 +157,23 @@ class SQLSession(MutableMapping[Any, Any]):
     def new_csrf_token(self) -> str:
         """Make a new CSRF token, store it and return it."""
         token = secrets.token_hex(20)
-        self[_CSRF] = token
+        self[CSRF] = token
         return token
 
     def get_csrf_token(self) -> str:
         """The session's CSRF token, made when it is first asked for."""
-        token: str | None = self.get(_CSRF)
+        token: str | None = self.get(CSRF)
         return token if token is not None else self.new_csrf_token()
 
     # ---- beyond ISession
+
+    def regenerate(self) -> None:
+        """Give the session a new token when it is saved, which makes the old one useless.
+
+        Signing in and out does that by itself: see ``sqlsession.userid_key``. Call it for any other
+        change of what the visitor may do. Everything that the session holds is kept.
+        """
+        self._state.regenerate()
 
     @property
     def id(self) -> str | None:
@@ -172,8 +182,8 @@ class SQLSession(MutableMapping[Any, Any]):
         None for a session that is not stored yet.
         """
         self._state.read()
-        loaded = self._state.loaded
-        return None if loaded is None else loaded.handle.hex()
+        live = self._state.live
+        return None if live is None else live.handle.hex()
 
     @property
     def max_age(self) -> int | None:
@@ -188,9 +198,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @max_age.setter
     def max_age(self, seconds: int | None) -> None:
-        checked = checked_max_age(seconds)
-        self._state.write()
-        self._state.max_age = checked
+        self._state.set_max_age(checked_max_age(seconds))
 
     @property
     def last_seen(self) -> int:
@@ -200,8 +208,8 @@ class SQLSession(MutableMapping[Any, Any]):
         seen when it was created.
         """
         self._state.read()
-        loaded = self._state.loaded
-        return self._state.created if loaded is None else loaded.record.last_seen
+        live = self._state.live
+        return self._state.created if live is None else live.record.last_seen
 
     @property
     def expires_at(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from pyramid.exceptions import ConfigurationError
 
 from . import converters as to
+from .browsers import why_browsers_refuse
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
@@ -101,6 +102,45 @@ class Settings:
         "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
         "The longest serialized session that is stored.",
     )  # fmt: skip
+    encryption_keys: tuple[bytes, ...] = field(
+        default=(),
+        repr=False,
+        metadata={
+            "convert": to.encryption_keys,
+            "default": "none",
+            "allowed": "base64 of 32 random bytes, one key a line, the newest first",
+            "meaning": "Encrypt the data of sessions with the first key; every key decrypts.",
+        },
+    )
+    encryption_migrate: bool = _option(
+        "false", to.boolean, "a boolean",
+        "While encryption is being turned on or off: also read sessions that are not stored as "
+        "``encryption_keys`` and ``seal`` say, and store them anew.",
+    )  # fmt: skip
+    seal: bool = _option(
+        "false", to.boolean, "a boolean",
+        "Encrypt the data of each session with a key made from its cookie, which the server does "
+        "not store.",
+    )  # fmt: skip
+    userid_key: str = _option(
+        "auth.userid", to.matching(r".*\S.*"), "a top-level key of the session",
+        "Where the security policy keeps who is signed in. Setting or deleting it regenerates the "
+        "session's token.",
+    )  # fmt: skip
+    regenerate_grace: int = _option(
+        "30", to.between(to.duration, 0, 300), "a duration from 0 to 300 seconds",
+        "How long requests with the old token are recognized after the token was regenerated.",
+    )  # fmt: skip
+    max_sessions_per_user: int | None = _option(
+        "none", to.optional(to.between(to.number, 1, 1_000_000)), "a number from 1, or none",
+        "How many live sessions a user may have. A sign-in ends those that were not used for the "
+        "longest time.",
+    )  # fmt: skip
+    extra_columns: Any = _option(
+        "none", to.optional(to.function), "a function, or its dotted name",
+        "Called as ``(request, session) -> dict`` when a row is written: what it gives is stored "
+        "in the columns that the application's model has added.",
+    )  # fmt: skip
     cookie_name: str = _option(
         "session", to.matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"),
         "a cookie name: letters, digits, ``-`` and ``_``", "The name of the cookie.",
@@ -150,31 +190,14 @@ class Settings:
                     f"{PREFIX}touch_interval = {self.touch_interval} must be less than "
                     f"{PREFIX}{name} = {lifetime} (seconds): activity would be recorded too late"
                 )
-        self._check_cookie()
-
-    def _check_cookie(self) -> None:
-        name, secure = self.cookie_name, self.cookie_secure
-        prefixed = name.startswith(("__Host-", "__Secure-"))
-        is_host_wide = self.cookie_path == "/" and not self.cookie_domain
-        wants_secure = "is refused by browsers without Secure: add sqlsession.cookie_secure = true"
-        named = f"sqlsession.cookie_name = {name}"
-        for is_wrong, message in (
-            (
-                name.startswith("__Host-") and not is_host_wide,
-                f"{named} needs sqlsession.cookie_path = / and no sqlsession.cookie_domain",
-            ),
-            (prefixed and secure is False, f"{named} {wants_secure}"),
-            (
-                self.cookie_samesite == "None" and not (secure or prefixed),
-                f"sqlsession.cookie_samesite = None {wants_secure}",
-            ),
-            (
-                self.cookie_partitioned and not (secure or prefixed),
-                f"sqlsession.cookie_partitioned = true {wants_secure}",
-            ),
-        ):
-            if is_wrong:
-                raise ConfigurationError(message)
+        if self.encryption_migrate and not (self.encryption_keys or self.seal):
+            raise ConfigurationError(
+                f"{PREFIX}encryption_migrate = true needs {PREFIX}encryption_keys or "
+                f"{PREFIX}seal = true: without them it would do nothing"
+            )
+        refusal = why_browsers_refuse(self)
+        if refusal is not None:
+            raise ConfigurationError(refusal)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], prefix: str = "") -> Settings:

@@ -1,4 +1,4 @@
-"""The SQL of one session: five statements, built once for a model.
+"""The SQL of one session: its statements, built once for a model.
 
 Statements are SQLAlchemy Core on the model's table: defaults and ``onupdate`` of an application's
 own columns work, ORM events do not fire. Who commits is the caller's business.
@@ -7,15 +7,31 @@ own columns work, ORM events do not fire. Who commits is the caller's business.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, insert, inspect, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Insert,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from .dberrors import MYSQL, translated
 from .exceptions import SessionDataError
+from .model import SessionMixin
 from .record import Record
 
+_NEW = ("id", "user_id", "version", "created")
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
 _TOUCHED = ("last_seen", "purge_after")
 
@@ -32,21 +48,40 @@ class Storage:
         columns = self.columns = inspect(model).columns
         self.table: Table = columns["id"].table
         self.data_type = columns["data"].type
+        self.own_columns = tuple(
+            name
+            for name, column in columns.items()
+            if name not in SessionMixin.__annotations__
+            and isinstance(column, Column)
+            and column.table is self.table
+        )
+        """The columns that the application's model has added."""
+        self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name]))
+        self._own = select(*(columns[name] for name in self._copied or ("id",)))
         this = columns["id"] == bindparam("b_id")
+        unreplaced = columns["successor"].is_(None)
+        self._own = self._own.where(this)
         self._select = select(*(columns[name] for name in Record.__annotations__)).where(this)
         self._locking_select = self._select.with_for_update()
-        self._insert = insert(self.table).values(
-            {columns[name]: bindparam(f"b_{name}") for name in ("id", "version", "created")}
-            | {columns[name]: bindparam(f"b_{name}") for name in _WRITTEN}
-        )
-        self._update = (
+        same_version = and_(this, columns["version"] == bindparam("b_version"))
+        next_version: dict[Any, Any] = {columns["version"]: bindparam("b_version") + 1}
+
+        @lru_cache(maxsize=64)
+        def insert_with(own: tuple[str, ...]) -> Insert:
+            return insert(self.table).values(self._set(*_NEW, *_WRITTEN, *own))
+
+        @lru_cache(maxsize=64)
+        def update_with(own: tuple[str, ...]) -> Update:
+            changes = self._set(*_WRITTEN, *own) | next_version
+            return update(self.table).where(same_version).values(changes)
+
+        self._insert, self._update = insert_with, update_with
+        self._replace = (
             update(self.table)
-            .where(and_(this, columns["version"] == bindparam("b_version")))
-            .values(
-                {columns[name]: bindparam(f"b_{name}") for name in _WRITTEN}
-                | {columns["version"]: bindparam("b_version") + 1}
-            )
+            .where(same_version)
+            .values(self._set(*_WRITTEN, "successor") | next_version)
         )
+        self._rewrite = update(self.table).where(same_version).values(self._set("data"))
         untouched = and_(
             this,
             columns["version"] == bindparam("b_version"),
@@ -55,15 +90,15 @@ class Storage:
         self._lock_untouched = (
             select(columns["id"]).where(untouched).with_for_update(skip_locked=True)
         )
-        self._touch_locked = (
-            update(self.table)
-            .where(untouched)
-            .values({columns[name]: bindparam(f"b_{name}") for name in _TOUCHED})
-        )
+        self._touch_locked = update(self.table).where(untouched).values(self._set(*_TOUCHED))
         # both are the same table, and not the same row source
         free = self._lock_untouched.correlate(None).scalar_subquery()
         self._touch = self._touch_locked.where(columns["id"] == free)
         self._delete = delete(self.table).where(this)
+        self._end = self._delete.where(unreplaced)
+
+    def _set(self, *names: str) -> dict[Any, Any]:
+        return {self.columns[name]: bindparam(f"b_{name}") for name in names}
 
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
         """The row, or None.
@@ -83,27 +118,73 @@ class Storage:
                 raise SessionDataError(f"a column's type cannot read it: {error}") from error
         return None if row is None else Record(*row)
 
+    def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
+        """What the application's own columns of a row hold, as far as another row may hold it too.
+
+        Empty if the model has none, or if there is no such row.
+        """
+        if not self._copied:
+            return {}
+        with translated(self.table.fullname):
+            row = connection.execute(self._own, {"b_id": id}).first()
+        return {} if row is None else dict(zip(self._copied, row, strict=True))
+
     def insert(
-        self, connection: Connection, id: bytes, created: int, values: Mapping[str, Any]
+        self,
+        connection: Connection,
+        id: bytes,
+        values: Mapping[str, Any],
+        own: Mapping[str, Any],
     ) -> None:
         """Store a new row.
 
-        :param values: ``data``, ``last_seen``, ``max_age`` and ``purge_after``.
+        :param values: ``created``, ``user_id``, ``data``, ``last_seen``, ``max_age`` and
+            ``purge_after``.
+        :param own: values of :attr:`own_columns`; the others get their defaults.
         """
-        parameters = {"b_id": id, "b_version": 1, "b_created": created, **_prefixed(values)}
+        parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
         with translated(self.table.fullname):
-            connection.execute(self._insert, parameters)
+            connection.execute(self._insert(tuple(sorted(own))), parameters)
 
     def update(
-        self, connection: Connection, id: bytes, version: int, values: Mapping[str, Any]
+        self,
+        connection: Connection,
+        id: bytes,
+        version: int,
+        values: Mapping[str, Any],
+        own: Mapping[str, Any],
     ) -> bool:
         """Store a row that has this version, and raise it; False if there is no such row.
 
         Never an upsert: that would bring back a session that was ended meanwhile.
         """
-        parameters = {"b_id": id, "b_version": version, **_prefixed(values)}
+        parameters = {"b_id": id, "b_version": version, **_prefixed(values), **_prefixed(own)}
         with translated(self.table.fullname):
-            return connection.execute(self._update, parameters).rowcount == 1
+            statement = self._update(tuple(sorted(own)))
+            return connection.execute(statement, parameters).rowcount == 1
+
+    def replace(
+        self,
+        connection: Connection,
+        id: bytes,
+        version: int,
+        values: Mapping[str, Any],
+        successor: bytes,
+    ) -> bool:
+        """Make a row that has this version the marker of its *successor*; False if there is none.
+
+        :param values: as for :meth:`update`.
+        """
+        parameters = {"b_id": id, "b_version": version, "b_successor": successor}
+        with translated(self.table.fullname):
+            executed = connection.execute(self._replace, {**parameters, **_prefixed(values)})
+            return executed.rowcount == 1
+
+    def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
+        """Store the same data in another way, if the row still has this version, which it keeps."""
+        parameters = {"b_id": id, "b_version": version, "b_data": data}
+        with translated(self.table.fullname):
+            connection.execute(self._rewrite, parameters)
 
     def touch(
         self,
@@ -129,9 +210,20 @@ class Storage:
             return connection.execute(self._touch_locked, loaded | touched).rowcount == 1
 
     def delete(self, connection: Connection, id: bytes) -> bool:
-        """Delete the row, whatever its version; False if there is none."""
+        """Delete the row, whatever it is; False if there is none."""
         with translated(self.table.fullname):
             return connection.execute(self._delete, {"b_id": id}).rowcount == 1
+
+    def end(self, connection: Connection, id: bytes) -> bool:
+        """Delete the row, whatever its version, unless it is a marker; False if there is none."""
+        with translated(self.table.fullname):
+            return connection.execute(self._end, {"b_id": id}).rowcount == 1
+
+
+def _is_copied(column: Column[Any]) -> bool:
+    """Whether the row that replaces another one may hold the same value in this column."""
+    is_generated = column.computed is not None or column.identity is not None
+    return not (is_generated or column.unique or column.primary_key)
 
 
 def _prefixed(values: Mapping[str, Any]) -> dict[str, Any]:

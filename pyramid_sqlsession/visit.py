@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any
 
 from pyramid_tm import is_tm_active
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 from transaction.interfaces import NoTransaction
 
-from .cleanup import Cleaner
-from .codec import Codec
-from .cookie import Cookie, handle_of, vary_on_cookie
-from .database import COMMIT_FAILED, COMMITTED, Database
-from .dberrors import reason
-from .exceptions import SessionClosed, SessionConflict, SessionDataError, SessionTableError
-from .lifetime import Lifetime
-from .purge import Purge
+from .afterwards import encrypt_anew, touch
+from .cookie import handle_of, vary_on_cookie
+from .database import COMMIT_FAILED, COMMITTED
+from .exceptions import SessionClosed
+from .load import load
 from .record import Record
 from .retries import will_be_retried
 from .session import SQLSession
-from .settings import Settings
-from .state import Loaded, State
-from .storage import Storage
-
-log = logging.getLogger("pyramid_sqlsession")
-
-_DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
-
-
-@dataclass(frozen=True)
-class Store:
-    """What all requests of an application share."""
-
-    settings: Settings
-    database: Database
-    storage: Storage
-    codec: Codec
-    cookie: Cookie
-    lifetime: Lifetime
-    purge: Purge
-    cleaner: Cleaner
-    clock: Callable[[], int]
+from .state import State
+from .store import Store
 
 
 class Phase(Enum):
@@ -56,18 +32,6 @@ class Phase(Enum):
     """It lives in memory only: the request's transaction is lost."""
     CLOSED = auto()
     """It raises: the session has been stored."""
-
-
-def current_transaction(request: Any) -> Any:
-    """The transaction that pyramid_tm, or whoever called us, will end; None if there is none."""
-    if not is_tm_active(request):
-        return None
-    try:
-        transaction = request.tm.get()
-    except NoTransaction:
-        return None
-    # nothing can join a transaction whose commit, by the view, has failed
-    return None if transaction.status == COMMIT_FAILED else transaction
 
 
 class Visit:
@@ -89,7 +53,13 @@ class Visit:
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
-        self.state = State(self._load, self._check_open, store.clock, store.lifetime)
+        self.state = State(
+            lambda: load(store, request),
+            self._check_open,
+            store.clock,
+            store.lifetime,
+            store.settings.userid_key,
+        )
         self.session = SQLSession(self.state)
 
     @property
@@ -97,9 +67,29 @@ class Visit:
         """The token of the request's cookie."""
         return self.store.cookie.token(self.request)
 
+    @property
+    def handle(self) -> bytes | None:
+        """The id of the row that the request's cookie names, whether there is one or not."""
+        token = self.token
+        return None if token is None else handle_of(token)
+
     def end(self, phase: Phase, transaction: Any = None) -> None:
         """Say what becomes of later changes; *transaction* is the one that the save joined."""
         self.phase, self.transaction = phase, transaction
+
+    @contextmanager
+    def writing(self, transaction: Any) -> Iterator[tuple[Connection, Callable[[], bool]]]:
+        """A connection in the transaction, or in one of its own if that is None.
+
+        With it comes a function that tells, later, whether what was written is durable.
+        """
+        database = self.store.database
+        if transaction is None:
+            with database.beside(self.request) as connection:
+                # it is durable for whoever has left this block without an error
+                yield connection, lambda: True
+        else:
+            yield database.writing(self.request, transaction)
 
     def respond(self, request: Any, response: Any) -> None:
         """Response callback: everything is committed or aborted now."""
@@ -111,8 +101,17 @@ class Visit:
             self._send(response)
         elif self.entered and not outsider and not will_be_retried(request, request.exception):
             self.cookie = None
-            self._touch()
+            self._finish()
             self._send(response)
+
+    def _finish(self) -> None:
+        """Do what is left to do for a session that this request has not written."""
+        loaded, token, now = self.state.loaded, self.token, self.store.clock()
+        if loaded is None or token is None:
+            return
+        if touch(self.store, self.request, loaded, now):
+            self.refresh_cookie(loaded.record, now, loaded.record.max_age)
+        encrypt_anew(self.store, self.request, loaded, token)
 
     def _send(self, response: Any) -> None:
         if self.cookie is not None:
@@ -130,47 +129,6 @@ class Visit:
         if has_moved:
             self.cookie = (self.token, new)
 
-    # ---- reading
-
-    def _load(self) -> Loaded | None:
-        token = self.token
-        if token is None:
-            return None
-        handle = handle_of(token)
-        try:
-            record = self._select(handle)
-            if record is None or self._has_expired(record):
-                return None
-            serialized, data = self.store.codec.from_column(record.data)
-        except SessionDataError as error:
-            log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
-            return None
-        return Loaded(handle, record, serialized, data)
-
-    def _has_expired(self, record: Record) -> bool:
-        record.check()
-        lived = (record.created, record.last_seen, record.max_age)
-        return self.store.clock() >= self.store.lifetime.expires_at(*lived)
-
-    def _select(self, handle: bytes) -> Record | None:
-        database, storage, request = self.store.database, self.store.storage, self.request
-        transaction = current_transaction(request)
-        try:
-            with database.reading(request, transaction) as connection:
-                return storage.load(connection, handle)
-        except _DATABASE_ERRORS:
-            if getattr(request, "exception", None) is None:
-                raise
-        # an exception view reads the session after a statement of the view has failed
-        try:
-            with database.reading(request, None) as connection:
-                return storage.load(connection, handle)
-        except _DATABASE_ERRORS as error:
-            log.warning("session %s is empty for an exception view: %s", handle.hex(), error)
-            return None
-
-    # ---- writing
-
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self._is_lost():
             raise SessionClosed(
@@ -187,23 +145,3 @@ class Visit:
             return self.request.tm.get() is not transaction or transaction.status == COMMIT_FAILED
         except NoTransaction:
             return True
-
-    def _touch(self) -> None:
-        loaded, store, now = self.state.loaded, self.store, self.store.clock()
-        if loaded is None or not store.lifetime.is_touch_due(loaded.record, now):
-            return
-        record = loaded.record
-        purge_after = store.lifetime.purge_after(
-            record.created, now, record.max_age, stored=record.purge_after
-        )
-        try:
-            with store.database.touching(self.request) as connection:
-                touched = store.storage.touch(connection, loaded.handle, record, now, purge_after)
-        except Exception as error:  # noqa: BLE001  # the request has succeeded without
-            # on SQLite every writer is in the way of every other
-            level = logging.DEBUG if isinstance(error, SessionConflict) else logging.WARNING
-            name, why = loaded.handle.hex(), reason(error)
-            log.log(level, "activity of session %s was not recorded: %s", name, why)
-            return
-        if touched:
-            self.refresh_cookie(record, now, record.max_age)

@@ -1,0 +1,91 @@
+"""Encryption of the stored data: with keys of the settings, with the cookie's token, or with both.
+
+An envelope is a prefix that names the kind, a nonce of 12 bytes, and what AES-256-GCM makes of the
+data. The prefix and the row's id are authenticated with it, so that an envelope opens in its own
+row only. Every row has a key of its own, derived by HKDF-SHA256 (RFC 5869): one key never meets so
+many nonces that two of them could be equal.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from .cookie import handle_of
+from .exceptions import SessionDataError
+
+_ENCRYPTED = b"sqls:e1:"
+_SEALED = b"sqls:s1:"
+_PREFIX_BYTES = 8
+_NONCE_BYTES = 12
+_OVERHEAD = _PREFIX_BYTES + _NONCE_BYTES + 16
+
+
+class Encryption:
+    """Turns serialized sessions into envelopes and back. It fails closed.
+
+    :param keys: the newest first, each of 32 bytes. The first encrypts, all decrypt.
+    :param seal: derive the key from the session's token, and from the key of the settings if there
+        is one.
+    :param migrate: open what was stored otherwise, too.
+    """
+
+    def __init__(self, keys: tuple[bytes, ...], *, seal: bool, migrate: bool) -> None:
+        self._keys = keys
+        self._prefix = _SEALED if seal else _ENCRYPTED
+        self._migrate = migrate
+
+    def encrypt(self, data: bytes, token: str) -> bytes:
+        """An envelope for the row of this token."""
+        key = next(self._row_keys(self._prefix, token))
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        bound_to = self._prefix + handle_of(token)
+        return self._prefix + nonce + AESGCM(key).encrypt(nonce, data, bound_to)
+
+    def decrypt(self, envelope: bytes, token: str) -> tuple[bytes, bool]:
+        """The data, and whether it was stored as :meth:`encrypt` does now.
+
+        :raises SessionDataError: if this is no envelope, was changed, or belongs to another row.
+        """
+        prefix = envelope[:_PREFIX_BYTES]
+        if prefix not in (_ENCRYPTED, _SEALED):
+            if self._migrate:
+                return envelope, False
+            raise SessionDataError(
+                "it is not encrypted (sqlsession.encryption_migrate = true reads it nevertheless)"
+            )
+        if prefix != self._prefix and not self._migrate:
+            raise SessionDataError("it is not encrypted as sqlsession.seal says")
+        nonce = envelope[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
+        box = envelope[_PREFIX_BYTES + _NONCE_BYTES :]
+        if len(envelope) < _OVERHEAD:
+            raise SessionDataError("its encrypted data was cut off")
+        for position, key in enumerate(self._row_keys(prefix, token)):
+            try:
+                data = AESGCM(key).decrypt(nonce, box, prefix + handle_of(token))
+            except InvalidTag:
+                continue
+            return data, prefix == self._prefix and position == 0
+        raise SessionDataError("no key opens its encrypted data, or that belongs to another row")
+
+    def _row_keys(self, prefix: bytes, token: str) -> Iterator[bytes]:
+        """The keys of one row, the one to encrypt with first."""
+        if prefix == _ENCRYPTED:
+            for key in self._keys:
+                yield _derived(key, handle_of(token), b"pyramid_sqlsession encrypt 1")
+            return
+        salts: tuple[bytes | None, ...] = self._keys
+        if self._migrate or not salts:
+            # stored before there was a key
+            salts = (*salts, None)
+        for salt in salts:
+            yield _derived(token.encode("ascii"), salt, b"pyramid_sqlsession seal 1")
+
+
+def _derived(secret: bytes, salt: bytes | None, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)

@@ -1,0 +1,82 @@
+"""What is to become of a session's row, decided from what a request did to its session."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+from .codec import Codec
+from .state import Loaded, State
+
+
+class Intent(Enum):
+    """What a save does."""
+
+    NOTHING = auto()
+    CREATE = auto()
+    """Insert a row."""
+    UPDATE = auto()
+    """Change the row."""
+    REPLACE = auto()
+    """Insert a row under a new token, and make the old one a marker."""
+    END = auto()
+    """Delete the row."""
+    DROP = auto()
+    """Store nothing of what a late request did: its token is no longer the session's."""
+
+
+def intent_of(state: State, codec: Codec) -> Intent:
+    """What a request's session asks for.
+
+    :raises SessionDataError: if the session holds something that cannot be stored.
+    """
+    if state.data is None:
+        return Intent.NOTHING
+    state.notice_user_changed_in_place()
+    if state.marker is not None:
+        return _intent_on_marker(state)
+    if state.ended and (state.loaded is None or state.revoked):
+        return Intent.END
+    if state.loaded is None:
+        return Intent.CREATE if state.read() else Intent.NOTHING
+    if state.ended or state.leaves:
+        return Intent.REPLACE if contents(state) else Intent.END
+    if state.user_is_assigned or state.regenerated:
+        return Intent.REPLACE
+    return Intent.UPDATE if _is_changed(state, state.loaded, codec) else Intent.NOTHING
+
+
+def contents(state: State) -> dict[Any, Any]:
+    """What a row under a new token holds."""
+    if state.marker is not None and not state.ended:
+        return {**state.marker.kept, **state.read()}
+    return own_contents(state) if state.leaves else state.read()
+
+
+def own_contents(state: State) -> dict[Any, Any]:
+    """What the request itself has set: all that is kept where a user's session is left."""
+    data = state.read()
+    if state.ended:
+        return data
+    kept = {key: value for key, value in data.items() if key in state.assigned}
+    for key, queue in state.flashes.items():
+        if key not in kept and queue.added:
+            kept[key] = queue.replay([], [])
+    return kept
+
+
+def _intent_on_marker(state: State) -> Intent:
+    if state.signs_in:
+        return Intent.CREATE
+    before = {} if state.ended or state.marker is None else state.marker.visible
+    is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
+    return Intent.DROP if is_changed else Intent.NOTHING
+
+
+def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:
+    return (
+        state.max_age != loaded.record.max_age
+        # a message that is there again, or still, was flashed now nevertheless
+        or any(queue.added for queue in state.flashes.values())
+        or codec.dumps(state.read()) != loaded.serialized
+    )

@@ -1,0 +1,37 @@
+"""Merging what a request changed into what another one has stored meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .events import SessionConflicted, send
+from .exceptions import SessionConflict
+from .merge import Merged, merge
+from .retries import has_attempts_left
+from .state import Loaded
+from .visit import Visit
+
+
+def merge_with(visit: Visit, loaded: Loaded, theirs: dict[Any, Any]) -> Merged:
+    """What this request changed since it was loaded, on top of *theirs*."""
+    codec, state = visit.store.codec, visit.state
+    return merge(
+        base=codec.loads(loaded.serialized),
+        mine=state.read(),
+        theirs=theirs,
+        differ=codec.differ,
+        flashes=state.flashes,
+    )
+
+
+def resolve(visit: Visit, loaded: Loaded, keys: list[Any]) -> None:
+    """Do what ``sqlsession.conflict`` says about keys that both requests have changed.
+
+    :raises SessionConflict: unless this request's values win.
+    """
+    policy, handle = visit.store.settings.conflict, loaded.handle.hex()
+    if policy == "strict" or (policy == "retry" and has_attempts_left(visit.request)):
+        raise SessionConflict(
+            f"another request changed {keys!r} in session {handle} too", tuple(keys)
+        )
+    send(SessionConflicted(visit.request, handle, tuple(keys), "won"))

@@ -1,0 +1,92 @@
+"""``request.sqlsessions``: the sessions of a user, for pages such as "your devices"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from pyramid.interfaces import ISessionFactory
+
+from .accounts import Ended, UserSession
+from .events import SessionEnded, send
+from .factory import SQLSessionFactory
+from .store import current_transaction
+from .visit import Phase
+
+_HANDLE = re.compile("[0-9a-f]{64}", re.ASCII)
+
+
+class SQLSessions:
+    """Finds and ends sessions by their user or their handle, in the request's transaction.
+
+    Where the request has no transaction, what is ended is ended at once. Users are what
+    ``sqlsession.userid_key`` holds.
+    """
+
+    def __init__(self, request: Any) -> None:
+        factory = request.registry.queryUtility(ISessionFactory)
+        if not isinstance(factory, SQLSessionFactory):
+            raise ConfigurationError(
+                "request.sqlsessions needs pyramid_sqlsession's session factory, the application "
+                f"has set another one: {factory!r}"
+            )
+        self._request = request
+        self._visit = factory.visit(request)
+        self._store = self._visit.store
+
+    def of_user(self, user_id: Any) -> list[UserSession]:
+        """The live sessions of a user, the one that was used last first."""
+        accounts = self._store.accounts
+        try:
+            user_id = accounts.converted(user_id)
+        except ValueError:
+            # nobody's sessions are stored under it
+            return []
+        transaction = current_transaction(self._request)
+        with self._store.database.reading(self._request, transaction) as connection:
+            found = accounts.of_user(connection, user_id)
+        own = self._visit.handle
+        return [replace(it, current=own is not None and it.handle == own.hex()) for it in found]
+
+    def revoke(self, handle: str) -> bool:
+        """End a session, whosever it is, also if it has got a new token since it was listed.
+
+        False if there is none. Revoking the request's own session is ``invalidate()``.
+        """
+        if _HANDLE.fullmatch(handle) is None:
+            return False
+        wanted = bytes.fromhex(handle)
+        with self._visit.writing(current_transaction(self._request)) as (connection, _):
+            ended = self._store.accounts.end(connection, wanted)
+        if ended is None:
+            return False
+        self._tell([ended], also=wanted)
+        return True
+
+    def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
+        """End all sessions of a user; return how many there were.
+
+        :param keep: the handle of a session that stays, for instance ``request.session.id``.
+        :raises ValueError: if *keep* is no handle.
+        """
+        if keep is not None and _HANDLE.fullmatch(keep) is None:
+            # it is not shown: it may be a token
+            raise ValueError("keep must be the handle of a session, 64 hexadecimal digits")
+        accounts = self._store.accounts
+        try:
+            user_id = accounts.converted(user_id)
+        except ValueError:
+            return 0
+        with self._visit.writing(current_transaction(self._request)) as (connection, _):
+            ended = accounts.end_user(connection, user_id, bytes.fromhex(keep or ""))
+        self._tell(ended)
+        return len(ended)
+
+    def _tell(self, ended: list[Ended], also: bytes | None = None) -> None:
+        own, visit = self._visit.handle, self._visit
+        if own in {also, *(it.handle for it in ended)} and own and visit.phase is Phase.OPEN:
+            visit.state.end(revoked=True)
+        for it in ended:
+            send(SessionEnded(self._request, it.handle.hex(), "revoked", it.user_id))

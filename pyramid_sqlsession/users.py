@@ -1,0 +1,59 @@
+"""Who is signed in, as a value of the ``user_id`` column."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import String
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+_INTEGER_BITS = 63
+"""What every driver takes."""
+
+
+def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type that a column has beneath a :class:`~sqlalchemy.types.TypeDecorator`."""
+    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+
+
+def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
+    """What a column of this type holds for a user: text, an integer, a UUID, or what else it takes.
+
+    :param user: what the session holds, or text.
+    :raises ValueError: if there is no such value; the message does not show the user.
+    """
+    plain = underlying(type_)
+    try:
+        python_type = plain.python_type
+        if python_type is str:
+            return _as_text(user, plain)
+        if python_type is int:
+            return _as_integer(user)
+        if isinstance(user, python_type):
+            return user
+        # a UUID that JSON holds is text
+        return python_type(str(user) if python_type is UUID else user)
+    except (TypeError, NotImplementedError) as error:
+        raise ValueError(f"no {type_!r} can be made of a {type(user).__name__}") from error
+
+
+def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
+    text = str(user)
+    # these would be errors of the driver or of the server
+    text.encode()
+    if "\0" in text:
+        raise ValueError("it holds a NUL")
+    length = type_.length if isinstance(type_, String) else None
+    if length is not None and len(text) > length:
+        raise ValueError(f"it has more than {length} characters")
+    return text
+
+
+def _as_integer(user: Any) -> int:
+    if isinstance(user, bool) or not isinstance(user, (int, str)):
+        raise TypeError("neither an integer nor text")
+    number = int(user)
+    if number.bit_length() > _INTEGER_BITS:
+        raise ValueError("no database has such integers")
+    return number

@@ -1,0 +1,72 @@
+"""What the columns of a row are to hold, besides the data."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+
+from .visit import Visit
+
+log = logging.getLogger("pyramid_sqlsession")
+
+
+class Values:
+    """The values of one request's row."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._store = visit.store
+
+    def of(
+        self, data: Any, created: int, last_seen: int, max_age: int | None, purge_after: int = 0
+    ) -> dict[str, Any]:
+        """What every write stores.
+
+        :param purge_after: what the row holds, which stays as long as it fits.
+        """
+        purge_after = self._store.lifetime.purge_after(created, last_seen, max_age, purge_after)
+        return {
+            "data": data,
+            "last_seen": last_seen,
+            "max_age": max_age,
+            "purge_after": purge_after,
+        }
+
+    def user_id(self) -> Any:
+        """Who is signed in, as the column takes it; None for nobody, and with a warning if not."""
+        state = self._visit.state
+        user = state.user_now
+        if user is None:
+            return None
+        try:
+            return self._store.accounts.converted(user)
+        except ValueError as error:
+            log.warning(
+                "a user's session is stored without user_id, and can be neither listed nor revoked "
+                "by it: what session[%r] holds does not fit the column (%s)",
+                state.userid_key,
+                error,
+            )
+            return None
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """What the application says about its own columns.
+
+        :raises ConfigurationError: if these are no columns of its own.
+        """
+        function = self._store.settings.extra_columns
+        if function is None:
+            return {}
+        values = dict(function(self._visit.request, self._visit.session))
+        columns = self._store.storage.own_columns
+        unknown = sorted(values.keys() - set(columns))
+        if unknown:
+            raise ConfigurationError(
+                f"sqlsession.extra_columns gave {unknown}: it may give the columns that the "
+                f"application's model adds to SessionMixin, here {', '.join(columns) or 'none'}"
+            )
+        return values

@@ -1,0 +1,247 @@
+"""Writing one request's session: new rows, changed rows, rows that are replaced or ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from .accounts import Ended
+from .cookie import handle_of
+from .events import SessionConflicted, SessionCreated, SessionEnded, SessionRegenerated, send
+from .exceptions import SessionConflict, SessionDataError
+from .intent import Intent, own_contents
+from .load import marker_of
+from .merging import merge_with, resolve
+from .record import Record
+from .state import Loaded, Marker
+from .values import Values
+from .visit import Visit
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a save would write if no other request is in the way.
+
+    ``token``
+      Of the row to write.
+    ``data``
+      What its data column is to hold; None if nothing is left to store.
+    """
+
+    token: str
+    data: Any
+
+
+class Writer:
+    """Does what an :class:`Intent` says, on one connection."""
+
+    def __init__(self, visit: Visit, connection: Connection, plan: Plan) -> None:
+        self.visit = visit
+        self.state = visit.state
+        self.store = visit.store
+        self.connection = connection
+        self.plan = plan
+        self.values = Values(visit)
+        # whose row was loaded
+        self._cookies_token = visit.token or plan.token
+
+    def write(self, intent: Intent) -> None:
+        """Write what is to become of the session.
+
+        :raises SessionConflict: if another request was in the way and this one should be run again.
+        """
+        loaded = self.state.loaded
+        if intent is Intent.CREATE:
+            self._create(self.plan.data)
+        elif intent is Intent.END:
+            self._end(loaded)
+        elif loaded is not None:
+            (self._update if intent is Intent.UPDATE else self._replace)(loaded)
+
+    # ---- one row
+
+    def _create(self, data: Any) -> None:
+        handle, user_id = self._insert(data, self.values.own)
+        send(SessionCreated(self.visit.request, handle.hex(), user_id))
+        self._end_surplus(handle, user_id)
+
+    def _update(self, loaded: Loaded) -> None:
+        if self._write(loaded, loaded.record, self.plan.data):
+            return
+        newer = self._newer(loaded)
+        if newer is None or newer.successor is not None:
+            self._drop(loaded)
+        elif not self._write(loaded, newer, self._merged(loaded, newer)):
+            raise _changed_while_locked(loaded)
+
+    def _write(self, loaded: Loaded, record: Record, data: Any) -> bool:
+        last_seen, max_age = max(self.store.clock(), record.last_seen), self.state.max_age
+        values = self.values.of(data, record.created, last_seen, max_age, record.purge_after)
+        hit = self.store.storage.update(
+            self.connection, loaded.handle, record.version, values, self.values.own
+        )
+        if hit:
+            self.visit.refresh_cookie(record, last_seen, max_age)
+        return hit
+
+    # ---- a new token
+
+    def _replace(self, loaded: Loaded) -> None:
+        record, data = loaded.record, self.plan.data
+        if not self._mark(loaded, record):
+            newer = self._newer(loaded)
+            if newer is None:
+                self._replace_ended(loaded)
+                return
+            if newer.successor is not None:
+                self._replace_replaced(loaded, newer)
+                return
+            if not (self.state.ended or self.state.leaves):
+                data = self._merged(loaded, newer)
+            record = newer
+            if not self._mark(loaded, record):
+                raise _changed_while_locked(loaded)
+        self._insert_successor(loaded, record, data)
+
+    def _mark(self, loaded: Loaded, record: Record) -> bool:
+        """Make the old row a marker, with what a late request may see or take over."""
+        data = record.data
+        if self.state.ended or self.state.user is not None:
+            data = self._encoded(self._marker(loaded, record).visible, self._cookies_token)
+        last_seen = max(self.store.clock(), record.last_seen)
+        grace = self.store.settings.regenerate_grace
+        values = self.values.of(data, record.created, last_seen, grace)
+        successor = handle_of(self.plan.token)
+        return self.store.storage.replace(
+            self.connection, loaded.handle, record.version, values, successor
+        )
+
+    def _insert_successor(self, loaded: Loaded, record: Record, data: Any) -> None:
+        request, old = self.visit.request, loaded.handle.hex()
+        if self.state.ended or self.state.leaves:
+            send(SessionEnded(request, old, "logout", record.user_id))
+            self._create(data)
+            return
+        copied = self.store.storage.own_values(self.connection, loaded.handle)
+        handle, user_id = self._insert(data, {**copied, **self.values.own})
+        send(SessionRegenerated(request, handle.hex(), old, user_id, record.user_id))
+        self._end_surplus(handle, user_id)
+
+    def _replace_ended(self, loaded: Loaded) -> None:
+        """The session is gone: only a sign-in counts, unless it is the same user's again."""
+        state = self.state
+        if state.signs_in and state.user_now != state.user:
+            self._create(self._encoded(own_contents(state), self.plan.token))
+        else:
+            # a logout beside a step-up wins
+            self._drop(loaded)
+
+    def _replace_replaced(self, loaded: Loaded, record: Record) -> None:
+        """The session has another token by now: only signing in, and out, counts."""
+        state = self.state
+        if not state.signs_in:
+            if state.leaves:
+                self._end_wherever_it_is(loaded.handle)
+            self._drop(loaded)
+        elif state.user is None and not state.ended:
+            merged = merge_with(self.visit, loaded, self._marker(loaded, record).data)
+            self._create(self._encoded(merged.data, self.plan.token))
+        elif state.user_now != state.user or self._is_still_signed_in(record):
+            self._create(self.plan.data)
+        else:
+            self._drop(loaded)
+
+    def _is_still_signed_in(self, marker: Record) -> bool:
+        """Whether the user was not signed out since the session got its other token."""
+        if marker.successor is None or marker.user_id is None:
+            return False
+        successor = self.store.accounts.successor(self.connection, marker.successor)
+        return successor is not None and bool(successor.r_user_id == marker.user_id)
+
+    # ---- the end
+
+    def _end(self, loaded: Loaded | None) -> None:
+        handle = self.visit.handle
+        if handle is not None and self.store.storage.end(self.connection, handle):
+            user_id = None if loaded is None else loaded.record.user_id
+            self._tell_the_end(Ended(handle, user_id))
+        elif self.state.revoked:
+            self.visit.cookie = (None, None)
+        elif handle is not None and self.state.leaves:
+            self._end_wherever_it_is(handle)
+        if self.plan.data is not None:
+            self._create(self.plan.data)
+
+    def _end_wherever_it_is(self, handle: bytes) -> None:
+        ended = self.store.accounts.end(self.connection, handle)
+        if ended is not None:
+            self._tell_the_end(ended)
+
+    def _tell_the_end(self, ended: Ended, by: str = "logout") -> None:
+        self.visit.cookie = (None, None)
+        send(SessionEnded(self.visit.request, ended.handle.hex(), by, ended.user_id))
+
+    def _end_surplus(self, handle: bytes, user_id: Any) -> None:
+        """Keep to ``max_sessions_per_user``; the session that has just begun stays."""
+        limit = self.store.settings.max_sessions_per_user
+        if limit is None or user_id is None or not self.state.signs_in:
+            return
+        accounts = self.store.accounts
+        theirs = accounts.of_user(self.connection, user_id)
+        others = [other.handle for other in theirs if other.handle != handle.hex()]
+        for other in others[limit - 1 :]:
+            ended = accounts.end(self.connection, bytes.fromhex(other))
+            if ended is not None:
+                name = ended.handle.hex()
+                send(SessionEnded(self.visit.request, name, "limit", ended.user_id))
+
+    # ---- what is written
+
+    def _insert(self, data: Any, own: Mapping[str, Any]) -> tuple[bytes, Any]:
+        state, lifetime, now = self.state, self.store.lifetime, self.store.clock()
+        created = now if state.signs_in or state.leaves else state.created
+        # a user who is left takes "remember me" along
+        max_age = None if state.leaves and not state.max_age_is_assigned else state.max_age
+        handle, user_id = handle_of(self.plan.token), self.values.user_id()
+        values = self.values.of(data, created, now, max_age)
+        values |= {"created": created, "user_id": user_id}
+        self.store.storage.insert(self.connection, handle, values, own)
+        self.visit.cookie = (self.plan.token, lifetime.cookie_max_age(created, now, max_age))
+        return handle, user_id
+
+    # ---- other requests
+
+    def _newer(self, loaded: Loaded) -> Record | None:
+        """The row as others have left it, locked."""
+        newer = self.store.storage.load(self.connection, loaded.handle, lock=True)
+        if newer is not None and newer.successor is None and not self.state.max_age_is_assigned:
+            self.state.max_age = newer.max_age
+        return newer
+
+    def _merged(self, loaded: Loaded, newer: Record) -> Any:
+        try:
+            theirs = self.store.codec.from_column(newer.data, self._cookies_token).data
+        except SessionDataError as error:
+            raise SessionConflict(
+                f"what another request stored in session {loaded.handle.hex()} cannot be read"
+            ) from error
+        merged = merge_with(self.visit, loaded, theirs)
+        if merged.conflicts:
+            resolve(self.visit, loaded, merged.conflicts)
+        return self._encoded(merged.data, self.plan.token)
+
+    def _marker(self, loaded: Loaded, record: Record) -> Marker:
+        return marker_of(self.store, loaded.handle, self._cookies_token, record)
+
+    def _encoded(self, data: dict[Any, Any], token: str) -> Any:
+        return self.store.codec.to_column(data, token)
+
+    def _drop(self, loaded: Loaded) -> None:
+        send(SessionConflicted(self.visit.request, loaded.handle.hex(), (), "dropped"))
+
+
+def _changed_while_locked(loaded: Loaded) -> SessionConflict:
+    return SessionConflict(f"session {loaded.handle.hex()} changed while it was locked")
