@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -18,10 +18,13 @@ log = logging.getLogger("pyramid_sqlsession")
 class SessionEvent:
     """What all events have: ``request``, and the ``handle`` that was or would be ``session.id``."""
 
-    level: ClassVar[int] = logging.INFO
-
     request: Any
     handle: str
+
+    @property
+    def level(self) -> int:
+        """How it is logged."""
+        return logging.INFO
 
     def __str__(self) -> str:
         """What the log says."""
@@ -32,9 +35,12 @@ class SessionEvent:
 class SessionCreated(SessionEvent):
     """A session was stored for the first time. ``user_id`` is None for an anonymous one."""
 
-    level: ClassVar[int] = logging.DEBUG
-
     user_id: Any = None
+
+    @property
+    def level(self) -> int:
+        """Every visitor makes one."""
+        return logging.DEBUG
 
     def __str__(self) -> str:
         return f"session {self.handle} was created, {_whose(self.user_id)}"
@@ -92,10 +98,13 @@ class SessionConflicted(SessionEvent):
       ``"dropped"``: the session had been ended or regenerated, and nothing was stored.
     """
 
-    level: ClassVar[int] = logging.WARNING
-
     keys: tuple[Any, ...]
     outcome: str
+
+    @property
+    def level(self) -> int:
+        """A warning where something is lost; what was raised is shown, or mended by a retry."""
+        return logging.INFO if self.outcome == "raised" else logging.WARNING
 
     def __str__(self) -> str:
         if self.outcome == "won":
