@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import transaction
 from apps import close_served
+from places import Place, open_place
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase
@@ -107,3 +108,17 @@ def base() -> Iterator[type[DeclarativeBase]]:
 
     yield OwnBase
     OwnBase.registry.dispose()
+
+
+@pytest.fixture(scope="module")
+def opened_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A database for all tests of a module: a new one for each would take minutes."""
+    with open_place(request, request.param) as place:
+        yield place
+
+
+@pytest.fixture
+def place(opened_place: Place) -> Iterator[Place]:
+    """An empty database, used in one way."""
+    yield opened_place
+    opened_place.start_again()

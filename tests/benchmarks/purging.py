@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from pyramid_sqlsession.cleanup import Cleaner
 from pyramid_sqlsession.purge import Purge
-from pyramid_sqlsession.visit import Store
+from pyramid_sqlsession.store import Store
 
 from .visitors import Site
 

@@ -13,7 +13,7 @@ from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request
 from sqlalchemy import event
 
-from pyramid_sqlsession.visit import Store
+from pyramid_sqlsession.store import Store
 
 from .population import TTL, is_live, random_text, token
 from .waits import Waits

@@ -1,0 +1,624 @@
+"""Who is signed in: tokens that are regenerated, beside other requests with the old one.
+
+The requests are real threads on real database connections, taken step by step: see races.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import permutations
+from typing import Any
+
+import pytest
+from apps import Clock, Note, SessionRow, configurator, rows, serve, session_cookies, show
+from places import (
+    Place,
+    everywhere,
+    in_places,
+    open_place,
+    step_by_step,
+    where_late_writes_merge,
+)
+from pyramid.authentication import SessionAuthenticationHelper
+from races import Change, Site, both, drop, put
+from sqlalchemy import Engine
+
+from pyramid_sqlsession import (
+    SessionConflicted,
+    SessionCreated,
+    SessionEnded,
+    SessionEvent,
+    SessionRegenerated,
+)
+
+USER = "auth.userid"
+GRACE = 30
+
+
+def sign_in(user: Any) -> Change:
+    return put(USER, user)
+
+
+sign_out = drop(USER)
+
+
+def regenerate(session: Any) -> None:
+    session.regenerate()
+
+
+def invalidate(session: Any) -> None:
+    session.invalidate()
+
+
+def nothing(session: Any) -> None:
+    """A request that only reads."""
+
+
+def live(site: Site) -> list[dict[str, Any]]:
+    """The committed rows that are sessions."""
+    return [row for row in rows(site.engine) if row["successor"] is None]
+
+
+def seen(site: Site, token: str) -> dict[str, Any]:
+    """What a request with this token finds in its session."""
+    found: dict[str, Any] = site.visit(dict, token).result
+    return found
+
+
+def user_of(site: Site, token: str) -> Any:
+    return seen(site, token).get(USER)
+
+
+def marker(site: Site, token: str) -> dict[str, Any]:
+    row = site.row(token)
+    assert row is not None
+    assert row["successor"] is not None
+    return row
+
+
+@pytest.fixture
+def sqlite_place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with open_place(request, "sqlite-wal") as place:
+        yield place
+        place.start_again()
+
+
+@pytest.fixture
+def sqlite_site(sqlite_place: Place) -> Site:
+    return sqlite_place.serve()
+
+
+# ---- one request after the other
+
+
+def test_signing_in_gives_the_session_a_new_token_and_keeps_its_data(sqlite_site: Site) -> None:
+    site = sqlite_site
+    old = site.start(cart=["tea"])
+    new = site.visit(sign_in("alice"), old).token
+    assert new != old
+    assert site.data(new) == {"cart": ["tea"], USER: "alice"}
+    assert [row["user_id"] for row in live(site)] == ["alice"]
+    assert marker(site, old)["successor"] == hashlib.sha256(new.encode()).digest()
+
+
+def test_the_old_token_signs_nobody_in(sqlite_site: Site) -> None:
+    old = sqlite_site.start(cart=["tea"])
+    sqlite_site.visit(sign_in("alice"), old)
+    assert seen(sqlite_site, old) == {}
+
+
+def test_signing_in_again_regenerates_too(sqlite_site: Site) -> None:
+    first = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
+    second = sqlite_site.visit(sign_in("alice"), first).token
+    assert second != first
+    assert sqlite_site.data(second) == {USER: "alice", "cart": ["tea"]}
+    assert sqlite_site.data(first) == {}
+
+
+def test_signing_out_drops_what_the_request_did_not_set(sqlite_site: Site) -> None:
+    site = sqlite_site
+    old = site.start(**{USER: "alice", "cart": ["tea"], "note": "secret"})
+
+    def change(session: Any) -> None:
+        session["cart"].append("milk")
+        del session[USER]
+        session["language"] = "de"
+        session.flash("Goodbye.")
+
+    new = site.visit(change, old).token
+    assert site.data(new) == {"language": "de", "_f_": ["Goodbye."]}
+    assert [row["user_id"] for row in live(site)] == [None]
+    assert site.data(old) == {}
+    assert marker(site, old)["user_id"] == "alice"
+
+
+def test_signing_out_with_nothing_left_ends_the_session(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
+    (cookie,) = sqlite_site.visit(sign_out, old).cookies
+    assert "Max-Age=0" in cookie
+    assert rows(sqlite_site.engine) == []
+
+
+def test_clearing_the_session_of_a_user_is_a_sign_out(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
+    (cookie,) = sqlite_site.visit(lambda session: session.clear(), old).cookies
+    assert "Max-Age=0" in cookie
+    assert rows(sqlite_site.engine) == []
+
+
+def test_changing_users_takes_nothing_over(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
+    new = sqlite_site.visit(both(sign_in("bob"), put("theme", "dark")), old).token
+    assert sqlite_site.data(new) == {USER: "bob", "theme": "dark"}
+    assert [row["user_id"] for row in live(sqlite_site)] == ["bob"]
+
+
+def test_a_user_who_is_left_takes_remember_me_along(sqlite_site: Site) -> None:
+    def remember(session: Any) -> None:
+        session[USER], session.max_age = "alice", 3600
+
+    old = sqlite_site.visit(remember).token
+    new = sqlite_site.visit(sign_in("bob"), old).token
+    row = sqlite_site.row(new)
+    assert row is not None
+    assert row["max_age"] is None
+
+
+def test_a_user_that_is_changed_in_place_regenerates(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: ["alice"], "_csrft_": "planted", "cart": []})
+    new = sqlite_site.visit(lambda session: session[USER].append("admin"), old).token
+    assert new != old
+    assert sqlite_site.data(new) == {USER: ["alice", "admin"]}
+
+
+def test_the_csrf_token_of_before_the_sign_in_is_dropped(sqlite_site: Site) -> None:
+    old = sqlite_site.start(_csrft_="planted", cart=[])
+    new = sqlite_site.visit(sign_in("alice"), old).token
+    assert "_csrft_" not in sqlite_site.data(new)
+
+
+@pytest.mark.parametrize("order", list(permutations(["sign in", "new csrf"])), ids=str)
+def test_a_csrf_token_made_in_the_request_of_the_sign_in_stays(
+    sqlite_site: Site, order: tuple[str, str]
+) -> None:
+    def new_csrf(session: Any) -> None:
+        session.new_csrf_token()
+
+    steps: dict[str, Change] = {"sign in": sign_in("alice"), "new csrf": new_csrf}
+    old = sqlite_site.start(_csrft_="planted")
+    new = sqlite_site.visit(both(*(steps[name] for name in order)), old).token
+    assert sqlite_site.data(new)["_csrft_"] not in ("planted", "")
+
+
+def test_a_form_made_after_the_sign_in_has_the_token_that_is_stored(sqlite_site: Site) -> None:
+    def change(session: Any) -> Any:
+        session[USER] = "alice"
+        return session.get_csrf_token()
+
+    flight = sqlite_site.visit(change, sqlite_site.start(_csrft_="planted"))
+    assert sqlite_site.data(flight.token)["_csrft_"] == flight.result != "planted"
+
+
+def test_regenerating_by_hand_copies_everything(sqlite_site: Site) -> None:
+    def fill(session: Any) -> None:
+        session.update({USER: "alice", "cart": ["tea"], "_csrft_": "known"})
+        session.max_age = 3600
+
+    old = sqlite_site.visit(fill).token
+    before = sqlite_site.row(old)
+    new = sqlite_site.visit(regenerate, old).token
+    after = sqlite_site.row(new)
+    assert before is not None
+    assert after is not None
+    kept = ("data", "created", "max_age", "user_id")
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+
+
+def test_regenerating_copies_the_applications_own_columns(engine: Engine) -> None:
+    def fill(request: Any) -> Any:
+        request.session["cart"] = []
+        return {}
+
+    def attach(request: Any) -> Any:
+        note = Note(text="hers")
+        request.dbsession.add(note)
+        request.dbsession.flush()
+        row = request.dbsession.get(SessionRow, bytes.fromhex(request.session.id))
+        row.note_id = note.id
+        return {}
+
+    def sign_in_view(request: Any) -> Any:
+        request.session[USER] = "alice"
+        return {}
+
+    browser = serve(configurator(engine), fill=fill, attach=attach, enter=sign_in_view)
+    for path in ("/fill", "/attach", "/enter"):
+        browser.get(path)
+    (alice,) = (row for row in rows(engine) if row["successor"] is None)
+    assert alice["note_id"] is not None
+
+
+def test_pyramids_helper_for_sessions_regenerates_by_itself(engine: Engine) -> None:
+    helper = SessionAuthenticationHelper()
+
+    def enter(request: Any) -> Any:
+        helper.remember(request, "alice")
+        return {}
+
+    def leave(request: Any) -> Any:
+        helper.forget(request)
+        return {}
+
+    browser = serve(configurator(engine), enter=enter, leave=leave, show=show)
+    browser.get("/enter")
+    first = browser.cookies["session"]
+    browser.get("/enter")
+    assert browser.cookies["session"] != first
+    assert browser.get("/show").json == {USER: "alice"}
+    browser.get("/leave")
+    assert "session" not in browser.cookies
+    assert browser.get("/show").json == {}
+
+
+def test_an_attacker_who_planted_the_session_has_nothing_after_the_sign_in(engine: Engine) -> None:
+    def fill(request: Any) -> Any:
+        request.session["cart"] = ["planted"]
+        return {}
+
+    def enter(request: Any) -> Any:
+        request.session[USER] = "alice"
+        return {}
+
+    config = configurator(engine)
+    attacker = serve(config, fill=fill, enter=enter, show=show)
+    attacker.get("/fill")
+    planted = attacker.cookies["session"]
+    attacker.get("/enter", headers={"Cookie": f"session={planted}"})
+    attacker.set_cookie("session", planted)
+    assert attacker.get("/show").json == {}
+
+
+def test_an_aborted_sign_in_regenerates_nothing(engine: Engine) -> None:
+    def fill(request: Any) -> Any:
+        request.session["cart"] = ["tea"]
+        return {}
+
+    def fail(request: Any) -> Any:
+        request.session[USER] = "alice"
+        request.tm.doom()
+        return {}
+
+    browser = serve(configurator(engine), fill=fill, fail=fail, show=show)
+    browser.get("/fill")
+    before = rows(engine)
+    assert not session_cookies(browser.get("/fail"))
+    assert rows(engine) == before
+    assert browser.get("/show").json == {"cart": ["tea"]}
+
+
+def test_the_absolute_timeout_counts_from_the_sign_in(engine: Engine) -> None:
+    clock = Clock()
+
+    def fill(request: Any) -> Any:
+        request.session["cart"] = []
+        return {}
+
+    def enter(request: Any) -> Any:
+        request.session[USER] = "alice"
+        return {}
+
+    def again(request: Any) -> Any:
+        request.session.regenerate()
+        return {}
+
+    config = configurator(engine, clock=clock, ttl=50, absolute_ttl=100)
+    browser = serve(config, fill=fill, enter=enter, again=again, show=show)
+    browser.get("/fill")
+    clock.advance(45)
+    browser.get("/enter")
+    for _ in range(2):
+        clock.advance(45)
+        assert browser.get("/show").json[USER] == "alice"
+        browser.get("/again")
+    clock.advance(9)
+    assert USER in browser.get("/show").json
+    clock.advance(1)
+    assert browser.get("/show").json == {}
+
+
+def test_after_its_grace_the_old_token_is_one_like_any_other(engine: Engine) -> None:
+    clock = Clock()
+
+    def change(request: Any) -> Any:
+        request.session[request.GET["key"]] = "x"
+        return {}
+
+    config = configurator(engine, clock=clock, regenerate_grace=GRACE)
+    browser = serve(config, change=change, show=show)
+    browser.get("/change?key=cart")
+    old = browser.cookies["session"]
+    browser.get(f"/change?key={USER}")
+    late = {"Cookie": f"session={old}"}
+    clock.advance(GRACE - 1)
+    assert not session_cookies(browser.get("/change?key=a", headers=late))
+    clock.advance(1)
+    assert session_cookies(browser.get("/change?key=a", headers=late))
+
+
+def test_without_grace_nothing_is_recognized(sqlite_place: Place) -> None:
+    site = sqlite_place.serve(regenerate_grace=0)
+    old = site.start(cart=[])
+    new = site.visit(sign_in("alice"), old).token
+    assert site.visit(put("a", 1), old).token not in (old, new)
+    assert user_of(site, new) == "alice"
+
+
+# ---- late requests with the old token
+
+
+@step_by_step
+def test_a_late_request_stores_nothing_and_sends_no_cookie(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"], _csrft_="form")
+    new = site.visit(sign_in("alice"), old).token
+    before = rows(site.engine)
+    assert seen(site, old) == {"_csrft_": "form"}
+    for change in (put("a", 1), regenerate, invalidate, both(invalidate, put("a", 1))):
+        late = site.visit(change, old)
+        assert not late.cookies
+        assert rows(site.engine) == before
+    assert user_of(site, new) == "alice"
+    assert len(caplog.records) == 3
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+@step_by_step
+@pytest.mark.parametrize("user", [None, "alice"], ids=["anonymous", "signed in"])
+def test_a_request_in_flight_beside_a_sign_in_cannot_write_into_the_new_session(
+    place: Place, user: str | None
+) -> None:
+    site = place.serve()
+    data: dict[str, Any] = {"cart": ["tea"]} if user is None else {USER: user, "cart": ["tea"]}
+    old = site.start(**data)
+    enter, late = site.load(old, sign_in("alice"), put("a", 1))
+    new = enter.finish().token
+    late.finish()
+    assert not late.cookies
+    assert late.ok != place.late_fails
+    assert site.data(new) == {"cart": ["tea"], USER: "alice"}
+    assert len(live(site)) == 1
+
+
+@step_by_step
+def test_a_sign_in_that_comes_after_a_write_takes_it_over(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(cart=["tea"])
+    write, enter = site.load(old, put("a", 1), sign_in("alice"))
+    write.finish()
+    new = enter.finish().token
+    assert site.data(new) == {"cart": ["tea"], "a": 1, USER: "alice"}
+    assert len(live(site)) == 1
+
+
+@step_by_step
+def test_a_sign_out_that_comes_after_a_write_takes_nothing_over(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    write, leave = site.load(old, put("secret", 1), both(sign_out, put("bye", 1)))
+    write.finish()
+    new = leave.finish().token
+    assert site.data(new) == {"bye": 1}
+    assert site.data(old) == {}
+
+
+@step_by_step
+def test_two_sign_ins_at_once_both_take_effect(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(cart=["tea"])
+    first, second = site.load(old, sign_in("alice"), both(sign_in("alice"), put("tab", 2)))
+    one, two = first.finish().token, second.finish().token
+    assert len({old, one, two}) == 3
+    assert site.data(one) == {"cart": ["tea"], USER: "alice"}
+    assert site.data(two) == {"cart": ["tea"], USER: "alice", "tab": 2}
+    assert seen(site, old) == {}
+
+
+@step_by_step
+def test_a_sign_in_with_the_old_token_takes_the_anonymous_data_over(place: Place) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"], _csrft_="form")
+    site.visit(sign_in("alice"), old)
+    again = site.visit(sign_in("bob"), old).token
+    assert site.data(again) == {"cart": ["tea"], USER: "bob"}
+
+
+def test_a_sign_in_with_the_old_token_of_a_user_takes_nothing_over(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
+    sqlite_site.visit(sign_in("alice"), old)
+    assert sqlite_site.data(sqlite_site.visit(sign_in("bob"), old).token) == {USER: "bob"}
+
+
+@step_by_step
+def test_two_step_ups_at_once_log_nobody_out(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    first, second = site.load(old, sign_in("alice"), sign_in("alice"))
+    one, two = first.finish().token, second.finish().token
+    assert user_of(site, one) == user_of(site, two) == "alice"
+
+
+@step_by_step
+def test_ten_regenerations_at_once_log_nobody_out(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    flights = site.load(old, *[regenerate] * 10)
+    for flight in flights:
+        flight.finish()
+    (new,) = [flight.token for flight in flights if flight.cookies]
+    assert all(flight.ok for flight in flights)
+    assert site.data(new) == {USER: "alice", "cart": ["tea"]}
+    assert len(live(site)) == 1
+
+
+# ---- signing out beside other requests
+
+
+@step_by_step
+@pytest.mark.parametrize("leave", [sign_out, invalidate], ids=["forget", "invalidate"])
+@pytest.mark.parametrize("renew", [sign_in("alice"), regenerate], ids=["step-up", "by hand"])
+def test_a_sign_out_ends_the_session_that_was_regenerated_meanwhile(
+    place: Place, leave: Change, renew: Change
+) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    stay, go = site.load(old, renew, leave)
+    new = stay.finish().token
+    go.finish()
+    if place.late_fails:
+        # the conflict is an error, and the browser was not told that it is signed out
+        assert not go.ok
+        assert user_of(site, new) == "alice"
+        return
+    assert "Max-Age=0" in go.cookies[0]
+    assert user_of(site, new) is None
+    assert live(site) == []
+
+
+@step_by_step
+def test_a_sign_out_beside_a_step_up_wins(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    step_up, leave = site.load(old, sign_in("alice"), sign_out)
+    assert "Max-Age=0" in leave.finish().cookies[0]
+    step_up.finish()
+    if place.late_fails:
+        # run again it is a sign-in without a session, with credentials of its own
+        assert site.data(step_up.token) == {USER: "alice"}
+    else:
+        assert not step_up.cookies
+        assert rows(site.engine) == []
+
+
+@where_late_writes_merge
+def test_a_sign_out_that_leaves_a_message_beside_a_step_up_wins(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    step_up, leave = site.load(
+        old, sign_in("alice"), both(sign_out, lambda session: session.flash("Goodbye."))
+    )
+    bye = leave.finish().token
+    step_up.finish()
+    assert not step_up.cookies
+    assert [row["user_id"] for row in live(site)] == [None]
+    assert site.data(bye) == {"_f_": ["Goodbye."]}
+
+
+@where_late_writes_merge
+def test_a_sign_in_on_a_session_that_was_ended_starts_one_with_what_it_set(place: Place) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    enter, end = site.load(old, both(sign_in("alice"), put("a", 1)), invalidate)
+    end.finish()
+    assert site.data(enter.finish().token) == {USER: "alice", "a": 1}
+
+
+@where_late_writes_merge
+def test_another_user_who_signs_in_on_an_ended_session_starts_one(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    enter, end = site.load(old, sign_in("bob"), sign_out)
+    end.finish()
+    assert site.data(enter.finish().token) == {USER: "bob"}
+
+
+@where_late_writes_merge
+def test_an_anonymous_logout_does_nothing_to_a_session_that_was_signed_in(place: Place) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    enter, end = site.load(old, sign_in("alice"), invalidate)
+    new = enter.finish().token
+    assert end.finish().ok
+    assert not end.cookies
+    assert user_of(site, new) == "alice"
+
+
+@step_by_step
+def test_invalidate_and_remember_leaves_a_marker_with_the_csrf_token_only(place: Place) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"], _csrft_="form")
+    new = site.visit(both(invalidate, sign_in("alice")), old).token
+    assert site.data(new) == {USER: "alice"}
+    assert site.data(old) == {"_csrft_": "form"}
+    marker(site, old)
+
+
+@where_late_writes_merge
+def test_invalidate_and_remember_twice_at_once_log_nobody_out(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    change = both(invalidate, sign_in("alice"))
+    first, second = site.load(old, change, change)
+    one, two = first.finish().token, second.finish().token
+    assert user_of(site, one) == user_of(site, two) == "alice"
+
+
+@in_places(["own-postgresql", "postgresql-read-committed", "mariadb-repeatable-read"])
+def test_a_regeneration_that_waited_for_another_one_logs_nobody_out(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    first, second = site.load(old, regenerate, regenerate)
+    first.save()
+    second.release()
+    place.wait_until_somebody_waits()
+    new = first.finish().token
+    second.finish()
+    assert second.ok
+    assert not second.cookies
+    assert user_of(site, new) == "alice"
+
+
+# ---- events
+
+
+EVENTS = (SessionCreated, SessionRegenerated, SessionEnded, SessionConflicted)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("start", "change", "expected"),
+    [
+        ({}, sign_in("alice"), ["SessionCreated"]),
+        ({"a": 1}, sign_in("alice"), ["SessionRegenerated"]),
+        ({"a": 1}, regenerate, ["SessionRegenerated"]),
+        ({"a": 1}, invalidate, ["SessionEnded by logout"]),
+        ({USER: "alice"}, sign_out, ["SessionEnded by logout"]),
+        ({USER: "alice"}, sign_in("bob"), ["SessionEnded by logout", "SessionCreated"]),
+        ({"a": 1}, put("a", 2), []),
+        ({"a": 1}, nothing, []),
+    ],
+)
+def test_events_tell_what_happened_to_the_session(
+    place: Place, start: dict[str, Any], change: Change, expected: list[str]
+) -> None:
+    told: list[Any] = []
+    site = place.serve()
+    token = site.start(**start) if start else None
+    site.app.registry.registerHandler(told.append, [SessionEvent])
+    flight = site.visit(change, token)
+    names = [
+        type(event).__name__ + (f" by {event.by}" if isinstance(event, SessionEnded) else "")
+        for event in told
+        if isinstance(event, EVENTS)
+    ]
+    assert names == expected
+    for event in told:
+        assert len(event.handle) == 64
+        assert token is None or token not in f"{event} {event!r}"
+        assert (
+            not flight.cookies
+            or "Max-Age=0" in flight.cookies[0]
+            or (flight.token not in f"{event} {event!r}")
+        )
