@@ -33,6 +33,8 @@ class SQLSessions:
                 f"has set another one: {factory!r}"
             )
         self._request = request
+        # the cookie of a session that is revoked here has to be removed
+        factory(request)
         self._visit = factory.visit(request)
         self._store = self._visit.store
 

@@ -1,0 +1,510 @@
+"""``request.sqlsessions``: lists of sessions, ending them, limits, and the columns they live by."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from apps import (
+    Broken,
+    Clock,
+    SessionRow,
+    add_views,
+    configurator,
+    own_configurator,
+    rows,
+    serve,
+    session_cookies,
+    show,
+)
+from places import Place, step_by_step, where_late_writes_merge, where_writes_wait
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationError
+from pyramid.scripting import prepare
+from pyramid.session import SignedCookieSessionFactory
+from races import Flight, put
+from servers import Backend
+from sqlalchemy import Engine, ForeignKey, Integer, String, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from webtest import TestApp
+
+from pyramid_sqlsession import SessionEnded, SessionMixin
+
+USER = "auth.userid"
+
+
+def enter(request: Any) -> Any:
+    """Sign in as ``?user=``."""
+    request.session[USER] = request.GET.get("user", "alice")
+    return {}
+
+
+def listed(request: Any) -> Any:
+    """The sessions of ``?user=``."""
+    return [
+        {"handle": it.handle, "current": it.current, "expires_at": it.expires_at}
+        for it in request.sqlsessions.of_user(request.GET.get("user", "alice"))
+    ]
+
+
+def revoke(request: Any) -> Any:
+    return request.sqlsessions.revoke(request.GET["handle"])
+
+
+def revoke_user(request: Any) -> Any:
+    keep = request.session.id if "keep" in request.GET else None
+    return request.sqlsessions.revoke_user(request.GET.get("user", "alice"), keep=keep)
+
+
+def handle(request: Any) -> Any:
+    return request.session.id
+
+
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    "enter": enter,
+    "listed": listed,
+    "revoke": revoke,
+    "revoke_user": revoke_user,
+    "handle": handle,
+    "show": show,
+}
+
+
+class Devices:
+    """Several browsers of one application."""
+
+    def __init__(self, config: Configurator, **views: Callable[[Any], Any]) -> None:
+        self.first = serve(config, **VIEWS, **views)
+
+    def another(self) -> TestApp:
+        return TestApp(self.first.app)
+
+    def signed_in(self, user: str = "alice") -> TestApp:
+        browser = self.another()
+        browser.get(f"/enter?user={user}")
+        return browser
+
+
+def is_signed_in(browser: TestApp) -> bool:
+    return USER in browser.get("/show").json
+
+
+@pytest.fixture
+def devices(engine: Engine) -> Devices:
+    return Devices(configurator(engine))
+
+
+# ---- listing
+
+
+def test_a_user_sees_all_live_sessions_and_which_is_the_current_one(engine: Engine) -> None:
+    clock = Clock()
+    devices = Devices(configurator(engine, clock=clock, ttl=100))
+    browsers = []
+    for _ in range(3):
+        browsers.append(devices.signed_in())
+        clock.advance(20)
+    devices.signed_in("bob")
+    found = browsers[0].get("/listed").json
+    assert [it["current"] for it in found] == [False, False, True]
+    assert [it["handle"] for it in reversed(found)] == [
+        hashlib.sha256(browser.cookies["session"].encode()).hexdigest() for browser in browsers
+    ]
+    assert found[2]["expires_at"] == clock() - 60 + 100
+    clock.advance(45)
+    assert len(browsers[2].get("/listed").json) == 2
+
+
+def test_markers_are_not_listed(devices: Devices) -> None:
+    browser = devices.signed_in()
+    browser.get("/enter")
+    assert len(browser.get("/listed").json) == 1
+
+
+def test_a_list_shows_the_applications_own_columns(engine: Engine) -> None:
+    def columns(request: Any) -> Any:
+        (found,) = request.sqlsessions.of_user("alice")
+        return dict(found.columns)
+
+    devices = Devices(configurator(engine), columns=columns)
+    assert devices.signed_in().get("/columns").json == {"note_id": None}
+
+
+def test_a_user_that_the_column_cannot_hold_has_no_sessions(devices: Devices) -> None:
+    browser = devices.signed_in()
+    assert browser.get("/listed?user=" + "x" * 300).json == []
+    assert browser.get("/revoke_user?user=" + "x" * 300).json == 0
+    assert is_signed_in(browser)
+
+
+# ---- revoking
+
+
+def test_revoking_ends_the_session_of_another_browser(devices: Devices) -> None:
+    mine, other = devices.signed_in(), devices.signed_in()
+    wanted = other.get("/handle").json
+    assert mine.get(f"/revoke?handle={wanted}").json is True
+    assert not is_signed_in(other)
+    assert is_signed_in(mine)
+    assert mine.get(f"/revoke?handle={wanted}").json is False
+
+
+@pytest.mark.parametrize(
+    "handle", ["", "x", "0" * 63, "0" * 64, "G" * 64, "A" * 64, "0" * 64 + "%0A"]
+)
+def test_what_is_no_handle_of_a_session_revokes_nothing(sqlite: Backend, handle: str) -> None:
+    browser = Devices(configurator(create_engine(sqlite.url))).signed_in()
+    assert browser.get(f"/revoke?handle={handle}").json is False
+    assert is_signed_in(browser)
+
+
+def test_revoking_the_own_session_is_to_sign_out(devices: Devices) -> None:
+    browser = devices.signed_in()
+    response = browser.get("/revoke?handle=" + browser.get("/handle").json)
+    assert "Max-Age=0" in session_cookies(response)[0]
+    assert not is_signed_in(browser)
+
+
+def test_what_a_request_stores_after_it_revoked_its_own_session_is_a_new_one(
+    engine: Engine,
+) -> None:
+    def leave(request: Any) -> Any:
+        request.sqlsessions.revoke(request.session.id)
+        request.session.flash("Goodbye.")
+        return dict(request.session)
+
+    browser = Devices(configurator(engine), leave=leave).signed_in()
+    assert browser.get("/leave").json == {"_f_": ["Goodbye."]}
+    assert browser.get("/show").json == {"_f_": ["Goodbye."]}
+    assert [row["user_id"] for row in rows(engine)] == [None]
+
+
+def test_a_handle_from_before_a_sign_in_ends_the_session_of_now(devices: Devices) -> None:
+    mine, other = devices.signed_in(), devices.signed_in()
+    old = other.get("/handle").json
+    other.get("/enter")
+    assert mine.get(f"/revoke?handle={old}").json is True
+    assert not is_signed_in(other)
+
+
+def test_logging_out_everywhere_ends_every_session_of_the_user(devices: Devices) -> None:
+    browsers, bob = [devices.signed_in() for _ in range(3)], devices.signed_in("bob")
+    response = browsers[0].get("/revoke_user")
+    assert response.json == 3
+    assert "Max-Age=0" in session_cookies(response)[0]
+    assert not any(is_signed_in(browser) for browser in browsers)
+    assert is_signed_in(bob)
+
+
+def test_all_but_this_session_can_be_ended(devices: Devices) -> None:
+    browsers = [devices.signed_in() for _ in range(3)]
+    assert browsers[1].get("/revoke_user?keep=1").json == 2
+    assert [is_signed_in(browser) for browser in browsers] == [False, True, False]
+
+
+def test_a_session_to_keep_must_be_named_by_its_handle(sqlite: Backend) -> None:
+    def wrong(request: Any) -> Any:
+        request.sqlsessions.revoke_user("alice", keep=request.cookies["session"])
+
+    browser = Devices(configurator(create_engine(sqlite.url)), wrong=wrong).signed_in()
+    with pytest.raises(ValueError, match="64 hexadecimal digits") as caught:
+        browser.get("/wrong")
+    assert browser.cookies["session"] not in str(caught.value)
+
+
+def test_a_password_change_keeps_this_session_under_a_new_token(engine: Engine) -> None:
+    def change_password(request: Any) -> Any:
+        request.sqlsessions.revoke_user("alice", keep=request.session.id)
+        request.session[USER] = "alice"
+        return {}
+
+    devices = Devices(configurator(engine), change=change_password)
+    mine, other = devices.signed_in(), devices.signed_in()
+    before = mine.cookies["session"]
+    mine.get("/change")
+    assert mine.cookies["session"] != before
+    assert is_signed_in(mine)
+    assert not is_signed_in(other)
+
+
+def test_a_revocation_is_undone_with_its_transaction(engine: Engine) -> None:
+    def fail(request: Any) -> Any:
+        request.sqlsessions.revoke_user("alice")
+        raise Broken("no")
+
+    devices = Devices(configurator(engine), fail=fail)
+    browsers = [devices.signed_in(), devices.signed_in()]
+    with pytest.raises(Broken):
+        browsers[0].get("/fail")
+    assert all(is_signed_in(browser) for browser in browsers)
+
+
+def test_outside_of_a_transaction_a_revocation_is_committed_at_once(engine: Engine) -> None:
+    devices = Devices(configurator(engine))
+    browser = devices.signed_in()
+    with prepare(registry=devices.first.app.registry) as environment:
+        assert len(environment["request"].sqlsessions.of_user("alice")) == 1
+        assert environment["request"].sqlsessions.revoke_user("alice") == 1
+        assert rows(engine) == []
+    assert not is_signed_in(browser)
+
+
+def test_an_engine_of_our_own_lists_and_revokes(backend: Backend) -> None:
+    devices = Devices(own_configurator(backend.url))
+    browsers = [devices.signed_in() for _ in range(3)]
+    assert len(browsers[0].get("/listed").json) == 3
+    assert browsers[0].get("/revoke_user?keep=1").json == 2
+    assert [is_signed_in(browser) for browser in browsers] == [True, False, False]
+
+
+def test_another_session_factory_has_no_such_list(sqlite: Backend) -> None:
+    config = configurator(create_engine(sqlite.url))
+    config.set_session_factory(SignedCookieSessionFactory("secret"))
+    with pytest.raises(ConfigurationError, match="has set another one"):
+        serve(config, listed=listed).get("/listed")
+
+
+def test_every_ended_session_is_told(engine: Engine) -> None:
+    told: list[SessionEnded] = []
+    config = configurator(engine)
+    config.add_subscriber(told.append, SessionEnded)
+    devices = Devices(config)
+    browsers = [devices.signed_in(), devices.signed_in()]
+    handles = {browser.get("/handle").json for browser in browsers}
+    browsers[0].get("/revoke_user")
+    assert {(it.handle, it.by, it.user_id) for it in told if it.by == "revoked"} == {
+        (handle, "revoked", "alice") for handle in handles
+    }
+
+
+# ---- beside other requests
+
+
+@where_writes_wait
+def test_logging_out_everywhere_finds_a_session_that_is_being_regenerated(place: Place) -> None:
+    site = place.serve(3)
+    browser = _revoker(place)
+    token = site.start(**{USER: "alice"})
+    renew = site.request(lambda session: session.regenerate(), token).load().save()
+    revoking = Flight(browser, None, put("unused", 1)).start()
+    place.wait_until_somebody_waits()
+    renew.finish()
+    revoking.finish()
+    if not renew.ok:
+        assert not place.sites[0].row(token)
+    live = [row for row in rows(place.engine) if row["user_id"] == "alice"]
+    assert live == [], revoking.error
+
+
+def _revoker(place: Place) -> Any:
+    """An application that logs alice out everywhere at any address, without a session."""
+
+    def view(request: Any) -> Any:
+        return request.sqlsessions.revoke_user("alice")
+
+    config = configurator(place.engine, {"retry.attempts": 3}, retry=True, create=False)
+    return add_views(config, **{"": view}).make_wsgi_app()
+
+
+@step_by_step
+def test_a_request_in_flight_brings_no_revoked_session_back(place: Place) -> None:
+    site = place.serve()
+    token = site.start(**{USER: "alice"})
+    (late,) = site.load(token, put("a", 1))
+    assert TestApp(_revoker(place)).get("/").json == 1
+    late.finish()
+    assert rows(place.engine) == []
+    assert not late.cookies
+
+
+@where_late_writes_merge
+def test_a_step_up_in_flight_does_not_survive_a_revocation(place: Place) -> None:
+    site = place.serve()
+    token = site.start(**{USER: "alice"})
+    (late,) = site.load(token, put(USER, "alice"))
+    assert TestApp(_revoker(place)).get("/").json == 1
+    late.finish()
+    assert rows(place.engine) == []
+
+
+# ---- limits
+
+
+def test_a_sign_in_over_the_limit_ends_the_session_unused_for_longest(engine: Engine) -> None:
+    clock, told = Clock(), []
+    config = configurator(engine, clock=clock, max_sessions_per_user=2)
+    config.add_subscriber(lambda event: told.append(event.by), SessionEnded)
+    devices = Devices(config)
+    bob = devices.signed_in("bob")
+    browsers = []
+    for _ in range(3):
+        clock.advance(10)
+        browsers.append(devices.signed_in())
+    assert [is_signed_in(browser) for browser in browsers] == [False, True, True]
+    assert is_signed_in(bob)
+    assert told == ["limit"]
+    browsers[1].get("/enter")
+    assert [is_signed_in(browser) for browser in browsers[1:]] == [True, True]
+
+
+def test_a_limit_of_one_leaves_the_newest_session(engine: Engine) -> None:
+    devices = Devices(configurator(engine, {"sqlsession.max_sessions_per_user": "1"}))
+    browsers = [devices.signed_in() for _ in range(3)]
+    browsers[2].get("/enter")
+    assert [is_signed_in(browser) for browser in browsers] == [False, False, True]
+
+
+# ---- the columns
+
+
+class Members(DeclarativeBase):
+    """An application whose users are rows."""
+
+
+class Member(Members):
+    __tablename__ = "member"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class MemberSession(SessionMixin, Members):
+    user_id = mapped_column(ForeignKey("member.id", ondelete="CASCADE"), index=True, nullable=True)
+    address: Mapped[str | None] = mapped_column(String(45))
+    agent: Mapped[str | None] = mapped_column(String(40))
+    serial: Mapped[int | None] = mapped_column(Integer, unique=True)
+
+
+@pytest.fixture
+def members(backend: Backend) -> Iterator[Engine]:
+    engine = create_engine(backend.url)
+    if backend.name == "sqlite":
+        event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = ON"))
+    Members.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+def join(request: Any) -> Any:
+    """Make a member and sign them in."""
+    member = Member()
+    request.dbsession.add(member)
+    request.dbsession.flush()
+    request.session[USER] = member.id
+    return member.id
+
+
+def member_config(engine: Engine, **settings: Any) -> Configurator:
+    values = {"sqlsession.model": MemberSession}
+    values |= {f"sqlsession.{name}": value for name, value in settings.items()}
+    return configurator(engine, values, create=False)
+
+
+def test_users_may_be_rows_whose_deletion_ends_their_sessions(members: Engine) -> None:
+    def delete(request: Any) -> Any:
+        request.dbsession.delete(request.dbsession.get(Member, request.session[USER]))
+        return {}
+
+    devices = Devices(member_config(members), join=join, delete=delete)
+    browser = devices.another()
+    member = browser.get("/join").json
+    table = MemberSession.__table__
+    assert [row["user_id"] for row in rows(members, table)] == [member]
+    assert len(browser.get(f"/listed?user={member}").json) == 1
+    assert browser.get("/listed?user=nobody").json == []
+    devices.first.get("/join")
+    browser.get("/delete")
+    assert len(rows(members, table)) == 1
+    assert not is_signed_in(browser)
+
+
+def test_a_user_that_the_column_cannot_hold_is_signed_in_without_it(
+    members: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = Devices(member_config(members)).another()
+    browser.get("/enter?user=alice")
+    first = browser.cookies["session"]
+    browser.get("/enter?user=alice")
+    assert browser.cookies["session"] != first
+    assert is_signed_in(browser)
+    assert {row["user_id"] for row in rows(members, MemberSession.__table__)} == {None}
+    assert "can be neither listed nor revoked" in caplog.records[0].getMessage()
+
+
+def where_from(request: Any, session: Any) -> dict[str, Any]:
+    """Fills columns, as an application would."""
+    return {"address": request.client_addr, "agent": (request.user_agent or "")[:40]}
+
+
+def test_the_application_fills_columns_of_its_own(members: Engine) -> None:
+    def change(request: Any) -> Any:
+        request.session["a"] = request.GET["a"]
+        return {}
+
+    config = member_config(members, extra_columns=where_from)
+    browser = Devices(config, join=join, change=change).another()
+    browser.get("/join", extra_environ={"REMOTE_ADDR": "192.0.2.1"}, headers={"User-Agent": "one"})
+    table = MemberSession.__table__
+    assert [(row["address"], row["agent"]) for row in rows(members, table)] == [
+        ("192.0.2.1", "one")
+    ]
+    browser.get("/change?a=1", headers={"User-Agent": "x" * 99})
+    assert [row["agent"] for row in rows(members, table)] == ["x" * 40]
+    # nothing changed: nothing is written
+    browser.get("/change?a=1", headers={"User-Agent": "three"})
+    assert [row["agent"] for row in rows(members, table)] == ["x" * 40]
+
+
+def test_what_another_row_may_not_hold_too_is_not_copied(members: Engine) -> None:
+    def mark(request: Any) -> Any:
+        row = request.dbsession.get(MemberSession, bytes.fromhex(request.session.id))
+        row.serial, row.agent = 7, "kept"
+        return {}
+
+    def again(request: Any) -> Any:
+        request.session.regenerate()
+        return {}
+
+    browser = Devices(member_config(members), join=join, mark=mark, again=again).another()
+    for path in ("/join", "/mark", "/again"):
+        browser.get(path)
+    assert sorted(
+        (row["successor"] is None, row["serial"], row["agent"])
+        for row in rows(members, MemberSession.__table__)
+    ) == [(False, 7, "kept"), (True, None, "kept")]
+
+
+@pytest.mark.parametrize("name", ["data", "user_id", "colour"])
+def test_columns_that_are_not_the_applications_are_an_error(sqlite: Backend, name: str) -> None:
+    config = configurator(
+        create_engine(sqlite.url), extra_columns=lambda request, session: {name: 1}
+    )
+    with pytest.raises(ConfigurationError, match=rf"gave \['{name}'\].*here note_id"):
+        Devices(config).signed_in()
+
+
+def test_a_change_of_the_session_by_what_fills_the_columns_is_an_error(sqlite: Backend) -> None:
+    def meddle(request: Any, session: Any) -> dict[str, Any]:
+        session["a"] = 1
+        return {}
+
+    config = configurator(create_engine(sqlite.url), extra_columns=meddle)
+    with pytest.raises(Exception, match="this change would be lost"):
+        Devices(config).signed_in()
+    assert rows(create_engine(sqlite.url), SessionRow.__table__) == []
+
+
+def test_what_was_ended_and_why_is_in_the_log(
+    sqlite: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "pyramid_sqlsession")
+    devices = Devices(configurator(create_engine(sqlite.url)))
+    browser = devices.signed_in()
+    token = browser.cookies["session"]
+    browser.get("/enter")
+    browser.get("/revoke_user")
+    text = caplog.text
+    for words in ("was created, signed in", "was regenerated", "has ended, by revoked"):
+        assert words in text
+    assert token not in text
