@@ -134,8 +134,9 @@ class CookieRejected(SessionEvent):
     reason: str
 
     def __str__(self) -> str:
-        named = f" of session {self.handle}" if self.handle else ""
-        return f"the cookie{named} was rejected: {self.reason}"
+        if not self.handle:
+            return f"a cookie was rejected: {self.reason}"
+        return f"the cookie of session {self.handle} was rejected: {self.reason}"
 
 
 def send(event: SessionEvent) -> None:

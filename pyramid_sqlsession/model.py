@@ -40,7 +40,7 @@ class SessionMixin:
     ``id``
       SHA-256 of the cookie's token. Its hex is the session's public handle.
     ``user_id``
-      Kept free for who is signed in.
+      Who is signed in. It may be declared again, as a foreign key for instance.
     ``data``
       The serialized session, nothing else.
     ``version``
@@ -52,7 +52,7 @@ class SessionMixin:
     ``purge_after``
       Epoch seconds, not before the expiry; the row of an expired session may be deleted after it.
     ``successor``
-      Kept free for the id of a session that replaces this one.
+      The id of the row that replaces this one, which then is a marker for late requests.
     """
 
     @declared_attr.directive

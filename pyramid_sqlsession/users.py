@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import String
+from sqlalchemy import String, Uuid
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 _INTEGER_BITS = 63
@@ -13,8 +13,10 @@ _INTEGER_BITS = 63
 
 
 def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type that a column has beneath a :class:`~sqlalchemy.types.TypeDecorator`."""
-    return type_.impl_instance if isinstance(type_, TypeDecorator) else type_
+    """The type that a column has beneath every :class:`~sqlalchemy.types.TypeDecorator`."""
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance
+    return type_
 
 
 def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
@@ -24,18 +26,40 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
     :raises ValueError: if there is no such value; the message does not show the user.
     """
     plain = underlying(type_)
+    if isinstance(plain, Uuid):
+        uuid = _as_uuid(user)
+        return uuid if plain.as_uuid else str(uuid)
     try:
         python_type = plain.python_type
-        if python_type is str:
-            return _as_text(user, plain)
-        if python_type is int:
-            return _as_integer(user)
-        if isinstance(user, python_type):
-            return user
-        # a UUID that JSON holds is text
-        return python_type(str(user) if python_type is UUID else user)
-    except (TypeError, NotImplementedError) as error:
-        raise ValueError(f"no {type_!r} can be made of a {type(user).__name__}") from error
+        if python_type is not str:
+            return _as(python_type, user)
+    # decimals and numbers that are too large have errors of their own
+    except (TypeError, ValueError, ArithmeticError, NotImplementedError):
+        # which may show the user
+        raise ValueError(f"no {type_!r} can be made of a {type(user).__name__}") from None
+    return _as_text(user, plain)
+
+
+def _as(python_type: type[Any], user: Any) -> Any:
+    if python_type is int:
+        return _as_integer(user)
+    if python_type is object:
+        # SQLAlchemy 2.1 says that of a type that does not tell
+        raise TypeError("no known type")
+    if isinstance(user, python_type):
+        return user
+    if python_type is bytes:
+        # of a number it would make as many NULs
+        raise TypeError("not bytes")
+    return python_type(user)
+
+
+def _as_uuid(user: Any) -> UUID:
+    try:
+        # one that JSON holds is text
+        return UUID(str(user))
+    except ValueError:
+        raise ValueError("it is a badly formed UUID") from None
 
 
 def _as_text(user: Any, type_: TypeEngine[Any]) -> str:

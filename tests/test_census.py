@@ -97,6 +97,17 @@ def test_only_live_sessions_are_signed_in_or_anonymous(engine: Engine, table: An
     assert (figures.live, figures.signed_in, figures.anonymous) == (4, 3, 1)
 
 
+def test_the_row_that_a_new_token_has_replaced_is_no_session(engine: Engine, table: Any) -> None:
+    replaced = {"successor": bytes(32), "user_id": "alice", "max_age": 30}
+    gone = {"last_seen": EPOCH - 30}
+    fill(engine, table, {}, replaced, {**replaced, "user_id": None}, {**replaced, **gone})
+    figures = take(engine, table)
+    assert (figures.live, figures.signed_in, figures.anonymous) == (1, 0, 1)
+    assert (figures.replaced, figures.expired) == (2, 1)
+    assert sum(figures.ages.values()) == 1
+    assert sum(figures.sizes.values()) == 4
+
+
 def test_a_purge_would_delete_what_has_expired_and_is_past_its_time(
     engine: Engine, table: Any
 ) -> None:

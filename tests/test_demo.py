@@ -185,7 +185,7 @@ def test_checking_out_writes_the_orders_and_empties_the_cart(
     assert query('select user_id, product_id, quantity, price from "order"') == [
         ("alice", 2, 3, 2250)
     ]
-    [(data,)] = query("select data from sqlsession")
+    [(data,)] = query("select data from sqlsession where successor is null")
     assert json.loads(data)["cart"] == {}
 
 
@@ -247,7 +247,28 @@ def test_signing_in_changes_the_token(visitor: Make) -> None:
     sign_in(browser)
     assert browser.cookies[TOKEN] != before
     assert "Sign out" in browser.get("/").text
-    assert "Sign out" not in thief.get("/").text
+    page = thief.get("/")
+    assert "Sign out" not in page.text
+    assert page.html.select_one(".badge") is None
+
+
+def test_signing_in_as_another_customer_leaves_the_cart_behind(browser: TestApp) -> None:
+    """What Alice has chosen is not Bob's."""
+    add(browser, "1")
+    sign_in(browser, "alice")
+    assert browser.get("/").html.select_one(".badge").text == "1"
+    page = sign_in(browser, "bob")
+    assert "Bob" in page.html.select_one(".who").text
+    assert page.html.select_one(".badge") is None
+
+
+def test_how_long_the_sign_in_lasts_is_asked_each_time(browser: TestApp, query: Query) -> None:
+    """To stay signed in for a month does not hold for the sign-in after that."""
+    lifetime = "select max_age from sqlsession where successor is null"
+    sign_in(browser, keep=True)
+    assert query(lifetime) == [(30 * 24 * 60 * 60,)]
+    sign_in(browser)
+    assert query(lifetime) == [(None,)]
 
 
 def test_signing_out_leaves_nothing_behind(browser: TestApp) -> None:
@@ -261,6 +282,124 @@ def test_signing_out_leaves_nothing_behind(browser: TestApp) -> None:
     assert browser.cookies[TOKEN] != before
     browser.set_cookie(TOKEN, before)
     assert "Sign out" not in browser.get("/").text
+
+
+# ---- your devices
+
+
+def is_signed_in(browser: TestApp) -> bool:
+    """Look whether the pages know who it is."""
+    return "Sign out" in browser.get("/").text
+
+
+def handle_of(query: Query, user: str) -> str:
+    """Return the handle of the only session of a user."""
+    live = query("select user_id, lower(hex(id)) from sqlsession where successor is null")
+    [handle] = [handle for user_id, handle in live if user_id == user]
+    return str(handle)
+
+
+def test_your_devices_lists_every_sign_in_and_marks_this_one(visitor: Make, query: Query) -> None:
+    """Neither another customer's nor an anonymous session is among them, nor an old token."""
+    phone, laptop, bob, anonymous = visitor(), visitor(), visitor(), visitor()
+    add(anonymous, "1")
+    sign_in(bob, "bob")
+    add(phone, "1")
+    sign_in(phone)
+    handle = handle_of(query, "alice")
+    sign_in(laptop)
+    for browser, marked in (phone, True), (laptop, False):
+        entries = browser.get("/devices").html.select(".devices li")
+        assert len(entries) == 2
+        shown = {entry.code.text: entry for entry in entries}
+        entry = shown[handle[:8]]
+        assert ("This device" in entry.text) is marked
+        assert (entry.button is None) is marked
+        assert re.search(r"Signed in \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
+        assert re.search(r"Last seen \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
+    assert len(bob.get("/devices").html.select(".devices li")) == 1
+
+
+def test_a_device_is_signed_out_from_another_one(visitor: Make) -> None:
+    """The other browser is anonymous with its next request, this one stays signed in."""
+    phone, laptop = visitor(), visitor()
+    sign_in(phone)
+    sign_in(laptop)
+    form = form_of(laptop.get("/devices"), "/devices")
+    page = form.submit("handle").follow()
+    assert page.html.select_one(".flash").text == "The device is signed out."
+    assert len(page.html.select(".devices li")) == 1
+    assert is_signed_in(laptop)
+    assert not is_signed_in(phone)
+    assert phone.get("/devices").follow().request.path == "/sign-in"
+    page = form.submit("handle").follow()
+    assert page.html.select_one(".flash").text == "That device is signed out already."
+
+
+def test_everywhere_else_is_signed_out_at_once(visitor: Make) -> None:
+    """Only this browser stays, and other customers are left alone."""
+    phone, tablet, laptop, bob = visitor(), visitor(), visitor(), visitor()
+    for browser in phone, tablet, laptop:
+        sign_in(browser)
+    sign_in(bob, "bob")
+    form = form_of(laptop.get("/devices"), "/devices")
+    page = form.submit("others").follow()
+    assert page.html.select_one(".flash").text == "You are signed out everywhere else."
+    assert "Sign out everywhere else" not in page.text
+    assert is_signed_in(laptop)
+    assert not is_signed_in(phone)
+    assert not is_signed_in(tablet)
+    assert is_signed_in(bob)
+    page = form.submit("others").follow()
+    assert page.html.select_one(".flash").text == "You are signed in nowhere else."
+
+
+def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query: Query) -> None:
+    """Its handle is no secret, and is of no use."""
+    alice, bob = visitor(), visitor()
+    sign_in(alice, "alice")
+    sign_in(bob, "bob")
+    token = form_of(bob.get("/devices"), "/devices")["csrf_token"].value
+    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
+    page = bob.post("/devices", answer).follow()
+    assert page.html.select_one(".flash").text == "That device is signed out already."
+    assert is_signed_in(alice)
+
+
+def test_a_device_that_signs_itself_out_is_asked_to_sign_in(browser: TestApp, query: Query) -> None:
+    """The page has no button for it, but a form may send any handle."""
+    sign_in(browser)
+    token = form_of(browser.get("/devices"), "/devices")["csrf_token"].value
+    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
+    page = browser.post("/devices", answer).follow().follow()
+    assert page.request.path == "/sign-in"
+    assert page.html.select_one(".flash").text == "The device is signed out."
+    assert query("select * from sqlsession where user_id is not null and successor is null") == []
+
+
+def test_another_site_signs_no_device_out(visitor: Make, query: Query) -> None:
+    """The buttons need the CSRF token, as all the others."""
+    phone, laptop = visitor(), visitor()
+    sign_in(phone)
+    handle = handle_of(query, "alice")
+    sign_in(laptop)
+    for answer in {"handle": handle}, {"others": "1"}:
+        laptop.post("/devices", answer, status=400)
+    assert is_signed_in(phone)
+
+
+def test_nobody_has_no_devices(visitor: Make, query: Query) -> None:
+    """Visitors see no link to the page, and it signs nobody out for them."""
+    alice, browser = visitor(), visitor()
+    sign_in(alice)
+    assert alice.get("/").html.select_one('a[href="/devices"]') is not None
+    page = browser.get("/sign-in")
+    assert page.html.select_one('a[href="/devices"]') is None
+    assert browser.get("/devices").follow().request.path == "/sign-in"
+    token = form_of(page, "/sign-in")["csrf_token"].value
+    for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}:
+        browser.post("/devices", {"csrf_token": token, **answer}).follow()
+    assert is_signed_in(alice)
 
 
 # ---- what is in my session
@@ -282,7 +421,8 @@ def test_the_session_is_shown_beside_its_row(browser: TestApp, query: Query) -> 
     browser.get("/cart")
     page = browser.get("/session")
     row = row_of(page)
-    stored = query("select * from sqlsession")
+    # the row from before the sign-in is a marker
+    stored = query("select * from sqlsession where successor is null")
     names = [name for _, name, *_ in query("pragma table_info(sqlsession)")]
     assert list(row) == names
     [values] = [dict(zip(names, values, strict=True)) for values in stored]
@@ -291,6 +431,7 @@ def test_the_session_is_shown_beside_its_row(browser: TestApp, query: Query) -> 
     assert f"{len(values['data'])} bytes" in page.text
     assert row["version"] == str(values["version"])
     assert row["max_age"] == str(30 * 24 * 60 * 60)
+    assert row["user_id"] == "alice"
     assert row["successor"] == "NULL"
     for name in "created", "last_seen", "purge_after":
         assert row[name].endswith(f"UTC ({values[name]})")

@@ -232,7 +232,7 @@ def test_invalidate_deletes_the_row_and_the_cookie(engine: Engine) -> None:
     assert "session" not in app.cookies
 
 
-def test_invalidate_needs_one_statement(database: Engine) -> None:
+def test_invalidate_reads_the_session_and_deletes_it(database: Engine) -> None:
     app = browser(
         database,
         lambda request: fill(request.session),
@@ -241,7 +241,7 @@ def test_invalidate_needs_one_statement(database: Engine) -> None:
     app.get("/0")
     with statements(database) as seen:
         app.get("/1")
-    assert [statement.split()[0] for statement in seen] == ["DELETE"]
+    assert [statement.split()[0] for statement in seen] == ["SELECT", "DELETE"]
 
 
 def test_invalidate_without_a_session_does_nothing(database: Engine) -> None:
@@ -258,6 +258,10 @@ def test_invalidate_of_an_unknown_session_does_not_clear_the_cookie(database: En
 
 
 def test_a_session_used_after_invalidate_is_a_new_one(engine: Engine) -> None:
+    def begin(request: Any) -> Any:
+        fill(request.session)
+        return request.session.get_csrf_token()
+
     def restart(request: Any) -> Any:
         session = request.session
         assert session["a"] == 1
@@ -271,20 +275,27 @@ def test_a_session_used_after_invalidate_is_a_new_one(engine: Engine) -> None:
 
     app = browser(
         engine,
-        lambda request: fill(request.session),
+        begin,
         restart,
         lambda request: dict(request.session),
     )
-    app.get("/0")
+    csrf_token = app.get("/0").json
     old = app.cookies["session"]
     response = app.get("/1")
     assert response.json
     assert len(session_cookies(response)) == 1
     assert app.cookies["session"] != old
-    (row,) = rows(engine)
-    assert row["id"] == handle_of(app.cookies["session"])
+    stored = {row["id"]: row for row in rows(engine)}
+    row = stored.pop(handle_of(app.cookies["session"]))
     assert row["max_age"] is None
+    assert row["successor"] is None
+    (marker,) = stored.values()
+    assert marker["id"] == handle_of(old)
+    assert marker["successor"] == row["id"]
+    assert json.loads(marker["data"]) == {"_csrft_": csrf_token}
     assert app.get("/2").json == {"fresh": True}
+    app.set_cookie("session", old)
+    assert app.get("/2").json == {"_csrft_": csrf_token}
 
 
 # ---- flash and CSRF

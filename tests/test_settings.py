@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import posixpath
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -8,6 +10,9 @@ from pyramid.exceptions import ConfigurationError
 
 from pyramid_sqlsession import SQLSessionFactory
 from pyramid_sqlsession.settings import Settings
+
+KEY, OLD_KEY = bytes(range(32)), b"\xff" * 32
+TEXT, OLD_TEXT = base64.b64encode(KEY).decode(), base64.b64encode(OLD_KEY).decode()
 
 
 def test_every_option_says_what_it_takes_and_what_it_is_for() -> None:
@@ -74,6 +79,33 @@ def test_anything_else_is_no_duration(text: Any) -> None:
         ("cookie_samesite", "strict", "Strict"),
         ("cookie_domain", "example.org", "example.org"),
         ("serializer", "json", "json"),
+        ("encryption_keys", "", ()),
+        ("encryption_keys", "none", ()),
+        ("encryption_keys", None, ()),
+        ("encryption_keys", [], ()),
+        ("encryption_keys", TEXT, (KEY,)),
+        ("encryption_keys", f"\n  {TEXT}\n\n  {OLD_TEXT}\r\n", (KEY, OLD_KEY)),
+        ("encryption_keys", f"{OLD_TEXT} {TEXT}", (OLD_KEY, KEY)),
+        ("encryption_keys", [TEXT, OLD_KEY], (KEY, OLD_KEY)),
+        ("encryption_keys", (KEY,), (KEY,)),
+        ("encryption_keys", KEY, (KEY,)),
+        ("seal", "yes", True),
+        ("seal", False, False),
+        ("userid_key", "user", "user"),
+        ("userid_key", " my user ", "my user"),
+        ("userid_key", "b\u00e9n\u00e9ficiaire", "b\u00e9n\u00e9ficiaire"),
+        ("regenerate_grace", "0", 0),
+        ("regenerate_grace", 0, 0),
+        ("regenerate_grace", "5m", 300),
+        ("regenerate_grace", "45s", 45),
+        ("max_sessions_per_user", "1", 1),
+        ("max_sessions_per_user", 5, 5),
+        ("max_sessions_per_user", "none", None),
+        ("max_sessions_per_user", "", None),
+        ("extra_columns", "os.path.join", posixpath.join),
+        ("extra_columns", len, len),
+        ("extra_columns", "", None),
+        ("extra_columns", "none", None),
     ],
 )
 def test_a_setting_is_converted(name: str, value: Any, expected: Any) -> None:
@@ -98,6 +130,28 @@ def test_a_setting_is_converted(name: str, value: Any, expected: Any) -> None:
         ("model", "no.such.module.Model"),
         ("serializer", "math.pi"),
         ("serializer", "no.such.module"),
+        ("encryption_migrate", "perhaps"),
+        ("encryption_migrate", ""),
+        ("seal", "perhaps"),
+        ("seal", TEXT),
+        ("userid_key", ""),
+        ("userid_key", "  "),
+        ("userid_key", "a\nb"),
+        ("regenerate_grace", "301"),
+        ("regenerate_grace", "6m"),
+        ("regenerate_grace", "-1"),
+        ("regenerate_grace", "none"),
+        ("regenerate_grace", None),
+        ("max_sessions_per_user", "0"),
+        ("max_sessions_per_user", 0),
+        ("max_sessions_per_user", "-1"),
+        ("max_sessions_per_user", "1.5"),
+        ("max_sessions_per_user", "many"),
+        ("max_sessions_per_user", True),
+        ("max_sessions_per_user", "1000001"),
+        ("extra_columns", "no.such.module.function"),
+        ("extra_columns", "math.pi"),
+        ("extra_columns", {"note_id": 5}),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_the_setting_and_what_is_allowed(
@@ -109,6 +163,68 @@ def test_a_wrong_value_is_an_error_that_names_the_setting_and_what_is_allowed(
     assert f"sqlsession.{name} = {value!r}" in message
     assert "it takes" in message
     assert "``" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("regenerate_grace", "301", "it takes a duration from 0 to 300 seconds"),
+        ("max_sessions_per_user", "0", "it takes a number from 1, or none"),
+        ("userid_key", "", "it takes a top-level key of the session"),
+        ("extra_columns", "math.pi", "or its dotted name (3.141592653589793 cannot be called)"),
+        ("extra_columns", "no.such.module", "(No module named 'no')"),
+        ("seal", "perhaps", "it takes a boolean"),
+        ("encryption_migrate", "perhaps", "it takes a boolean"),
+    ],
+)
+def test_the_error_says_why(name: str, value: str, allowed: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_ini({f"sqlsession.{name}": value})
+    assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (TEXT[:-1], "key number 1 is no base64"),
+        (f"{TEXT},{OLD_TEXT}", "key number 1 is no base64"),
+        ("\u00e9" * 44, "key number 1 is no base64"),
+        # what tokens are made of, and keys are not
+        (base64.urlsafe_b64encode(OLD_KEY).decode(), "key number 1 is no base64"),
+        (KEY.hex(), "key number 1 is not 32 bytes long"),
+        (f"{TEXT}\nhunter2!", "key number 2 is no base64"),
+        (f"{TEXT}\nhunter22", "key number 2 is not 32 bytes long"),
+        ([KEY, "none", KEY[1:]], "key number 3 is not 32 bytes long"),
+        ([KEY, 7], "key number 2 is not 32 bytes long"),
+        (KEY + KEY, "key number 1 is not 32 bytes long"),
+        (f"{TEXT} {OLD_TEXT} {TEXT}", "a key is there twice"),
+        ([TEXT, KEY], "a key is there twice"),
+        (7, "'int' object is not iterable"),
+        (True, "'bool' object is not iterable"),
+    ],
+)
+def test_a_wrong_key_is_an_error_that_says_which_one_and_does_not_show_it(
+    value: Any, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_ini({"sqlsession.encryption_keys": value})
+    assert str(caught.value) == (
+        "sqlsession.encryption_keys is not allowed: it takes base64 of 32 random bytes, one key a "
+        f"line, the newest first ({reason})"
+    )
+
+
+def test_no_key_is_in_the_repr() -> None:
+    settings = Settings.from_options({"encryption_keys": f"{TEXT}\n{OLD_TEXT}", "seal": True})
+    for secret in (
+        TEXT[:10],
+        OLD_TEXT[:10],
+        KEY.hex(),
+        repr(KEY),
+        repr(OLD_KEY),
+        "encryption_keys",
+    ):
+        assert secret not in repr(settings)
 
 
 def test_an_unknown_setting_is_an_error_that_names_the_nearest_one() -> None:
@@ -180,6 +296,31 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
         ({"cookie_name": "__Secure-s", "cookie_secure": "false"}, "is refused by browsers"),
         ({"cookie_samesite": "None"}, "add sqlsession.cookie_secure = true"),
         ({"cookie_partitioned": "true"}, "add sqlsession.cookie_secure = true"),
+        # browsers take the prefixes in capitals or not
+        (
+            {"cookie_name": "__host-s", "cookie_path": "/app"},
+            "__host-s needs sqlsession.cookie_path",
+        ),
+        ({"cookie_name": "__HOST-s", "cookie_domain": "x.org"}, "needs sqlsession.cookie_path = /"),
+        ({"cookie_name": "__HoSt-s", "cookie_secure": "false"}, "is refused by browsers"),
+        ({"cookie_name": "__secure-s", "cookie_secure": "false"}, "is refused by browsers"),
+        ({"cookie_name": "__SECURE-s", "cookie_secure": "false"}, "is refused by browsers"),
+        (
+            {"cookie_name": "__Http-s", "cookie_httponly": "false"},
+            "cookie_name = __Http-s needs sqlsession.cookie_httponly = true",
+        ),
+        ({"cookie_name": "__http-s", "cookie_httponly": "false"}, "cookie_httponly = true"),
+        ({"cookie_name": "__Http-s", "cookie_secure": "false"}, "is refused by browsers"),
+        ({"cookie_name": "__Host-Http-s", "cookie_httponly": "false"}, "cookie_httponly = true"),
+        ({"cookie_name": "__host-http-s", "cookie_httponly": "false"}, "cookie_httponly = true"),
+        ({"cookie_name": "__host-HTTP-s", "cookie_path": "/app"}, "needs sqlsession.cookie_path"),
+        ({"cookie_name": "__Host-Http-s", "cookie_secure": "false"}, "is refused by browsers"),
+        (
+            {"encryption_migrate": "true"},
+            "encryption_migrate = true needs sqlsession.encryption_keys or sqlsession.seal = true",
+        ),
+        ({"encryption_migrate": "true", "seal": "false"}, "without them it would do nothing"),
+        ({"encryption_migrate": "true", "encryption_keys": ""}, "needs sqlsession.encryption_keys"),
     ],
 )
 def test_settings_that_do_not_go_together_are_an_error_that_says_what_to_do(
@@ -197,6 +338,19 @@ def test_settings_that_do_not_go_together_are_an_error_that_says_what_to_do(
         {"cookie_name": "__Host-session", "cookie_samesite": "None", "cookie_partitioned": "true"},
         {"cookie_name": "__Secure-session", "cookie_domain": "example.org"},
         {"touch_interval": "59", "ttl": "60"},
+        {"cookie_name": "__host-session"},
+        {"cookie_name": "__HOST-session", "cookie_httponly": "false"},
+        {"cookie_name": "__secure-session", "cookie_samesite": "None"},
+        {"cookie_name": "__Http-session"},
+        {"cookie_name": "__http-session", "cookie_domain": "x.org", "cookie_partitioned": "true"},
+        {"cookie_name": "__Host-Http-session", "cookie_secure": "auto"},
+        # these are no prefixes
+        {"cookie_name": "_Host-session", "cookie_secure": "false", "cookie_path": "/app"},
+        {"cookie_name": "http-session", "cookie_secure": "false", "cookie_httponly": "false"},
+        {"encryption_migrate": "true", "seal": "true"},
+        {"encryption_migrate": "true", "encryption_keys": TEXT},
+        {"encryption_migrate": "false"},
+        {"encryption_keys": TEXT, "seal": "true"},
     ],
 )
 def test_settings_that_go_together_are_accepted(settings: dict[str, str]) -> None:

@@ -14,5 +14,6 @@ def includeme(config: Configurator) -> None:
     config.add_route("check_out", "/check-out")
     config.add_route("sign_in", "/sign-in")
     config.add_route("sign_out", "/sign-out")
+    config.add_route("devices", "/devices")
     config.add_route("session", "/session")
     config.add_route("failing", "/failing")

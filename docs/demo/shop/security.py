@@ -30,8 +30,8 @@ def password_fits(userid: str, password: str) -> bool:
 class ShopSecurityPolicy:
     """Keeps the user in the session, as Pyramid's helper does: ``session['auth.userid']``.
 
-    Nothing here knows where the sessions live. It does not change the cookie's token: the view does
-    that, see account.start_anew.
+    Nothing here knows where the sessions live. The store sees this key change, and gives the
+    session a new token.
     """
 
     def __init__(self) -> None:

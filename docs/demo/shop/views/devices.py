@@ -1,0 +1,72 @@
+"""Your devices: the sessions of a user, and signing them out from elsewhere."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from pyramid.httpexceptions import HTTPSeeOther
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.view import view_config
+
+from pyramid_sqlsession import UserSession
+
+
+class Device(NamedTuple):
+    """A browser in which the user is signed in."""
+
+    handle: str
+    signed_in: datetime
+    last_seen: datetime
+    is_current: bool
+
+
+@view_config(route_name="devices", request_method="GET", renderer="shop:templates/devices.jinja2")
+def show_devices(request: Request) -> dict[str, Any] | Response:
+    """Show where the user is signed in, the device that was used last first."""
+    if request.authenticated_userid is None:
+        return HTTPSeeOther(request.route_path("sign_in"))
+    return {"devices": [describe(it) for it in sessions_of_user(request)]}
+
+
+@view_config(route_name="devices", request_method="POST", request_param="handle")
+def sign_out_device(request: Request) -> Response:
+    """Sign one device out, if it is one of the user's: a form may send any handle."""
+    handle = request.POST.get("handle")
+    is_theirs = any(it.handle == handle for it in sessions_of_user(request))
+    if is_theirs and request.sqlsessions.revoke(handle):
+        request.session.flash("The device is signed out.")
+    else:
+        request.session.flash("That device is signed out already.")
+    return HTTPSeeOther(request.route_path("devices"))
+
+
+@view_config(route_name="devices", request_method="POST", request_param="others")
+def sign_out_others(request: Request) -> Response:
+    """Sign the user out everywhere but here."""
+    count = 0
+    if request.authenticated_userid is not None:
+        count = request.sqlsessions.revoke_user(
+            request.authenticated_userid, keep=request.session.id
+        )
+    request.session.flash(
+        "You are signed out everywhere else." if count else "You are signed in nowhere else."
+    )
+    return HTTPSeeOther(request.route_path("devices"))
+
+
+def sessions_of_user(request: Request) -> list[UserSession]:
+    """Return the live sessions of the user; nobody has none."""
+    userid = request.authenticated_userid
+    return [] if userid is None else request.sqlsessions.of_user(userid)
+
+
+def describe(session: UserSession) -> Device:
+    """Return a session as the page shows it."""
+    return Device(
+        handle=session.handle,
+        signed_in=datetime.fromtimestamp(session.created, timezone.utc),
+        last_seen=datetime.fromtimestamp(session.last_seen, timezone.utc),
+        is_current=session.current,
+    )
