@@ -26,10 +26,6 @@ class SessionEvent:
         """How it is logged."""
         return logging.INFO
 
-    def __str__(self) -> str:
-        """What the log says."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
 class SessionCreated(SessionEvent):

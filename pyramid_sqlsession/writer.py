@@ -54,12 +54,14 @@ class Writer:
         :raises SessionConflict: if another request was in the way and this one should be run again.
         """
         loaded = self.state.loaded
-        if intent is Intent.CREATE:
-            self._create(self.plan.data)
-        elif intent is Intent.END:
+        if intent is Intent.END:
             self._end(loaded)
-        elif loaded is not None:
-            (self._update if intent is Intent.UPDATE else self._replace)(loaded)
+        elif loaded is None or intent is Intent.CREATE:
+            self._create(self.plan.data)
+        elif intent is Intent.UPDATE:
+            self._update(loaded)
+        else:
+            self._replace(loaded)
 
     # ---- one row
 
@@ -74,8 +76,8 @@ class Writer:
         newer = self._newer(loaded)
         if newer is None or newer.successor is not None:
             self._drop(loaded)
-        elif not self._write(loaded, newer, self._merged(loaded, newer)):
-            raise _changed_while_locked(loaded)
+        else:
+            _expect(loaded, hit=self._write(loaded, newer, self._merged(loaded, newer)))
 
     def _write(self, loaded: Loaded, record: Record, data: Any) -> bool:
         last_seen, max_age = max(self.store.clock(), record.last_seen), self.state.max_age
@@ -102,8 +104,7 @@ class Writer:
             if not (self.state.ended or self.state.leaves):
                 data = self._merged(loaded, newer)
             record = newer
-            if not self._mark(loaded, record):
-                raise _changed_while_locked(loaded)
+            _expect(loaded, hit=self._mark(loaded, record))
         self._insert_successor(loaded, record, data)
 
     def _mark(self, loaded: Loaded, record: Record) -> bool:
@@ -180,9 +181,9 @@ class Writer:
         if ended is not None:
             self._tell_the_end(ended)
 
-    def _tell_the_end(self, ended: Ended, by: str = "logout") -> None:
+    def _tell_the_end(self, ended: Ended) -> None:
         self.visit.cookie = (None, None)
-        send(SessionEnded(self.visit.request, ended.handle.hex(), by, ended.user_id))
+        send(SessionEnded(self.visit.request, ended.handle.hex(), "logout", ended.user_id))
 
     def _end_surplus(self, handle: bytes, user_id: Any) -> None:
         """Keep to ``max_sessions_per_user``; the session that has just begun stays."""
@@ -192,11 +193,10 @@ class Writer:
         accounts = self.store.accounts
         theirs = accounts.of_user(self.connection, user_id)
         others = [other.handle for other in theirs if other.handle != handle.hex()]
-        for other in others[limit - 1 :]:
-            ended = accounts.end(self.connection, bytes.fromhex(other))
-            if ended is not None:
-                name = ended.handle.hex()
-                send(SessionEnded(self.visit.request, name, "limit", ended.user_id))
+        surplus = others[limit - 1 :]
+        ended = (accounts.end(self.connection, bytes.fromhex(other)) for other in surplus)
+        for it in filter(None, ended):
+            send(SessionEnded(self.visit.request, it.handle.hex(), "limit", it.user_id))
 
     # ---- what is written
 
@@ -243,5 +243,6 @@ class Writer:
         send(SessionConflicted(self.visit.request, loaded.handle.hex(), (), "dropped"))
 
 
-def _changed_while_locked(loaded: Loaded) -> SessionConflict:
-    return SessionConflict(f"session {loaded.handle.hex()} changed while it was locked")
+def _expect(loaded: Loaded, *, hit: bool) -> None:
+    if not hit:
+        raise SessionConflict(f"session {loaded.handle.hex()} changed while it was locked")

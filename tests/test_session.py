@@ -501,3 +501,12 @@ def test_the_package_is_typed(tmp_path: Path) -> None:
     assert 'Revealed type is "list[Any]"' in result.stdout.replace("builtins.", "")
     assert 'got "str | None", expected "list[str]"' in result.stdout
     assert "Found 1 error" in result.stdout
+
+
+def test_popitem_of_an_empty_session_is_a_key_error(sqlite: Backend) -> None:
+    def pop(request: Any) -> Any:
+        with pytest.raises(KeyError):
+            request.session.popitem()
+        return {}
+
+    assert serve(configurator(create_engine(sqlite.url)), pop=pop).get("/pop").json == {}

@@ -467,7 +467,11 @@ def test_ten_regenerations_at_once_log_nobody_out(place: Place) -> None:
 
 
 @step_by_step
-@pytest.mark.parametrize("leave", [sign_out, invalidate], ids=["forget", "invalidate"])
+@pytest.mark.parametrize(
+    "leave",
+    [sign_out, invalidate, both(sign_out, put("bye", 1))],
+    ids=["forget", "invalidate", "forget and go on"],
+)
 @pytest.mark.parametrize("renew", [sign_in("alice"), regenerate], ids=["step-up", "by hand"])
 def test_a_sign_out_ends_the_session_that_was_regenerated_meanwhile(
     place: Place, leave: Change, renew: Change
@@ -580,7 +584,73 @@ def test_a_regeneration_that_waited_for_another_one_logs_nobody_out(place: Place
     assert user_of(site, new) == "alice"
 
 
+def test_a_sign_out_of_a_session_whose_successor_has_ended_finds_nothing_to_do(
+    sqlite_site: Site,
+) -> None:
+    old = sqlite_site.start(**{USER: "alice"})
+    (leave,) = sqlite_site.load(old, sign_out)
+    new = sqlite_site.visit(regenerate, old).token
+    sqlite_site.visit(invalidate, new)
+    assert not leave.finish().cookies
+    assert rows(sqlite_site.engine) == []
+
+
+def test_a_step_up_in_flight_beside_two_others_logs_nobody_out(sqlite_site: Site) -> None:
+    old = sqlite_site.start(**{USER: "alice"})
+    (late,) = sqlite_site.load(old, sign_in("alice"))
+    second = sqlite_site.visit(sign_in("alice"), old).token
+    third = sqlite_site.visit(sign_in("alice"), second).token
+    assert user_of(sqlite_site, late.finish().token) == user_of(sqlite_site, third) == "alice"
+
+
+def test_a_step_up_of_a_user_without_user_id_beside_another_one_stores_nothing(
+    sqlite_site: Site,
+) -> None:
+    # whether the user has left cannot be told then
+    user = "x" * 300
+    old = sqlite_site.start(**{USER: user})
+    first, second = sqlite_site.load(old, sign_in(user), sign_in(user))
+    assert user_of(sqlite_site, first.finish().token) == user
+    assert not second.finish().cookies
+
+
+def test_a_sign_out_that_shows_the_messages_keeps_none(sqlite_site: Site) -> None:
+    def start(session: Any) -> None:
+        session[USER] = "alice"
+        session.flash("for alice")
+
+    def leave(session: Any) -> Any:
+        del session[USER]
+        return session.pop_flash()
+
+    leaving = sqlite_site.visit(leave, sqlite_site.visit(start).token)
+    assert leaving.result == ["for alice"]
+    assert rows(sqlite_site.engine) == []
+
+
 # ---- events
+
+
+@where_late_writes_merge
+@pytest.mark.parametrize(
+    ("policy", "outcome", "level"), [("strict", "raised", "INFO"), ("merge", "won", "WARNING")]
+)
+def test_a_conflict_is_told_with_its_keys(
+    place: Place, policy: str, outcome: str, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyramid_sqlsession")
+    told: list[Any] = []
+    site = place.serve(conflict=policy)
+    token = site.start(a=1)
+    site.app.registry.registerHandler(told.append, [SessionConflicted])
+    first, second = site.load(token, put("a", 2), put("a", 3))
+    first.finish()
+    second.finish()
+    assert [(event.keys, event.outcome) for event in told] == [(("a",), outcome)]
+    handle = hashlib.sha256(token.encode()).hexdigest()
+    (line,) = [record for record in caplog.records if "another request" in record.getMessage()]
+    assert line.levelname == level
+    assert handle in line.getMessage()
 
 
 EVENTS = (SessionCreated, SessionRegenerated, SessionEnded, SessionConflicted)

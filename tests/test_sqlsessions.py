@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from pyramid.session import SignedCookieSessionFactory
 from races import Flight, put
 from servers import Backend
 from sqlalchemy import Engine, ForeignKey, Integer, String, create_engine, event
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionEnded, SessionMixin
@@ -360,75 +361,80 @@ def test_a_limit_of_one_leaves_the_newest_session(engine: Engine) -> None:
 # ---- the columns
 
 
-class Members(DeclarativeBase):
+@dataclass
+class Club:
     """An application whose users are rows."""
 
+    engine: Engine
+    member: Any
+    session: Any
 
-class Member(Members):
-    __tablename__ = "member"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    def config(self, **settings: Any) -> Configurator:
+        values = {"sqlsession.model": self.session}
+        values |= {f"sqlsession.{name}": value for name, value in settings.items()}
+        return configurator(self.engine, values, create=False)
 
+    def rows(self) -> list[dict[str, Any]]:
+        return rows(self.engine, self.session.__table__)
 
-class MemberSession(SessionMixin, Members):
-    user_id = mapped_column(ForeignKey("member.id", ondelete="CASCADE"), index=True, nullable=True)
-    address: Mapped[str | None] = mapped_column(String(45))
-    agent: Mapped[str | None] = mapped_column(String(40))
-    serial: Mapped[int | None] = mapped_column(Integer, unique=True)
+    def join(self, request: Any) -> Any:
+        """Make a member and sign them in."""
+        member = self.member()
+        request.dbsession.add(member)
+        request.dbsession.flush()
+        request.session[USER] = member.id
+        return member.id
 
 
 @pytest.fixture
-def members(backend: Backend) -> Iterator[Engine]:
+def club(backend: Backend, base: Any) -> Iterator[Club]:
+    class Member(base):  # type: ignore[misc]  # the base is made by a fixture
+        __tablename__ = "member"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class MemberSession(SessionMixin, base):  # type: ignore[misc]  # likewise
+        user_id = mapped_column(
+            ForeignKey("member.id", ondelete="CASCADE"), index=True, nullable=True
+        )
+        address: Mapped[str | None] = mapped_column(String(45))
+        agent: Mapped[str | None] = mapped_column(String(40))
+        serial: Mapped[int | None] = mapped_column(Integer, unique=True)
+
     engine = create_engine(backend.url)
     if backend.name == "sqlite":
         event.listen(engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = ON"))
-    Members.metadata.create_all(engine)
-    yield engine
+    base.metadata.create_all(engine)
+    yield Club(engine, Member, MemberSession)
     engine.dispose()
 
 
-def join(request: Any) -> Any:
-    """Make a member and sign them in."""
-    member = Member()
-    request.dbsession.add(member)
-    request.dbsession.flush()
-    request.session[USER] = member.id
-    return member.id
-
-
-def member_config(engine: Engine, **settings: Any) -> Configurator:
-    values = {"sqlsession.model": MemberSession}
-    values |= {f"sqlsession.{name}": value for name, value in settings.items()}
-    return configurator(engine, values, create=False)
-
-
-def test_users_may_be_rows_whose_deletion_ends_their_sessions(members: Engine) -> None:
+def test_users_may_be_rows_whose_deletion_ends_their_sessions(club: Club) -> None:
     def delete(request: Any) -> Any:
-        request.dbsession.delete(request.dbsession.get(Member, request.session[USER]))
+        request.dbsession.delete(request.dbsession.get(club.member, request.session[USER]))
         return {}
 
-    devices = Devices(member_config(members), join=join, delete=delete)
+    devices = Devices(club.config(), join=club.join, delete=delete)
     browser = devices.another()
     member = browser.get("/join").json
-    table = MemberSession.__table__
-    assert [row["user_id"] for row in rows(members, table)] == [member]
+    assert [row["user_id"] for row in club.rows()] == [member]
     assert len(browser.get(f"/listed?user={member}").json) == 1
     assert browser.get("/listed?user=nobody").json == []
     devices.first.get("/join")
     browser.get("/delete")
-    assert len(rows(members, table)) == 1
+    assert len(club.rows()) == 1
     assert not is_signed_in(browser)
 
 
 def test_a_user_that_the_column_cannot_hold_is_signed_in_without_it(
-    members: Engine, caplog: pytest.LogCaptureFixture
+    club: Club, caplog: pytest.LogCaptureFixture
 ) -> None:
-    browser = Devices(member_config(members)).another()
+    browser = Devices(club.config()).another()
     browser.get("/enter?user=alice")
     first = browser.cookies["session"]
     browser.get("/enter?user=alice")
     assert browser.cookies["session"] != first
     assert is_signed_in(browser)
-    assert {row["user_id"] for row in rows(members, MemberSession.__table__)} == {None}
+    assert {row["user_id"] for row in club.rows()} == {None}
     assert "can be neither listed nor revoked" in caplog.records[0].getMessage()
 
 
@@ -437,28 +443,25 @@ def where_from(request: Any, session: Any) -> dict[str, Any]:
     return {"address": request.client_addr, "agent": (request.user_agent or "")[:40]}
 
 
-def test_the_application_fills_columns_of_its_own(members: Engine) -> None:
+def test_the_application_fills_columns_of_its_own(club: Club) -> None:
     def change(request: Any) -> Any:
         request.session["a"] = request.GET["a"]
         return {}
 
-    config = member_config(members, extra_columns=where_from)
-    browser = Devices(config, join=join, change=change).another()
+    config = club.config(extra_columns=where_from)
+    browser = Devices(config, join=club.join, change=change).another()
     browser.get("/join", extra_environ={"REMOTE_ADDR": "192.0.2.1"}, headers={"User-Agent": "one"})
-    table = MemberSession.__table__
-    assert [(row["address"], row["agent"]) for row in rows(members, table)] == [
-        ("192.0.2.1", "one")
-    ]
+    assert [(row["address"], row["agent"]) for row in club.rows()] == [("192.0.2.1", "one")]
     browser.get("/change?a=1", headers={"User-Agent": "x" * 99})
-    assert [row["agent"] for row in rows(members, table)] == ["x" * 40]
+    assert [row["agent"] for row in club.rows()] == ["x" * 40]
     # nothing changed: nothing is written
     browser.get("/change?a=1", headers={"User-Agent": "three"})
-    assert [row["agent"] for row in rows(members, table)] == ["x" * 40]
+    assert [row["agent"] for row in club.rows()] == ["x" * 40]
 
 
-def test_what_another_row_may_not_hold_too_is_not_copied(members: Engine) -> None:
+def test_what_another_row_may_not_hold_too_is_not_copied(club: Club) -> None:
     def mark(request: Any) -> Any:
-        row = request.dbsession.get(MemberSession, bytes.fromhex(request.session.id))
+        row = request.dbsession.get(club.session, bytes.fromhex(request.session.id))
         row.serial, row.agent = 7, "kept"
         return {}
 
@@ -466,12 +469,11 @@ def test_what_another_row_may_not_hold_too_is_not_copied(members: Engine) -> Non
         request.session.regenerate()
         return {}
 
-    browser = Devices(member_config(members), join=join, mark=mark, again=again).another()
+    browser = Devices(club.config(), join=club.join, mark=mark, again=again).another()
     for path in ("/join", "/mark", "/again"):
         browser.get(path)
     assert sorted(
-        (row["successor"] is None, row["serial"], row["agent"])
-        for row in rows(members, MemberSession.__table__)
+        (row["successor"] is None, row["serial"], row["agent"]) for row in club.rows()
     ) == [(False, 7, "kept"), (True, None, "kept")]
 
 
