@@ -10,7 +10,6 @@ from sqlalchemy import Connection, and_, bindparam, not_, select
 
 from .dberrors import translated
 from .lifetime import Lifetime
-from .model import HANDLE
 from .purge import Purge
 from .storage import Storage
 from .users import to_user_id
@@ -38,10 +37,11 @@ class UserSession:
 
 @dataclass(frozen=True)
 class Ended:
-    """A session that was ended: the id of its row, and its user."""
+    """A row that was deleted: its id, its user, and whether it was only a marker."""
 
     handle: bytes
     user_id: Any
+    is_marker: bool = False
 
 
 class Accounts:
@@ -70,8 +70,7 @@ class Accounts:
         names = ("id", "user_id", "successor")
         row = select(*(columns[name].label(f"r_{name}") for name in names)).with_for_update()
         self._lock = row.where(columns["id"] == bindparam("b_id"))
-        kept = bindparam("b_keep", type_=HANDLE)
-        self._lock_theirs = row.where(theirs, columns["id"] != kept).order_by(columns["id"])
+        self._lock_theirs = row.where(theirs).order_by(columns["id"])
 
     def converted(self, user: Any) -> Any:
         """What the column ``user_id`` holds for a user.
@@ -99,10 +98,8 @@ class Accounts:
 
     def successor(self, connection: Connection, handle: bytes) -> Any:
         """The row, or the one that has replaced it since, locked; None if there is none."""
-        row = self._locked(connection, handle)
-        while row is not None and row.r_successor is not None:
-            row = self._locked(connection, row.r_successor)
-        return row
+        chain = self._chain(connection, handle)
+        return chain[-1] if chain and chain[-1].r_successor is None else None
 
     def end(self, connection: Connection, handle: bytes) -> Ended | None:
         """End a session, also if it has another token by now; None if there is none.
@@ -117,24 +114,38 @@ class Accounts:
             row = self._locked(connection, row.r_successor)
         return None
 
-    def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
-        """End all sessions of a user but the one to *keep*.
+    def end_user(
+        self, connection: Connection, user_id: Any, keep: bytes | None = None
+    ) -> list[Ended]:
+        """End all sessions of a user but the one to *keep*, also if it has another token by now.
 
         It looks again until it finds none: a request in flight may have moved a session to a new
         row, for which the lock on its old row has waited.
         """
         ended: list[Ended] = []
-        parameters = {"b_user": user_id, "b_keep": keep}
+        kept = set() if keep is None else {row.r_id for row in self._chain(connection, keep)}
         while True:
             with translated(self._storage.table.fullname):
-                found = connection.execute(self._lock_theirs, parameters).all()
+                theirs = connection.execute(self._lock_theirs, {"b_user": user_id}).all()
+            found = [row for row in theirs if row.r_id not in kept]
             if not found:
                 return ended
             for row in found:
                 self._storage.delete(connection, row.r_id)
-                if row.r_successor is None:
-                    ended.append(Ended(row.r_id, row.r_user_id))
+                ended.append(Ended(row.r_id, row.r_user_id, row.r_successor is not None))
 
-    def _locked(self, connection: Connection, handle: bytes) -> Any:
+    def _chain(self, connection: Connection, handle: bytes) -> list[Any]:
+        """The row and those that have replaced it since, locked."""
+        chain: dict[bytes | None, Any] = {}
+        wanted: bytes | None = handle
+        # somebody else may have written a ring
+        while wanted not in chain and (row := self._locked(connection, wanted)) is not None:
+            chain[wanted] = row
+            wanted = row.r_successor
+        return list(chain.values())
+
+    def _locked(self, connection: Connection, handle: bytes | None) -> Any:
+        if handle is None:
+            return None
         with translated(self._storage.table.fullname):
             return connection.execute(self._lock, {"b_id": handle}).first()

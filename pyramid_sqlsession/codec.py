@@ -78,9 +78,27 @@ class JSONSerializer:
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
 
-        :raises ValueError: if these are no JSON.
+        :raises ValueError: if these are no JSON, or what :meth:`dumps` would refuse.
         """
-        return json.loads(stored)  # type: ignore[no-any-return]  # the codec checks that it is a dict
+        data: dict[Any, Any] = _DECODER.decode(stored.decode())
+        if stored.count(b"[") + stored.count(b"{") > _DEEPEST:
+            self.check(data)
+        return data
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is out of range")
+    return number
+
+
+# without these, json reads what it does not write
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
@@ -229,6 +247,10 @@ class Codec:
     def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
         if self._is_json:
             return self.dumps(value), True
-        if self._encryption is not None:
-            return self._encryption.decrypt(bytes(value), token)
-        return value.encode() if self._is_text else bytes(value), True
+        if self._is_text:
+            return value.encode(), True
+        # SQLite may hold a number there, of which bytes() would make as many zeros
+        stored = bytes(memoryview(value))
+        return (
+            (stored, True) if self._encryption is None else self._encryption.decrypt(stored, token)
+        )

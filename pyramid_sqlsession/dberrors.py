@@ -49,6 +49,11 @@ def is_conflict(error: BaseException | None) -> bool:
     )
 
 
+def is_undecodable(error: BaseException) -> bool:
+    """Whether SQLite found a text that is none: it takes any bytes for one when it stores them."""
+    return _sqlite_says(getattr(error, "orig", None), "Could not decode to UTF-8")
+
+
 def reason(error: BaseException) -> str:
     """What the driver says, in one line: without the statement and its parameters."""
     return str(getattr(error, "orig", None) or error).partition("\n")[0]

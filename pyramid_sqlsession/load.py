@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from .cookie import handle_of
-from .events import CookieRejected, SessionEnded, send
+from .events import CookieRejected, SessionEnded, SessionEvent
 from .exceptions import SessionConflict, SessionDataError, SessionTableError
 from .record import Record
 from .state import CSRF, Loaded, Marker
@@ -19,12 +20,17 @@ log = logging.getLogger("pyramid_sqlsession")
 _DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
 
 
-def load(store: Store, request: Any) -> Loaded | Marker | None:
-    """The live session of the request's cookie, or its marker; None if there is neither."""
+def load(
+    store: Store, request: Any, tell: Callable[[SessionEvent], None]
+) -> Loaded | Marker | None:
+    """The live session of the request's cookie, or its marker; None if there is neither.
+
+    :param tell: gets an event to be sent later: a subscriber may want to read the session.
+    """
     token = store.cookie.token(request)
     if token is None:
         if store.cookie.is_malformed(request):
-            send(CookieRejected(request, "", "malformed"))
+            tell(CookieRejected(request, "", "malformed"))
         return None
     handle = handle_of(token)
     try:
@@ -32,14 +38,14 @@ def load(store: Store, request: Any) -> Loaded | Marker | None:
         found = None if record is None else _found(store, handle, token, record)
     except SessionDataError as error:
         log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
-        send(CookieRejected(request, handle.hex(), "unreadable"))
+        tell(CookieRejected(request, handle.hex(), "unreadable"))
         return None
     if record is None:
-        send(CookieRejected(request, handle.hex(), "unknown"))
+        tell(CookieRejected(request, handle.hex(), "unknown"))
     elif record.successor is not None:
-        send(CookieRejected(request, handle.hex(), "replaced"))
+        tell(CookieRejected(request, handle.hex(), "replaced"))
     elif found is None:
-        send(SessionEnded(request, handle.hex(), "expiry", record.user_id))
+        tell(SessionEnded(request, handle.hex(), "expiry", record.user_id))
     return found
 
 

@@ -8,15 +8,19 @@ from .events import SessionConflicted, send
 from .exceptions import SessionConflict
 from .merge import Merged, merge
 from .retries import has_attempts_left
-from .state import Loaded
+from .state import CSRF, Loaded
 from .visit import Visit
 
 
 def merge_with(visit: Visit, loaded: Loaded, theirs: dict[Any, Any]) -> Merged:
     """What this request changed since it was loaded, on top of *theirs*."""
     codec, state = visit.store.codec, visit.state
+    base = codec.loads(loaded.serialized)
+    if state.user_is_assigned and CSRF not in state.assigned:
+        # also one that was made since this request has loaded the session and dropped it
+        base, theirs = ({k: v for k, v in it.items() if k != CSRF} for it in (base, theirs))
     return merge(
-        base=codec.loads(loaded.serialized),
+        base=base,
         mine=state.read(),
         theirs=theirs,
         differ=codec.differ,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .exceptions import SessionDataError
+from .settings import TEN_YEARS
 
 _LAST_VERSION = 2**31 - 1
 _LAST_SECOND = 253_402_300_799
@@ -33,10 +34,14 @@ class Record:
 
         :raises SessionDataError: if a number is none, or cannot be right.
         """
-        times = (self.created, self.last_seen, self.max_age or 1)
+        times = (self.created, self.last_seen, self.max_age)
+        # a marker may have no time to live
+        max_age = 1 if self.max_age is None or self.max_age == 0 else self.max_age
         is_right = (
             _is_within(self.version, _LAST_VERSION - 1)
-            and all(_is_within(time, _LAST_SECOND) for time in times)
+            and _is_within(self.created, _LAST_SECOND)
+            and _is_within(self.last_seen, _LAST_SECOND)
+            and _is_within(max_age, TEN_YEARS)
             and isinstance(self.purge_after, int)
         )
         if not is_right:

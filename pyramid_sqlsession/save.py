@@ -52,8 +52,8 @@ def _plan(visit: Visit, intent: Intent) -> Plan:
     if is_new or token is None:
         # never the token that the browser sent: whoever planted it would know the session
         token = new_token()
-    column = visit.store.codec.to_column(data, token) if data or not is_new else None
-    return Plan(token, column)
+    is_nothing = intent is Intent.END and not data
+    return Plan(token, None if is_nothing else visit.store.codec.to_column(data, token))
 
 
 def _handle(visit: Visit) -> str:

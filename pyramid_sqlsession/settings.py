@@ -114,8 +114,8 @@ class Settings:
     )
     encryption_migrate: bool = _option(
         "false", to.boolean, "a boolean",
-        "While encryption is being turned on or off: also read sessions that are not stored as "
-        "``encryption_keys`` and ``seal`` say, and store them anew.",
+        "While encryption is being turned on, or its kind changed: also read sessions that are not "
+        "stored as ``encryption_keys`` and ``seal`` say, and store them anew.",
     )  # fmt: skip
     seal: bool = _option(
         "false", to.boolean, "a boolean",

@@ -82,13 +82,16 @@ class SQLSessions:
         except ValueError:
             return 0
         with self._visit.writing(current_transaction(self._request)) as (connection, _):
-            ended = accounts.end_user(connection, user_id, bytes.fromhex(keep or ""))
+            kept = None if keep is None else bytes.fromhex(keep)
+            ended = accounts.end_user(connection, user_id, kept)
         self._tell(ended)
-        return len(ended)
+        return sum(not it.is_marker for it in ended)
 
     def _tell(self, ended: list[Ended], also: bytes | None = None) -> None:
         own, visit = self._visit.handle, self._visit
         if own in {also, *(it.handle for it in ended)} and own and visit.phase is Phase.OPEN:
             visit.state.end(revoked=True)
         for it in ended:
+            if it.is_marker:
+                continue
             send(SessionEnded(self._request, it.handle.hex(), "revoked", it.user_id))

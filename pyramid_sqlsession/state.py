@@ -69,6 +69,7 @@ class State:
     """
 
     load: Callable[[], Loaded | Marker | None]
+    after_load: Callable[[], None]
     check_open: Callable[[], None]
     clock: Callable[[], int]
     lifetime: Lifetime
@@ -102,6 +103,7 @@ class State:
                 self._start()
                 if found is not None:
                     self.marker, self.data = found, dict(found.visible)
+            self.after_load()
         return self.data  # type: ignore[return-value]  # a start gives data
 
     @property

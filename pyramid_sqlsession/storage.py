@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Insert,
     Table,
+    UniqueConstraint,
     Update,
     and_,
     bindparam,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from .dberrors import MYSQL, translated
+from .dberrors import MYSQL, is_undecodable, translated
 from .exceptions import SessionDataError
 from .model import SessionMixin
 from .record import Record
@@ -56,7 +57,8 @@ class Storage:
             and column.table is self.table
         )
         """The columns that the application's model has added."""
-        self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name]))
+        unique = _unique_columns(self.table)
+        self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name], unique))
         self._own = select(*(columns[name] for name in self._copied or ("id",)))
         this = columns["id"] == bindparam("b_id")
         unreplaced = columns["successor"].is_(None)
@@ -109,11 +111,12 @@ class Storage:
         """
         statement = self._locking_select if lock else self._select
         with translated(self.table.fullname):
-            result = connection.execute(statement, {"b_id": id})
             try:
-                row = result.first()
-            except SQLAlchemyError:
-                raise
+                row = connection.execute(statement, {"b_id": id}).first()
+            except SQLAlchemyError as error:
+                if not is_undecodable(error):
+                    raise
+                raise SessionDataError("a text in it is not UTF-8") from error
             except Exception as error:
                 raise SessionDataError(f"a column's type cannot read it: {error}") from error
         return None if row is None else Record(*row)
@@ -220,10 +223,16 @@ class Storage:
             return connection.execute(self._end, {"b_id": id}).rowcount == 1
 
 
-def _is_copied(column: Column[Any]) -> bool:
+def _unique_columns(table: Table) -> set[Any]:
+    constraints = [it.columns for it in table.constraints if isinstance(it, UniqueConstraint)]
+    indexes = [index.columns for index in table.indexes if index.unique]
+    return {column for columns in (*constraints, *indexes) for column in columns}
+
+
+def _is_copied(column: Column[Any], unique: set[Any]) -> bool:
     """Whether the row that replaces another one may hold the same value in this column."""
     is_generated = column.computed is not None or column.identity is not None
-    return not (is_generated or column.unique or column.primary_key)
+    return not (is_generated or column in unique)
 
 
 def _prefixed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import String, Uuid
+from sqlalchemy import BigInteger, Integer, SmallInteger, String, Uuid
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-_INTEGER_BITS = 63
-"""What every driver takes."""
+_BITS = {SmallInteger: 15, BigInteger: 63, Integer: 31}
+"""The size of each type, a type before the one that it is a kind of."""
 
 
 def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -32,7 +32,7 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
     try:
         python_type = plain.python_type
         if python_type is not str:
-            return _as(python_type, user)
+            return _as_integer(user, plain) if python_type is int else _as(python_type, user)
     # decimals and numbers that are too large have errors of their own
     except (TypeError, ValueError, ArithmeticError, NotImplementedError):
         # which may show the user
@@ -41,8 +41,6 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
 
 
 def _as(python_type: type[Any], user: Any) -> Any:
-    if python_type is int:
-        return _as_integer(user)
     if python_type is object:
         # SQLAlchemy 2.1 says that of a type that does not tell
         raise TypeError("no known type")
@@ -74,10 +72,11 @@ def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
     return text
 
 
-def _as_integer(user: Any) -> int:
+def _as_integer(user: Any, type_: TypeEngine[Any]) -> int:
     if isinstance(user, bool) or not isinstance(user, (int, str)):
         raise TypeError("neither an integer nor text")
     number = int(user)
-    if number.bit_length() > _INTEGER_BITS:
-        raise ValueError("no database has such integers")
+    bits = next((bits for kind, bits in _BITS.items() if isinstance(type_, kind)), 63)
+    if number.bit_length() > bits:
+        raise ValueError(f"it has more than {bits} bits")
     return number

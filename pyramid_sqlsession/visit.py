@@ -14,6 +14,7 @@ from transaction.interfaces import NoTransaction
 from .afterwards import encrypt_anew, touch
 from .cookie import handle_of, vary_on_cookie
 from .database import COMMIT_FAILED, COMMITTED
+from .events import SessionEvent, send
 from .exceptions import SessionClosed
 from .load import load
 from .record import Record
@@ -53,8 +54,10 @@ class Visit:
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
+        self._untold: list[SessionEvent] = []
         self.state = State(
-            lambda: load(store, request),
+            lambda: load(store, request, self._untold.append),
+            self._tell,
             self._check_open,
             store.clock,
             store.lifetime,
@@ -128,6 +131,10 @@ class Visit:
             has_moved = record.last_seen + old != last_seen + new
         if has_moved:
             self.cookie = (self.token, new)
+
+    def _tell(self) -> None:
+        while self._untold:
+            send(self._untold.pop())
 
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self._is_lost():

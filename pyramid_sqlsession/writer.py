@@ -150,7 +150,9 @@ class Writer:
         elif state.user is None and not state.ended:
             merged = merge_with(self.visit, loaded, self._marker(loaded, record).data)
             self._create(self._encoded(merged.data, self.plan.token))
-        elif state.user_now != state.user or self._is_still_signed_in(record):
+        elif state.leaves or self._is_still_signed_in(record):
+            if state.leaves and self._is_still_signed_in(record):
+                self._end_wherever_it_is(loaded.handle)
             self._create(self.plan.data)
         else:
             self._drop(loaded)
@@ -217,7 +219,8 @@ class Writer:
     def _newer(self, loaded: Loaded) -> Record | None:
         """The row as others have left it, locked."""
         newer = self.store.storage.load(self.connection, loaded.handle, lock=True)
-        if newer is not None and newer.successor is None and not self.state.max_age_is_assigned:
+        has_own = self.state.ended or self.state.max_age_is_assigned
+        if newer is not None and newer.successor is None and not has_own:
             self.state.max_age = newer.max_age
         return newer
 

@@ -25,6 +25,7 @@ from races import Change, Site, both, drop, put
 from sqlalchemy import Engine
 
 from pyramid_sqlsession import (
+    CookieRejected,
     SessionConflicted,
     SessionCreated,
     SessionEnded,
@@ -692,3 +693,83 @@ def test_events_tell_what_happened_to_the_session(
             or "Max-Age=0" in flight.cookies[0]
             or (flight.token not in f"{event} {event!r}")
         )
+
+
+# ---- what a review found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        both(drop("a"), regenerate),
+        both(drop("a"), sign_in("alice"), sign_out),
+        both(drop("a"), sign_in(None), sign_out),
+    ],
+    ids=["by hand", "signed in and out", "nobody"],
+)
+def test_an_emptied_session_gets_a_new_token_too(sqlite_site: Site, change: Change) -> None:
+    old = sqlite_site.start(a=1)
+    new = sqlite_site.visit(change, old).token
+    assert new != old
+    assert sqlite_site.data(new) == {}
+
+
+def test_a_subscriber_of_a_rejected_cookie_may_use_the_session(engine: Engine) -> None:
+    def note(event: Any) -> None:
+        event.request.session["rejected"] = event.reason
+
+    config = configurator(engine)
+    config.add_subscriber(note, CookieRejected)
+    browser = serve(config, show=show)
+    browser.set_cookie("session", "junk")
+    assert browser.get("/show").json == {"rejected": "malformed"}
+    assert browser.cookies["session"] != "junk"
+
+
+@where_late_writes_merge
+@pytest.mark.parametrize(
+    "change", [sign_in("bob"), both(invalidate, sign_in("bob"))], ids=["switch", "invalidate"]
+)
+def test_a_change_of_users_beside_a_step_up_ends_the_session_of_the_first(
+    place: Place, change: Change
+) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    (switch,) = site.load(old, change)
+    up = site.visit(sign_in("alice"), old).token
+    bob = switch.finish().token
+    assert user_of(site, up) is None
+    assert user_of(site, bob) == "bob"
+
+
+@where_late_writes_merge
+def test_two_changes_of_users_at_once_log_nobody_out(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    first, second = site.load(old, sign_in("bob"), sign_in("bob"))
+    one, two = first.finish().token, second.finish().token
+    assert user_of(site, one) == user_of(site, two) == "bob"
+
+
+@where_late_writes_merge
+def test_a_csrf_token_made_by_another_request_meanwhile_is_dropped_too(place: Place) -> None:
+    site = place.serve(3)
+    old = site.start(cart=1)
+    first, second = site.load(old, sign_in("alice"), sign_in("alice"))
+    site.visit(lambda session: session.get_csrf_token(), old)
+    one, two = first.finish().token, second.finish().token
+    assert site.data(one) == site.data(two) == {"cart": 1, USER: "alice"}
+
+
+@where_late_writes_merge
+def test_a_session_that_was_ended_leaves_no_remember_me_behind(place: Place) -> None:
+    def remember(session: Any) -> None:
+        session[USER], session.max_age = "alice", 3600
+
+    site = place.serve()
+    old = site.visit(remember).token
+    (again,) = site.load(old, both(invalidate, sign_in("alice")))
+    site.visit(put("a", 1), old)
+    row = site.row(again.finish().token)
+    assert row is not None
+    assert row["max_age"] is None

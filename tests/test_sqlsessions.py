@@ -28,7 +28,17 @@ from pyramid.scripting import prepare
 from pyramid.session import SignedCookieSessionFactory
 from races import Flight, put
 from servers import Backend
-from sqlalchemy import Engine, ForeignKey, Integer, String, create_engine, event
+from sqlalchemy import (
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 from webtest import TestApp
 
@@ -510,3 +520,81 @@ def test_what_was_ended_and_why_is_in_the_log(
     for words in ("was created, signed in", "was regenerated", "has ended, by revoked"):
         assert words in text
     assert token not in text
+
+
+# ---- what a review found
+
+
+def password_change(place: Place, keep: bool) -> Any:
+    """An application whose view waits, then ends alice's sessions and signs her in again."""
+
+    def view(request: Any) -> Any:
+        flight = request.environ["tests.flight"]
+
+        def change(session: Any) -> Any:
+            kept = session.id if keep else None
+            request.sqlsessions.revoke_user("alice", keep=kept)
+            session[USER] = "alice"
+
+        flight.change = change
+        return flight.view(request)
+
+    config = configurator(place.engine, create=False)
+    return add_views(config, **{"": view}).make_wsgi_app()
+
+
+@where_late_writes_merge
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_password_change_beside_a_step_up_logs_nobody_out(place: Place, keep: bool) -> None:
+    site = place.serve()
+    token = site.start(**{USER: "alice"})
+    changing = Flight(password_change(place, keep), token, put("unused", 1)).load()
+    up = site.visit(put(USER, "alice"), token).token
+    new = changing.finish().token
+    assert site.visit(dict, new).result == {USER: "alice"}
+    assert bool(site.visit(dict, up).result) is keep
+
+
+@pytest.mark.parametrize("unique", ["constraint", "index"])
+def test_a_column_that_is_unique_in_any_way_is_not_copied(
+    engine: Engine, base: Any, unique: str
+) -> None:
+    class Device(SessionMixin, base):  # type: ignore[misc]  # the base is made by a fixture
+        __table_args__ = (
+            UniqueConstraint("device")
+            if unique == "constraint"
+            else Index("u", "device", unique=True),
+        )
+        device: Mapped[str | None] = mapped_column(String(20))
+
+    def mark(request: Any) -> Any:
+        row = request.dbsession.get(Device, bytes.fromhex(request.session.id))
+        row.device = "d"
+        return {}
+
+    base.metadata.create_all(engine)
+    config = configurator(engine, {"sqlsession.model": Device}, create=False)
+    browser = Devices(config, mark=mark).signed_in()
+    browser.get("/mark")
+    browser.get("/enter")
+    assert is_signed_in(browser)
+
+
+def test_a_number_that_the_column_cannot_hold_is_nobody(club: Club) -> None:
+    browser = Devices(club.config()).another()
+    assert browser.get(f"/listed?user={2**40}").json == []
+    browser.get(f"/enter?user={2**40}")
+    assert is_signed_in(browser)
+
+
+def test_rows_that_name_each_other_as_successors_are_ended(engine: Engine) -> None:
+    devices = Devices(configurator(engine))
+    mine, other = devices.signed_in(), devices.signed_in("bob")
+    ring = [bytes.fromhex(browser.get("/handle").json) for browser in (mine, other)]
+    with engine.begin() as connection:
+        for one, next_one in zip(ring, reversed(ring), strict=True):
+            row = SessionRow.__table__.c.id == one
+            connection.execute(update(SessionRow).where(row).values(successor=next_one))
+    third = devices.signed_in()
+    assert third.get(f"/revoke?handle={ring[0].hex()}").json is False
+    assert third.get("/revoke_user?keep=1").json == 0
