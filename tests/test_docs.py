@@ -569,6 +569,7 @@ def test_the_views_for_devices_on_the_page_list_and_end_sessions() -> None:
         sign_out_device=views["sign_out_device"],
         change_password=views["change_password"],
         log_out_everywhere=views["log_out_everywhere"],
+        home=is_alice,
         enter=enter_alice,
         show=is_alice,
         policy=AlicePolicy(),
