@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, not_, select
+from sqlalchemy import Connection, bindparam, select
 
 from .dberrors import translated
 from .lifetime import Lifetime
@@ -60,10 +60,9 @@ class Accounts:
         self._clock = clock
         self._type = columns["user_id"].type
         theirs = columns["user_id"] == bindparam("b_user", type_=self._type)
-        is_live = and_(columns["successor"].is_(None), not_(purge.expired))
         self._select = (
             select(*(columns[name] for name in (*_LISTED, *storage.own_columns)))
-            .where(theirs, is_live)
+            .where(theirs, purge.live)
             .order_by(columns["last_seen"].desc(), columns["created"].desc(), columns["id"])
         )
         # the application may have given the columns other names
@@ -98,21 +97,18 @@ class Accounts:
 
     def successor(self, connection: Connection, handle: bytes) -> Any:
         """The row, or the one that has replaced it since, locked; None if there is none."""
-        chain = self._chain(connection, handle)
-        return chain[-1] if chain and chain[-1].r_successor is None else None
+        return _live(self._chain(connection, handle))
 
     def end(self, connection: Connection, handle: bytes) -> Ended | None:
         """End a session, also if it has another token by now; None if there is none.
 
         Each row is locked before it is deleted, so that a token that is being regenerated is known.
         """
-        row = self._locked(connection, handle)
-        while row is not None:
+        chain = self._chain(connection, handle)
+        for row in chain:
             self._storage.delete(connection, row.r_id)
-            if row.r_successor is None:
-                return Ended(row.r_id, row.r_user_id)
-            row = self._locked(connection, row.r_successor)
-        return None
+        live = _live(chain)
+        return None if live is None else Ended(live.r_id, live.r_user_id)
 
     def end_user(
         self, connection: Connection, user_id: Any, keep: bytes | None = None
@@ -149,3 +145,8 @@ class Accounts:
             return None
         with translated(self._storage.table.fullname):
             return connection.execute(self._lock, {"b_id": handle}).first()
+
+
+def _live(chain: list[Any]) -> Any:
+    """The session at the end of a chain of markers; None if it is gone."""
+    return chain[-1] if chain and chain[-1].r_successor is None else None

@@ -93,7 +93,7 @@ class Census:
         self._table = storage.table
         self._columns = storage.columns
         self._data_type = underlying(storage.data_type)
-        self._expired = purge.expired
+        self._expired, self._live = purge.expired, purge.live
         self._clock = clock
 
     def take(self, connection: Connection) -> Figures:
@@ -119,15 +119,13 @@ class Census:
 
     def statement(self, dialect: Dialect) -> Select[Any]:
         """One pass over the table, which leaves the data itself alone where that is possible."""
-        columns, expired = self._columns, self._expired
-        is_session = columns["successor"].is_(None)
-        live = and_(not_(expired), is_session)
+        columns, expired, live = self._columns, self._expired, self._live
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
         size = self._size(dialect)
         conditions = [
             live,
             expired,
-            and_(not_(expired), not_(is_session)),
+            and_(not_(expired), columns["successor"].is_not(None)),
             and_(live, columns["user_id"].is_not(None)),
             and_(live, columns["user_id"].is_(None)),
             and_(expired, columns["purge_after"] <= now),

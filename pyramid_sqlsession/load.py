@@ -56,19 +56,19 @@ def _found(store: Store, handle: bytes, token: str, record: Record) -> Loaded | 
     if store.clock() >= store.lifetime.expires_at(*lived):
         return None
     if record.successor is not None:
-        return marker_of(store, handle, token, record)
+        return marker_of(store, token, record)
     decoded = store.codec.from_column(record.data, token)
     return Loaded(handle, record, decoded.serialized, decoded.data, decoded.as_configured)
 
 
-def marker_of(store: Store, handle: bytes, token: str, record: Record) -> Marker:
+def marker_of(store: Store, token: str, record: Record) -> Marker:
     """What is left of a session in the row that was replaced; nothing if it cannot be read."""
     try:
         kept = store.codec.from_column(record.data, token).data
     except SessionDataError:
         kept = {}
     visible = {CSRF: kept.pop(CSRF)} if CSRF in kept else {}
-    return Marker(handle, visible, kept)
+    return Marker(visible, kept)
 
 
 def _select(store: Store, request: Any, handle: bytes) -> Record | None:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    not_,
     or_,
     select,
 )
@@ -40,6 +41,7 @@ class Purge:
     raises.
 
     :ivar expired: the SQL expression that is true of them, with the parameter ``b_now``.
+    :ivar live: likewise, of rows that are sessions: neither expired nor markers.
     """
 
     def __init__(self, storage: Storage, lifetime: Lifetime, clock: Callable[[], int]) -> None:
@@ -52,6 +54,7 @@ class Purge:
         self.expired: ColumnElement[bool] = columns["last_seen"] <= now - idle
         if lifetime.absolute is not None:
             self.expired = or_(self.expired, columns["created"] <= now - lifetime.absolute)
+        self.live: ColumnElement[bool] = and_(not_(self.expired), columns["successor"].is_(None))
         due = and_(columns["purge_after"] <= now, self.expired)
         self._count = select(func.count()).select_from(self._table).where(due)
         # where the last batch ended, so that what it has left or deleted is not walked again

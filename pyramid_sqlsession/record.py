@@ -36,7 +36,7 @@ class Record:
         """
         times = (self.created, self.last_seen, self.max_age)
         # a marker may have no time to live
-        max_age = 1 if self.max_age is None or self.max_age == 0 else self.max_age
+        max_age = 1 if self.max_age in (None, 0) else self.max_age
         is_right = (
             _is_within(self.version, _LAST_VERSION - 1)
             and _is_within(self.created, _LAST_SECOND)

@@ -46,12 +46,10 @@ def save(visit: Visit, transaction: Any) -> None:
 
 def _plan(visit: Visit, intent: Intent) -> Plan:
     """Encode first: a session that cannot be stored is to fail before any statement."""
-    is_new = intent is not Intent.UPDATE
-    data = contents(visit.state) if is_new else visit.state.read()
-    token = visit.token
-    if is_new or token is None:
-        # never the token that the browser sent: whoever planted it would know the session
-        token = new_token()
+    data = contents(visit.state)
+    known = visit.token if intent is Intent.UPDATE else None
+    # for a new row never the token that the browser sent: whoever planted it would know the session
+    token = known or new_token()
     is_nothing = intent is Intent.END and not data
     return Plan(token, None if is_nothing else visit.store.codec.to_column(data, token))
 

@@ -40,7 +40,6 @@ class Marker:
       What a sign-in takes over.
     """
 
-    handle: bytes
     visible: dict[Any, Any]
     kept: dict[Any, Any]
 

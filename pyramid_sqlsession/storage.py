@@ -59,10 +59,9 @@ class Storage:
         """The columns that the application's model has added."""
         unique = _unique_columns(self.table)
         self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name], unique))
-        self._own = select(*(columns[name] for name in self._copied or ("id",)))
         this = columns["id"] == bindparam("b_id")
         unreplaced = columns["successor"].is_(None)
-        self._own = self._own.where(this)
+        self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
         self._select = select(*(columns[name] for name in Record.__annotations__)).where(this)
         self._locking_select = self._select.with_for_update()
         same_version = and_(this, columns["version"] == bindparam("b_version"))
@@ -84,11 +83,7 @@ class Storage:
             .values(self._set(*_WRITTEN, "successor") | next_version)
         )
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
-        untouched = and_(
-            this,
-            columns["version"] == bindparam("b_version"),
-            columns["last_seen"] == bindparam("b_before"),
-        )
+        untouched = and_(same_version, columns["last_seen"] == bindparam("b_before"))
         self._lock_untouched = (
             select(columns["id"]).where(untouched).with_for_update(skip_locked=True)
         )

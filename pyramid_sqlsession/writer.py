@@ -111,7 +111,7 @@ class Writer:
         """Make the old row a marker, with what a late request may see or take over."""
         data = record.data
         if self.state.ended or self.state.user is not None:
-            data = self._encoded(self._marker(loaded, record).visible, self._cookies_token)
+            data = self._encoded(self._marker(record).visible, self._cookies_token)
         last_seen = max(self.store.clock(), record.last_seen)
         grace = self.store.settings.regenerate_grace
         values = self.values.of(data, record.created, last_seen, grace)
@@ -148,14 +148,16 @@ class Writer:
                 self._end_wherever_it_is(loaded.handle)
             self._drop(loaded)
         elif state.user is None and not state.ended:
-            merged = merge_with(self.visit, loaded, self._marker(loaded, record).data)
+            merged = merge_with(self.visit, loaded, self._marker(record).data)
             self._create(self._encoded(merged.data, self.plan.token))
-        elif state.leaves or self._is_still_signed_in(record):
-            if state.leaves and self._is_still_signed_in(record):
-                self._end_wherever_it_is(loaded.handle)
-            self._create(self.plan.data)
         else:
-            self._drop(loaded)
+            is_still_signed_in = self._is_still_signed_in(record)
+            if state.leaves and is_still_signed_in:
+                self._end_wherever_it_is(loaded.handle)
+            if state.leaves or is_still_signed_in:
+                self._create(self.plan.data)
+            else:
+                self._drop(loaded)
 
     def _is_still_signed_in(self, marker: Record) -> bool:
         """Whether the user was not signed out since the session got its other token."""
@@ -236,8 +238,8 @@ class Writer:
             resolve(self.visit, loaded, merged.conflicts)
         return self._encoded(merged.data, self.plan.token)
 
-    def _marker(self, loaded: Loaded, record: Record) -> Marker:
-        return marker_of(self.store, loaded.handle, self._cookies_token, record)
+    def _marker(self, record: Record) -> Marker:
+        return marker_of(self.store, self._cookies_token, record)
 
     def _encoded(self, data: dict[Any, Any], token: str) -> Any:
         return self.store.codec.to_column(data, token)
