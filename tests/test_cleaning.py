@@ -664,6 +664,28 @@ def test_requests_that_start_it_at_once_start_one_thread(
     assert cleaning_threads() == 1
 
 
+def test_a_request_does_not_wait_for_another_one_that_is_starting_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = serve(configurator(engine, {"sqlsession.cleanup_interval": "1h"}), show=show)
+    looks, runs = [], cleanup.Cleaner._runs
+
+    def let_another_request_come_by(cleaner: cleanup.Cleaner) -> bool:
+        looks.append(cleaner)
+        # the second look is made behind the lock
+        if len(looks) == 2:
+            other = threading.Thread(target=cleaner.start)
+            other.start()
+            other.join(PATIENCE)
+            assert not other.is_alive()
+        return runs(cleaner)
+
+    monkeypatch.setattr(cleanup.Cleaner, "_runs", let_another_request_come_by)
+    app.get("/show")
+    assert len(looks) == 3
+    assert cleaning_threads() == 1
+
+
 def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
