@@ -18,8 +18,21 @@ from places import Place, open_place
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase
+from trials import Trials
 
 from pyramid_sqlsession.cleanup import Cleaner
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the suites that try things often."""
+    parser.addoption("--scale", type=int, default=1, help="try everything N times as often")
+    parser.addoption("--record", type=Path, help="append what was tried to this file")
+
+
+@pytest.fixture
+def trials(request: pytest.FixtureRequest) -> Trials:
+    """How often to try, and where to write it down."""
+    return Trials(request.config.getoption("--scale"), request.config.getoption("--record"))
 
 
 @pytest.fixture(scope="session")
