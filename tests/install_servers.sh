@@ -1,7 +1,7 @@
 #!/bin/sh
-# Install the database servers that the tests start, and what builds mysqlclient, as far as this
-# machine allows: as root, from Debian's packages. Else one line says what is missing. Nothing is
-# started: the tests run the servers themselves.
+# Install the servers that the tests and benchmarks start, wrk, which puts load on web servers, and
+# what builds mysqlclient, as far as this machine allows: as root, from Debian's packages. Else one
+# line says what is missing. Nothing is started: the tests run the servers themselves.
 set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -10,6 +10,11 @@ missing() {
     command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
         printf ' postgresql'
     command -v mariadbd >/dev/null || printf ' mariadb-server'
+    ls /usr/lib/galera/libgalera_smm.so >/dev/null 2>&1 || printf ' galera-4'
+    command -v rsync >/dev/null || printf ' rsync'
+    command -v pgbouncer >/dev/null || printf ' pgbouncer'
+    command -v redis-server >/dev/null || printf ' redis-server'
+    command -v wrk >/dev/null || printf ' wrk'
     command -v mariadb_config >/dev/null || printf ' libmariadb-dev'
     command -v pkg-config >/dev/null || printf ' pkg-config'
 }
