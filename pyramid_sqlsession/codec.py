@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .encryption import Encryption
 
 _DEEPEST = 100
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
@@ -62,7 +64,7 @@ class JSONSerializer:
         :raises SessionDataError: naming the path of a value that JSON cannot hold.
         """
         try:
-            return json.dumps(data, allow_nan=False, separators=(",", ":")).encode("ascii")
+            return _ENCODER.encode(data).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
             self.check(data)
             raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
@@ -81,7 +83,8 @@ class JSONSerializer:
         :raises ValueError: if these are no JSON, or what :meth:`dumps` would refuse.
         """
         data: dict[Any, Any] = _DECODER.decode(stored.decode())
-        if stored.count(b"[") + stored.count(b"{") > _DEEPEST:
+        # nobody but a stranger has written what is deeper
+        if not _is_shallow(stored):
             self.check(data)
         return data
 
@@ -97,8 +100,25 @@ def _finite(text: str) -> float:
     return number
 
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 # without these, json reads what it does not write
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+def _is_shallow(stored: bytes) -> bool:
+    """Whether JSON is nested less deep than :func:`_check` allows; False if it has to say so.
+
+    Brackets that have nothing in them are taken away, level by level. Those in strings count too:
+    they do not match, and then it is for :func:`_check` to tell.
+    """
+    if stored.count(b"[") + stored.count(b"{") <= _DEEPEST:
+        return True
+    brackets = stored.translate(_AS_SQUARE, _NO_BRACKETS)
+    for _ in range(_DEEPEST):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import Connection, Engine, Table, inspect
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
@@ -22,6 +22,8 @@ from zope.sqlalchemy import mark_changed
 from .connections import connect, create_table, hardly_waiting, in_transaction, is_open
 from .dberrors import mark_conflicts_retryable
 from .exceptions import SessionDataError
+from .record import Record
+from .storage import Storage
 
 # the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
 COMMITTED = "Committed"
@@ -38,6 +40,9 @@ class Database(Protocol):
 
     def enter(self, request: Any) -> None:
         """Get ready for a request, before its view runs."""
+
+    def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
+        """The row, as the transaction sees it, or None."""
 
     def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
         """A connection to read on, which sees what the transaction wrote."""
@@ -68,11 +73,11 @@ class AppDatabase:
     :param create: make the table before the first request's view runs.
     """
 
-    def __init__(self, attribute: str, model: Any, table: Table, *, create: bool) -> None:
+    def __init__(self, attribute: str, model: Any, storage: Storage, *, create: bool) -> None:
         self._attribute = attribute
+        self._storage = storage
         # a session that routes reads to a replica has to give the primary, which knows all sessions
-        self._bind_arguments = {"mapper": inspect(model), "clause": table.update()}
-        self._table = table
+        self._bind_arguments = {"mapper": inspect(model), "clause": storage.table.update()}
         self._create = create
         self._entered = False
         self._engine: Engine | None = None
@@ -90,10 +95,14 @@ class AppDatabase:
         self._mark(bind.engine)
         if self._create and not self._entered:
             # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
-            create_table(self._table, bind)
+            create_table(self._storage.table, bind)
         if isinstance(bind, Engine) and not isinstance(bind.pool, _ONE_CONNECTION):
             self._engine = bind
         self._entered = True
+
+    def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
+        with self.reading(request, transaction) as connection:
+            return self._storage.load(connection, id)
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import URL, Connection, Engine, Table, engine_from_config, event, make_url
+from sqlalchemy import URL, Connection, Engine, engine_from_config, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
@@ -24,6 +24,9 @@ from zope.interface import implementer
 from .connections import connect, create_table, hardly_waiting
 from .database import COMMITTED
 from .dberrors import MYSQL, mark_conflicts_retryable, translated
+from .reader import Reader
+from .record import Record
+from .storage import Storage
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -90,7 +93,7 @@ class OwnDatabase:
     :raises ConfigurationError: if no engine can be made of the options.
     """
 
-    def __init__(self, options: Mapping[str, Any], table: Table, *, create: bool) -> None:
+    def __init__(self, options: Mapping[str, Any], storage: Storage, *, create: bool) -> None:
         # parameters hold the session's data
         options = {"hide_parameters": True, "skip_autocommit_rollback": True, **options}
         level = options.pop("isolation_level", "READ COMMITTED")
@@ -116,7 +119,8 @@ class OwnDatabase:
         self._is_memory = self._engine.url.query.get("vfs") == "memdb"
         self._anchor: Any = None
         self._inherited: list[Pool] = []
-        self._table = table
+        self._storage = storage
+        self._reader = Reader(self._engine, storage)
         self._create = create
         self._pid = os.getpid()
         self._preparing = threading.Lock()
@@ -132,6 +136,13 @@ class OwnDatabase:
 
     def enter(self, request: Any) -> None:
         """Nothing to do: most requests need no connection."""
+
+    def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
+        joined = self._joined(transaction)
+        if joined is not None:
+            return self._storage.load(joined.connection, id)
+        self._ready()
+        return self._reader.load(id)
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
@@ -189,7 +200,7 @@ class OwnDatabase:
         try:
             if self._is_sqlite:
                 # a transaction that upgrades from reading to writing cannot wait for its turn
-                with translated(self._table.fullname):
+                with translated(self._storage.table.fullname):
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
         except BaseException:
             connection.close()
@@ -213,7 +224,7 @@ class OwnDatabase:
             # the database lives as long as somebody is connected to it
             self._anchor = self._engine.raw_connection()
         if self._create:
-            create_table(self._table, self._engine)
+            create_table(self._storage.table, self._engine)
             self._create = False
 
 

@@ -149,14 +149,14 @@ class SQLSessionFactory:
 def _choose_database(settings: Settings, registry: Any, model: Any, storage: Storage) -> Database:
     if settings.sqlalchemy:
         create = settings.create_table is not False
-        return OwnDatabase(settings.sqlalchemy, storage.table, create=create)
+        return OwnDatabase(settings.sqlalchemy, storage, create=create)
     attribute = settings.dbsession or "dbsession"
     if settings.dbsession or _requests_have(registry, attribute):
         create = bool(settings.create_table)
-        return AppDatabase(attribute, model, storage.table, create=create)
+        return AppDatabase(attribute, model, storage, create=create)
     if settings.fallback_memory:
         log.warning("sqlsession.fallback_memory: every session dies with this process")
-        return OwnDatabase({"url": memory_url()}, storage.table, create=True)
+        return OwnDatabase({"url": memory_url()}, storage, create=True)
     has_url = "sqlalchemy.url" in (registry.settings or {})
     url = " (here: sqlsession.sqlalchemy.url = %(sqlalchemy.url)s)" if has_url else ""
     raise ConfigurationError(_FOUR_WAYS.format(url=url))

@@ -74,15 +74,13 @@ def marker_of(store: Store, token: str, record: Record) -> Marker:
 def _select(store: Store, request: Any, handle: bytes) -> Record | None:
     transaction = current_transaction(request)
     try:
-        with store.database.reading(request, transaction) as connection:
-            return store.storage.load(connection, handle)
+        return store.database.load(request, transaction, handle)
     except _DATABASE_ERRORS:
         if getattr(request, "exception", None) is None:
             raise
     # an exception view reads the session after a statement of the view has failed
     try:
-        with store.database.reading(request, None) as connection:
-            return store.storage.load(connection, handle)
+        return store.database.load(request, None, handle)
     except _DATABASE_ERRORS as error:
         log.warning("session %s is empty for an exception view: %s", handle.hex(), error)
         return None

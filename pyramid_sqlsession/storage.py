@@ -62,8 +62,9 @@ class Storage:
         this = columns["id"] == bindparam("b_id")
         unreplaced = columns["successor"].is_(None)
         self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
-        self._select = select(*(columns[name] for name in Record.__annotations__)).where(this)
-        self._locking_select = self._select.with_for_update()
+        self.select = select(*(columns[name] for name in Record.__annotations__)).where(this)
+        """Reads a row; its parameter is the id."""
+        self._locking_select = self.select.with_for_update()
         same_version = and_(this, columns["version"] == bindparam("b_version"))
         next_version: dict[Any, Any] = {columns["version"]: bindparam("b_version") + 1}
 
@@ -104,7 +105,7 @@ class Storage:
 
         :param lock: lock it, and see what other transactions committed since this one began.
         """
-        statement = self._locking_select if lock else self._select
+        statement = self._locking_select if lock else self.select
         with translated(self.table.fullname):
             try:
                 row = connection.execute(statement, {"b_id": id}).first()

@@ -119,6 +119,29 @@ def test_what_json_cannot_hold_is_an_error_that_names_its_path(data: Any, messag
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("leaf", [1, {}, [], "]", "[[[["])
+@pytest.mark.parametrize("kind", ["lists", "dicts", "both"])
+@pytest.mark.parametrize("levels", range(97, 104))
+def test_what_is_read_could_be_stored(levels: int, kind: str, leaf: Any) -> None:
+    value = leaf
+    for level in range(levels):
+        value = [value] if kind == "lists" or (kind == "both" and level % 2) else {"k": value}
+    this = codec()
+    try:
+        stored = this.to_column({"d": value}, TOKEN)
+    except SessionDataError:
+        with pytest.raises(SessionDataError, match="deeper"):
+            this.from_column(json.dumps({"d": value}).encode(), TOKEN)
+    else:
+        assert this.from_column(stored, TOKEN).data == {"d": value}
+
+
+def test_brackets_in_texts_are_not_taken_for_depth() -> None:
+    data = {"d": ["[" * 200, "{]" * 200, [["]"] * 200]]}
+    this = codec()
+    assert this.from_column(this.to_column(data, TOKEN), TOKEN).data == data
+
+
 def test_a_json_column_holds_every_other_value() -> None:
     data = {"n": 1, "f": 0.5, "t": True, "none": None, "l": ["x", {"y": 2}]}
     assert codec(JSON()).to_column(data, TOKEN) == data

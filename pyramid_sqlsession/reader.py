@@ -1,0 +1,109 @@
+"""Reads on connections of their own, on the driver's cursor where that makes no difference.
+
+SQLAlchemy makes every driver alike, and lets others listen and process values, at several times the
+cost of reading one row by its key. A model with types that need nothing of that gets SQL that
+SQLAlchemy has compiled once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
+from sqlalchemy.exc import DBAPIError
+
+from .record import Record
+from .storage import Storage
+
+_PLAIN = (Integer, LargeBinary, String)
+
+FirstRow = Callable[[bytes], Sequence[Any] | None]
+
+
+class Reader:
+    """Reads rows outside of transactions.
+
+    :param engine: in AUTOCOMMIT, with all connections for the taking.
+    """
+
+    def __init__(self, engine: Engine, storage: Storage) -> None:
+        self._engine = engine
+        self._storage = storage
+        self._first_row: FirstRow | None = None
+        if all(_is_plain(column.type) for column in storage.select.selected_columns):
+            self._first_row = first_row_of(storage.select, engine)
+
+    def load(self, id: bytes) -> Record | None:
+        """The row, or None: as :meth:`Storage.load`, and once more if the connection was dead."""
+        try:
+            return self._load(id)
+        except DBAPIError as error:
+            # the database was started again: SQLAlchemy has emptied its pool
+            if not error.connection_invalidated:
+                raise
+        return self._load(id)
+
+    def _load(self, id: bytes) -> Record | None:
+        if self._first_row is not None and not _is_listened_to(self._engine):
+            try:
+                row = self._first_row(id)
+            except Exception:  # noqa: BLE001, S110  # SQLAlchemy will say what is wrong
+                pass
+            else:
+                return None if row is None else Record(*row)
+        with self._engine.connect() as connection:
+            return self._storage.load(connection, id)
+
+
+def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:
+    """A function that takes the one parameter of a SELECT and returns the first row, or None."""
+    dialect = engine.dialect
+    compiled: Any = select.compile(dialect=dialect)
+    sql = str(compiled)
+    ((name, parameter),) = compiled.binds.items()
+    bind = parameter.type.dialect_impl(dialect).bind_processor(dialect) or bytes
+    # they do not depend on what the driver says of the column
+    processors = [
+        column.type.dialect_impl(dialect).result_processor(dialect, None)
+        for column in select.selected_columns
+    ]
+    needs_processing = any(processors)
+
+    def first_row(value: bytes) -> Sequence[Any] | None:
+        parameters = (bind(value),) if compiled.positional else {name: bind(value)}
+        connection = engine.raw_connection()
+        try:
+            with closing(connection.cursor()) as cursor:
+                cursor.execute(sql, parameters)
+                row = cursor.fetchone()
+        except BaseException:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+        if row is None or not needs_processing:
+            return row
+        return [
+            value if process is None else process(value)
+            for process, value in zip(processors, row, strict=True)
+        ]
+
+    return first_row
+
+
+def _is_plain(type_: Any) -> bool:
+    """Whether values are what the driver makes of them."""
+    return isinstance(type_, _PLAIN) and not isinstance(type_, Enum)
+
+
+def _is_listened_to(engine: Engine) -> bool:
+    """Whether somebody wants to see SQLAlchemy's statements: the debug toolbar, an echo."""
+    listeners = engine.dispatch
+    return bool(
+        listeners.before_cursor_execute
+        or listeners.after_cursor_execute
+        or engine.logger.isEnabledFor(logging.INFO)
+    )

@@ -1,0 +1,181 @@
+"""Reads on an engine of the store's own: on the driver's cursor where nobody can tell."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from apps import own_configurator, put, serve, show, statements
+from pyramid.interfaces import ISessionFactory
+from servers import Backend, MariaDB, PostgreSQL, Server, serving
+from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pyramid_sqlsession import SessionMixin, SessionTableError
+from pyramid_sqlsession.reader import Reader
+from pyramid_sqlsession.storage import Storage
+
+ID = bytes(range(32))
+VALUES = {
+    "created": 2**33,
+    "user_id": "alice",
+    "data": b'{"n":1}',
+    "last_seen": 2**33 + 1,
+    "max_age": 60,
+    "purge_after": 2**33 + 2,
+}
+DRIVERS = {
+    "psycopg": ("postgresql", "postgresql+psycopg"),
+    "pymysql": ("mariadb", "mysql+pymysql"),
+    "mysqldb": ("mariadb", "mysql+mysqldb"),
+    "sqlite": ("sqlite", "sqlite"),
+}
+
+
+class Marked(TypeDecorator[bytes]):
+    """Bytes that are stored with a mark before them."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> bytes:
+        return bytes(b"mark" + value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> bytes:
+        return bytes(value[4:])
+
+
+class Rows:
+    """A table with one row, on an engine in AUTOCOMMIT."""
+
+    def __init__(self, url: str, model: Any) -> None:
+        self.engine = create_engine(url, isolation_level="AUTOCOMMIT")
+        self.table = model.__table__
+        self.storage = Storage(model)
+        self.reader = Reader(self.engine, self.storage)
+        self.table.create(self.engine)
+        with self.engine.connect() as connection:
+            self.storage.insert(connection, ID, VALUES, {})
+
+
+@pytest.fixture(params=DRIVERS)
+def url(request: pytest.FixtureRequest) -> str:
+    """The URL of a fresh database, with each driver."""
+    if request.param == "mysqldb":
+        pytest.importorskip("MySQLdb")
+    kind, driver = DRIVERS[request.param]
+    backend: Backend = request.getfixturevalue(kind)
+    return backend.with_driver(driver)
+
+
+@pytest.fixture
+def model(base: type[DeclarativeBase]) -> Any:
+    class Model(SessionMixin, base):  # type: ignore[valid-type, misc]  # a base made for the test
+        pass
+
+    return Model
+
+
+@contextmanager
+def connections(engine: Engine) -> Iterator[list[Connection]]:
+    """SQLAlchemy's connections that are opened meanwhile."""
+    seen: list[Connection] = []
+
+    def remember(connection: Connection) -> None:
+        seen.append(connection)
+
+    event.listen(engine, "engine_connect", remember)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "engine_connect", remember)
+
+
+def test_a_row_is_the_same_whichever_way_it_is_read(url: str, model: Any) -> None:
+    rows = Rows(url, model)
+    with connections(rows.engine) as opened:
+        quick = rows.reader.load(ID)
+        assert rows.reader.load(bytes(32)) is None
+    assert opened == []
+    with rows.engine.connect() as connection:
+        slow = rows.storage.load(connection, ID)
+    assert quick == slow
+    assert {name: getattr(quick, name) for name in VALUES} == VALUES
+    assert isinstance(quick.data, bytes)  # type: ignore[union-attr]  # it is no None
+
+
+def test_whoever_listens_to_statements_hears_a_read(sqlite: Backend, model: Any) -> None:
+    rows = Rows(sqlite.url, model)
+    with statements(rows.engine) as seen:
+        rows.reader.load(ID)
+    assert [statement.partition(" ")[0] for statement in seen] == ["SELECT"]
+
+
+def test_a_read_is_in_the_log_of_statements(
+    sqlite: Backend, model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = Rows(sqlite.url, model)
+    with caplog.at_level(logging.INFO, "sqlalchemy.engine"):
+        rows.reader.load(ID)
+    assert any("SELECT" in message for message in caplog.messages)
+
+
+def test_a_type_of_the_applications_own_reads_its_values(
+    sqlite: Backend, base: type[DeclarativeBase]
+) -> None:
+    class Model(SessionMixin, base):  # type: ignore[valid-type, misc]  # a base made for the test
+        data: Mapped[Any] = mapped_column(Marked)
+
+    found = Rows(sqlite.url, Model).reader.load(ID)
+    assert found is not None
+    assert found.data == VALUES["data"]
+
+
+def test_a_read_that_fails_is_sqlalchemys_error_and_leaves_nothing_behind(
+    url: str, model: Any
+) -> None:
+    rows = Rows(url, model)
+    rows.table.drop(rows.engine)
+    with pytest.raises(SessionTableError, match="is missing"):
+        rows.reader.load(ID)
+    rows.table.create(rows.engine)
+    assert rows.reader.load(ID) is None
+
+
+def test_a_read_leaves_no_connection_open(url: str, model: Any) -> None:
+    rows = Rows(url, model)
+    rows.reader.load(ID)
+    assert rows.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # a QueuePool's
+
+
+@pytest.fixture(scope="module", params=[PostgreSQL, MariaDB], ids=["postgresql", "mariadb"])
+def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server for tests that kill it."""
+    with serving(request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize("is_listened_to", [False, True])
+def test_no_visitor_notices_that_the_database_was_started_again(
+    mortal: Server, is_listened_to: bool
+) -> None:
+    with mortal.database() as url:
+        app = serve(own_configurator(url), put=put, show=show)
+        app.get("/put")
+        engine = engine_of(app)
+        for connection in [engine.raw_connection() for _ in range(3)]:
+            connection.close()
+        mortal.kill()
+        mortal.start()
+        if is_listened_to:
+            with statements(engine):
+                assert app.get("/show").json == {"cart": [1]}
+        assert app.get("/show").json == {"cart": [1]}
+
+
+def engine_of(app: Any) -> Engine:
+    engine: Engine = app.app.registry.getUtility(ISessionFactory)._store.database.engine()
+    return engine
