@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, inspect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, Table, event, inspect
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .dberrors import MYSQL
+from .exceptions import SessionConflict
 
 _HARDLY = 50
 """Milliseconds."""
+
+_POLL = "pyramid_sqlsession poll"
 
 
 def create_table(table: Table, bind: Engine | Connection) -> None:
@@ -21,6 +28,36 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
         # another process may have been faster
         if not inspect(bind).has_table(table.name, schema=table.schema):
             raise
+
+
+def notice_closed_ones(engine: Engine) -> None:
+    """Let the engine's pool replace connections that the server has closed, without asking it.
+
+    An idle connection has nothing to say, but that it was closed: the server was started again, or
+    an administrator has ended it. It costs one system call and no round trip, and whoever says
+    something else is merely replaced too.
+    """
+
+    def notice(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        # emptied when the pool connects anew: a new connection is not looked at
+        poll = record.info.get(_POLL)
+        if poll is None:
+            record.info[_POLL] = _poll_of(dbapi_connection)
+        elif poll.poll(0):
+            raise InvalidatePoolError("the server has closed an idle connection")
+
+    if hasattr(select, "poll"):
+        event.listen(engine, "checkout", notice)
+
+
+def _poll_of(dbapi_connection: Any) -> Any:
+    """What tells whether there is something to read; no word if the driver hides its socket."""
+    poll = select.poll()
+    # PyMySQL has it in an attribute that is not public, and there is no other way
+    fileno = getattr(getattr(dbapi_connection, "_sock", dbapi_connection), "fileno", None)
+    if fileno is not None:
+        poll.register(fileno(), select.POLLIN)
+    return poll
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
@@ -61,6 +98,29 @@ def maintaining(engine: Engine) -> Iterator[Connection]:
         opened = connect(engine, "READ COMMITTED")
     with opened as connection:
         yield connection
+
+
+def roll_back(connection: Connection) -> None:
+    """End what the driver's connection has begun, before whoever began it says so.
+
+    Galera answers the first ``ROLLBACK`` of a transaction that it has rolled back by itself with a
+    deadlock, and an error while pyramid_tm aborts is one that is not run again.
+    """
+    if connection.dialect.name not in MYSQL or connection.closed or connection.invalidated:
+        return
+    dialect: Any = connection.dialect
+    with suppress(dialect.dbapi.Error):
+        connection.connection.rollback()
+
+
+@contextmanager
+def giving_up(connection: Connection) -> Iterator[None]:
+    """Let go of every lock at a conflict, which is the end of the transaction anyway."""
+    try:
+        yield
+    except SessionConflict:
+        roll_back(connection)
+        raise
 
 
 def is_open(connection: Connection) -> bool:

@@ -21,6 +21,9 @@ MYSQL = ("mysql", "mariadb")
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
 # record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213
 _MYSQL_CONFLICTS = (1020, 1205, 1213)
+# a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
+# connection would keep its locks; the error of a COMMIT that the loss met
+_MYSQL_UNUSABLE = (1047, 1180)
 
 # undefined table, undefined column; no such table, unknown column
 _POSTGRESQL_NO_TABLE = ("42P01", "42703")
@@ -90,7 +93,11 @@ def translated(table: str) -> Iterator[None]:
 
 
 def _mark(context: ExceptionContext) -> None:
-    if context.sqlalchemy_exception is None or not is_conflict(context.original_exception):
+    if context.sqlalchemy_exception is None:
+        return
+    if context.dialect.name in MYSQL and _number(context.original_exception) in _MYSQL_UNUSABLE:
+        context.is_disconnect = True
+    if not is_conflict(context.original_exception):
         return
     mark_error_retryable(context.sqlalchemy_exception)
     connection = context.connection

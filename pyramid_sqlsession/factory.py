@@ -17,9 +17,10 @@ from .cleanup import Cleaner
 from .codec import Codec
 from .cookie import Cookie
 from .database import AppDatabase, Database
-from .engine import OwnDatabase, memory_url
+from .engine import memory_url
 from .lifetime import Lifetime
 from .model import resolve_model
+from .owndatabase import OwnDatabase
 from .purge import Purge
 from .save import is_changed
 from .session import SQLSession

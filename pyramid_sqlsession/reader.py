@@ -13,7 +13,6 @@ from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
-from sqlalchemy.exc import DBAPIError
 
 from .record import Record
 from .storage import Storage
@@ -37,16 +36,7 @@ class Reader:
             self._first_row = first_row_of(storage.select, engine)
 
     def load(self, id: bytes) -> Record | None:
-        """The row, or None: as :meth:`Storage.load`, and once more if the connection was dead."""
-        try:
-            return self._load(id)
-        except DBAPIError as error:
-            # the database was started again: SQLAlchemy has emptied its pool
-            if not error.connection_invalidated:
-                raise
-        return self._load(id)
-
-    def _load(self, id: bytes) -> Record | None:
+        """The row, or None: as :meth:`Storage.load`."""
         if self._first_row is not None and not _is_listened_to(self._engine):
             try:
                 row = self._first_row(id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .connections import giving_up
 from .cookie import new_token
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict, SessionDataError
@@ -36,7 +37,7 @@ def save(visit: Visit, transaction: Any) -> None:
     # a subscriber of the events below would change what is written already
     visit.end(Phase.CLOSED, transaction)
     try:
-        with visit.writing(transaction) as (connection, committed):
+        with visit.writing(transaction) as (connection, committed), giving_up(connection):
             Writer(visit, connection, plan).write(intent)
     except SessionConflict as conflict:
         send(SessionConflicted(visit.request, _handle(visit), conflict.keys, "raised"))

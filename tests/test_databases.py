@@ -324,7 +324,7 @@ def test_a_new_process_id_means_new_connections(
     app.get("/count")
     engine = app.app.registry.getUtility(ISessionFactory)._store.database._engine
     before = engine.pool
-    monkeypatch.setattr("pyramid_sqlsession.engine.os.getpid", lambda: -1)
+    monkeypatch.setattr("pyramid_sqlsession.owndatabase.os.getpid", lambda: -1)
     assert app.get("/count").json == 2
     assert engine.pool is not before
     before.dispose()
@@ -734,3 +734,17 @@ def test_a_read_costs_one_select_and_a_change_one_select_and_one_update(engine: 
     with statements(engine) as seen:
         app.get("/count")
     assert [statement.split()[0] for statement in seen] == ["SELECT", "UPDATE"]
+
+
+@pytest.mark.parametrize("name", ["pool_pre_ping", "hide_parameters"])
+def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -> None:
+    """SQLAlchemy takes it for true: it knows the types of a few of its options only."""
+    app = own(sqlite.url, **{f"sqlalchemy.{name}": "false"})
+    factory: Any = app.app.registry.getUtility(ISessionFactory)
+    engine = factory._store.database.engine()
+    assert not (engine.pool._pre_ping if name == "pool_pre_ping" else engine.hide_parameters)
+
+
+def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"pool_pre_ping = 'maybe' must be true or false"):
+        own_configurator("sqlite:///x", **{"sqlalchemy.pool_pre_ping": "maybe"}).make_wsgi_app()
