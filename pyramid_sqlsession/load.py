@@ -21,13 +21,13 @@ _DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
 
 
 def load(
-    store: Store, request: Any, tell: Callable[[SessionEvent], None]
+    store: Store, request: Any, token: str | None, tell: Callable[[SessionEvent], None]
 ) -> Loaded | Marker | None:
     """The live session of the request's cookie, or its marker; None if there is neither.
 
+    :param token: the cookie's; None if there is none, or it is malformed.
     :param tell: gets an event to be sent later: a subscriber may want to read the session.
     """
-    token = store.cookie.token(request)
     if token is None:
         if store.cookie.is_malformed(request):
             tell(CookieRejected(request, "", "malformed"))

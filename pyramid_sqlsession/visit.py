@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import cached_property
 from typing import Any
 
 from pyramid_tm import is_tm_active
@@ -56,7 +57,7 @@ class Visit:
         self.cookie: tuple[str | None, int | None] | None = None
         self._untold: list[SessionEvent] = []
         self.state = State(
-            lambda: load(store, request, self._untold.append),
+            lambda: load(store, request, self.token, self._untold.append),
             self._tell,
             self._check_open,
             store.clock,
@@ -65,7 +66,7 @@ class Visit:
         )
         self.session = SQLSession(self.state)
 
-    @property
+    @cached_property
     def token(self) -> str | None:
         """The token of the request's cookie."""
         return self.store.cookie.token(self.request)
