@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, event, inspect
@@ -61,8 +62,14 @@ def _poll_of(dbapi_connection: Any) -> Any:
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
-    """A connection of the engine's pool, at this isolation level."""
+    """A connection of the engine's pool, whose transactions are at this isolation level."""
     connection = engine.connect()
+    if engine.dialect.name in MYSQL:
+        # SQLAlchemy would ask the server to switch there and back, in four round trips, and does
+        # not look into errors of that: a connection that died would never leave the pool
+        event.listen(connection, "begin", partial(_begin, isolation_level))
+        event.listen(connection, "rollback", roll_back)
+        return connection
     try:
         return connection.execution_options(isolation_level=isolation_level)
     except BaseException:
@@ -70,6 +77,11 @@ def connect(engine: Engine, isolation_level: str) -> Connection:
         connection.invalidate()
         connection.close()
         raise
+
+
+def _begin(isolation_level: str, connection: Connection) -> None:
+    connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation_level}")
+    connection.exec_driver_sql("START TRANSACTION")
 
 
 @contextmanager
@@ -101,16 +113,18 @@ def maintaining(engine: Engine) -> Iterator[Connection]:
 
 
 def roll_back(connection: Connection) -> None:
-    """End what the driver's connection has begun, before whoever began it says so.
+    """End what the driver's connection has begun, whatever SQLAlchemy knows of it.
 
-    Galera answers the first ``ROLLBACK`` of a transaction that it has rolled back by itself with a
-    deadlock, and an error while pyramid_tm aborts is one that is not run again.
+    Nothing is raised. Galera answers the first ``ROLLBACK`` of a transaction that it has rolled
+    back by itself with a deadlock, and an error while pyramid_tm aborts is one that is not run
+    again.
     """
     if connection.dialect.name not in MYSQL or connection.closed or connection.invalidated:
         return
-    dialect: Any = connection.dialect
-    with suppress(dialect.dbapi.Error):
+    try:
         connection.connection.rollback()
+    except Exception as error:  # noqa: BLE001  # the server rolls back when a connection ends
+        connection.invalidate(error)
 
 
 @contextmanager

@@ -152,7 +152,9 @@ def test_rows_that_were_due_before_ttl_was_raised_are_kept_and_passed_once(
     with statements(engine) as seen:
         assert list(purge_of(clock, ttl="90m").batches(engine, 4)) == [4, 4, 2]
     assert left(engine, *live, *dead) == set(live)
-    assert [statement.split()[0] for statement in seen] == (["SELECT", "DELETE"] * 3)
+    verbs = [statement.split()[0] for statement in seen]
+    # besides these, MariaDB is told where a transaction begins
+    assert [verb for verb in verbs if verb not in ("SET", "START")] == ["SELECT", "DELETE"] * 3
     assert begins == [-(2**63), EPOCH - HOUR, EPOCH - HOUR]
 
 
