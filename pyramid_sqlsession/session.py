@@ -96,7 +96,8 @@ class SQLSession(MutableMapping[Any, Any]):
         Where somebody is signed in it is a sign-out, because that key is removed, too.
         """
         for key in list(self._state.write()):
-            self._state.delete(key)
+            # without its user a session loses its CSRF token by itself
+            self.pop(key, None)
 
     # ---- ISession
 

@@ -148,6 +148,16 @@ def test_clearing_the_session_of_a_user_is_a_sign_out(sqlite_site: Site) -> None
     assert rows(sqlite_site.engine) == []
 
 
+def test_clearing_the_session_of_a_user_who_got_a_csrf_token_later_is_a_sign_out(
+    sqlite_site: Site,
+) -> None:
+    old = sqlite_site.start(**{USER: "alice"})
+    sqlite_site.visit(lambda session: session.get_csrf_token(), old)
+    (cookie,) = sqlite_site.visit(lambda session: session.clear(), old).cookies
+    assert "Max-Age=0" in cookie
+    assert rows(sqlite_site.engine) == []
+
+
 def test_changing_users_takes_nothing_over(sqlite_site: Site) -> None:
     old = sqlite_site.start(**{USER: "alice", "cart": ["tea"]})
     new = sqlite_site.visit(both(sign_in("bob"), put("theme", "dark")), old).token
