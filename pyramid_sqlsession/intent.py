@@ -48,9 +48,11 @@ def intent_of(state: State, codec: Codec) -> Intent:
 
 def contents(state: State) -> dict[Any, Any]:
     """What a row under a new token holds."""
+    if state.leaves:
+        return own_contents(state)
     if state.marker is not None and not state.ended:
         return {**state.marker.kept, **state.read()}
-    return own_contents(state) if state.leaves else state.read()
+    return state.read()
 
 
 def own_contents(state: State) -> dict[Any, Any]:
@@ -66,6 +68,8 @@ def own_contents(state: State) -> dict[Any, Any]:
 
 
 def _intent_on_marker(state: State) -> Intent:
+    if state.leaves:
+        return Intent.END
     if state.signs_in:
         return Intent.CREATE
     before = {} if state.ended or state.marker is None else state.marker.visible

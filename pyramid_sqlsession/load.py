@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +13,7 @@ from .cookie import handle_of
 from .events import CookieRejected, SessionEnded, SessionEvent
 from .exceptions import SessionConflict, SessionDataError, SessionTableError
 from .record import Record
+from .retries import has_left
 from .state import CSRF, Loaded, Marker
 from .store import Store, current_transaction
 
@@ -40,6 +42,8 @@ def load(
         log.warning("session %s cannot be read and is taken for empty: %s", handle.hex(), error)
         tell(CookieRejected(request, handle.hex(), "unreadable"))
         return None
+    if isinstance(found, Marker) and has_left(request, handle):
+        found = replace(found, is_left=True)
     if record is None:
         tell(CookieRejected(request, handle.hex(), "unknown"))
     elif record.successor is not None:

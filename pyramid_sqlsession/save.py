@@ -9,6 +9,7 @@ from .cookie import new_token
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict, SessionDataError
 from .intent import Intent, contents, intent_of
+from .retries import remember_left
 from .visit import Phase, Visit
 from .writer import Plan, Writer
 
@@ -33,6 +34,8 @@ def save(visit: Visit, transaction: Any) -> None:
     if intent is Intent.DROP:
         send(SessionConflicted(visit.request, _handle(visit), (), "dropped"))
         return
+    if visit.state.loaded is not None and visit.state.leaves:
+        remember_left(visit.request, visit.state.loaded.handle)
     plan = _plan(visit, intent)
     # a subscriber of the events below would change what is written already
     visit.end(Phase.CLOSED, transaction)

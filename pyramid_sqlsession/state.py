@@ -38,10 +38,13 @@ class Marker:
       What it sees: the CSRF token, so that a form that was sent twice passes.
     ``kept``
       What a sign-in takes over.
+    ``is_left``
+      An earlier attempt of the same request has found its session live, and left its user.
     """
 
     visible: dict[Any, Any]
     kept: dict[Any, Any]
+    is_left: bool = False
 
     @property
     def data(self) -> dict[Any, Any]:
@@ -138,6 +141,8 @@ class State:
     @property
     def leaves(self) -> bool:
         """Whether the user whom the session was loaded with is signed in no longer."""
+        if self.marker is not None:
+            return self.marker.is_left
         return self.user is not None and self.user_now != self.user
 
     def notice_user_changed_in_place(self) -> None:
@@ -199,6 +204,8 @@ class State:
         self.created = self.clock()
 
     def _notice(self, key: Any) -> None:
+        # a queue that is set or deleted directly is an ordinary key
+        self.flashes.pop(key, None)
         if key == self.userid_key:
             self._notice_user()
 

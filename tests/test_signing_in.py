@@ -517,6 +517,21 @@ def test_a_sign_out_beside_a_step_up_wins(place: Place) -> None:
         assert rows(site.engine) == []
 
 
+@step_by_step
+@pytest.mark.parametrize("leave", [sign_out, invalidate], ids=["forget", "invalidate"])
+@pytest.mark.parametrize("renew", [sign_in("alice"), regenerate], ids=["step-up", "by hand"])
+def test_a_sign_out_that_is_run_again_ends_the_session_that_was_regenerated_meanwhile(
+    place: Place, leave: Change, renew: Change
+) -> None:
+    site = place.serve(3)
+    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    stay, go = site.load(old, renew, leave)
+    new = stay.finish().token
+    assert "Max-Age=0" in go.finish().cookies[0]
+    assert user_of(site, new) is None
+    assert live(site) == []
+
+
 @where_late_writes_merge
 def test_a_sign_out_that_leaves_a_message_beside_a_step_up_wins(place: Place) -> None:
     site = place.serve(3)
@@ -636,6 +651,16 @@ def test_a_sign_out_that_shows_the_messages_keeps_none(sqlite_site: Site) -> Non
 
     leaving = sqlite_site.visit(leave, sqlite_site.visit(start).token)
     assert leaving.result == ["for alice"]
+    assert rows(sqlite_site.engine) == []
+
+
+def test_a_sign_out_keeps_no_message_that_it_cleared(sqlite_site: Site) -> None:
+    def leave(session: Any) -> None:
+        session.flash("Saved.")
+        session.clear()
+
+    leaving = sqlite_site.visit(leave, sqlite_site.start(**{USER: "alice"}))
+    assert "Max-Age=0" in leaving.cookies[0]
     assert rows(sqlite_site.engine) == []
 
 
