@@ -14,7 +14,7 @@ from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
 from races import Site, view
 from servers import Backend, Server
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from pyramid_sqlsession import SQLSessionFactory
 
@@ -72,8 +72,8 @@ class Place:
         config.include("pyramid_sqlsession")
         return config
 
-    def wait_until_somebody_waits(self) -> None:
-        """Come back when a transaction waits for another one's lock; at once on SQLite."""
+    def waiting(self, connection: Connection) -> int:
+        """How many transactions wait for another one's lock; always one on SQLite."""
         query = {
             "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
             # innodb_trx would not do: whoever asks often is answered from a cache
@@ -81,9 +81,19 @@ class Place:
             "WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
             "sqlite": "SELECT 1",
         }[self.engine.dialect.name]
+        return int(connection.scalar(text(query)) or 0)
+
+    @contextmanager
+    def watching(self) -> Iterator[Connection]:
+        """A connection to look at the others' locks with."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    def wait_until_somebody_waits(self) -> None:
+        """Come back when a transaction waits for another one's lock; at once on SQLite."""
+        with self.watching() as connection:
             for _ in range(20_000):
-                if connection.scalar(text(query)):
+                if self.waiting(connection):
                     return
         raise AssertionError("nobody waits")
 

@@ -47,7 +47,11 @@ class Gate:
 
     def wait(self) -> None:
         """Come back when the request is here."""
-        assert self._here.wait(TIMEOUT), "the request did not get here"
+        assert self.is_reached(TIMEOUT), "the request did not get here"
+
+    def is_reached(self, seconds: float) -> bool:
+        """Whether the request is here, or comes within so many seconds."""
+        return self._here.wait(seconds)
 
 
 class Flight:

@@ -1,0 +1,309 @@
+"""Two requests of one browser, in every order of their steps, on every database.
+
+A usual run tries one in a hundred of all combinations at each place, each time the same ones:
+every pair of actions is among them, and every order at every place. ``--scale=100`` tries all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from typing import Any
+
+import pytest
+from apps import TABLE, rows
+from orders import ORDERS, Ending, Order, SteppedFlight, spelled, walk
+from places import ALL_PLACES, Place, everywhere
+from promises import (
+    ANONYMOUS,
+    PROMISES,
+    QUEUE,
+    SIGNED_IN,
+    USER,
+    Action,
+    Data,
+    Meeting,
+    Party,
+    state,
+)
+from races import Site
+from sqlalchemy import Connection
+from trials import Trials
+
+from pyramid_sqlsession import SessionConflicted
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = (None, 3)
+STARTS = {"anonymous": ANONYMOUS, "signed in": SIGNED_IN}
+
+# ---- what requests do
+
+
+def put(session: Any, number: int) -> None:
+    session[f"put {number}"] = f"by {number}"
+
+
+def put_the_same(session: Any, number: int) -> None:
+    session["same"] = f"by {number}"
+
+
+def delete(session: Any, number: int) -> None:
+    session.pop("kept", None)
+
+
+def append(session: Any, number: int) -> None:
+    session.setdefault("cart", []).append(f"by {number}")
+
+
+def flash(session: Any, number: int) -> None:
+    session.flash(f"by {number}")
+
+
+def pop_flash(session: Any, number: int) -> Any:
+    return session.pop_flash()
+
+
+def read(session: Any, number: int) -> Any:
+    return session.get("kept")
+
+
+def sign_in(user: str, session: Any, number: int) -> None:
+    session[USER] = user
+    session["signed in"] = f"by {number}"
+
+
+def sign_out(session: Any, number: int) -> None:
+    session.pop(USER, None)
+
+
+def regenerate(session: Any, number: int) -> None:
+    session.regenerate()
+
+
+def invalidate(session: Any, number: int) -> None:
+    session.invalidate()
+
+
+def go_on_anew(session: Any, number: int) -> None:
+    session.invalidate()
+    session["anew"] = f"by {number}"
+
+
+# ---- what has to be seen of it
+
+
+def is_put(data: Data, one: Party, other: Party) -> bool:
+    return bool(data.get(f"put {one.number}") == one.value)
+
+
+def is_put_or_overwritten(data: Data, one: Party, other: Party) -> bool:
+    rival = other.acknowledged and other.action is one.action
+    return data["same"] == one.value or (rival and data["same"] == other.value)
+
+
+def is_deleted(data: Data, one: Party, other: Party) -> bool:
+    return "kept" not in data
+
+
+def is_appended(data: Data, one: Party, other: Party) -> bool:
+    return one.value in data["cart"] or (other.acknowledged and other.won("cart"))
+
+
+def waits_or_was_shown(data: Data, one: Party, other: Party) -> bool:
+    return one.value in data.get(QUEUE, []) or other.popped(one.value)
+
+
+def waits_no_longer(data: Data, one: Party, other: Party) -> bool:
+    return "old" not in data.get(QUEUE, [])
+
+
+PLAIN = (
+    Action("put", put, is_put),
+    Action("put the same key", put_the_same, is_put_or_overwritten),
+    Action("delete", delete, is_deleted),
+    Action("append", append, is_appended),
+    Action("flash", flash, waits_or_was_shown),
+    Action("pop_flash", pop_flash, waits_no_longer),
+    Action("read", read),
+)
+ABOUT_THE_TOKEN = (
+    Action("sign in", partial(sign_in, "alice"), user="alice", renews=True, starts=("anonymous",)),
+    Action("step up", partial(sign_in, "alice"), user="alice", renews=True, starts=("signed in",)),
+    Action("switch users", partial(sign_in, "bob"), user="bob", ends=True, starts=("signed in",)),
+    Action("sign out", sign_out, ends=True, starts=("signed in",)),
+    Action("regenerate", regenerate, renews=True),
+    Action("invalidate", invalidate, ends=True),
+    Action("invalidate and go on", go_on_anew, ends=True),
+)
+ACTIONS = PLAIN + ABOUT_THE_TOKEN
+
+
+# ---- combinations
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Two requests, and the order of their steps. The second one may have to be aborted."""
+
+    start: str
+    first: Action
+    second: Action
+    ending: Ending
+    attempts: int | None
+    order: Order
+
+    def __str__(self) -> str:
+        ending = "" if self.ending is Ending.COMMIT else f" ({self.ending.value})"
+        retried = "with" if self.attempts else "without"
+        return (
+            f"{self.start}, {self.first.name} / {self.second.name}{ending}, {retried} retries: "
+            f"{spelled(self.order)}"
+        )
+
+
+def combinations() -> Iterator[Combination]:
+    """All that make a difference."""
+    for (n, first), (m, second) in product(enumerate(ACTIONS), repeat=2):
+        for ending, start, attempts in product(Ending, starts(first, second), ATTEMPTS):
+            if ending is Ending.COMMIT and n > m:
+                # they are the same two with their numbers swapped
+                continue
+            if ending is not Ending.COMMIT and second.do is read:
+                # it has nothing to abort
+                continue
+            for order in ORDERS:
+                if first is second and ending is Ending.COMMIT and order[0][0] == 2:
+                    continue
+                yield Combination(start, first, second, ending, attempts, order)
+
+
+def starts(first: Action, second: Action) -> tuple[str, ...]:
+    """The sessions in which two actions can meet, and who is signed in makes a difference."""
+    common = tuple(start for start in first.starts if start in second.starts)
+    return common if {first, second} & set(ABOUT_THE_TOKEN) else ("anonymous",)
+
+
+def share(place: Place, scale: int) -> Sequence[Combination]:
+    """The combinations to try at a place: as many of a hundred as the scale says."""
+    # 99 has no common divisor with the number of orders, and so each order has its turn
+    period = 99
+    offset = list(ALL_PLACES).index(place.name) * period // len(ALL_PLACES)
+    return [
+        combination
+        for number, combination in enumerate(combinations())
+        if (number - offset) % period < scale
+    ]
+
+
+# ---- trying them
+
+
+@dataclass
+class Stage:
+    """A place with an application for each number of attempts, and what is known about it."""
+
+    place: Place
+    watch: Connection
+    sites: dict[int | None, Site] = field(default_factory=dict)
+    begun: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    outcomes: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sites = {attempts: self.place.serve(attempts) for attempts in ATTEMPTS}
+        for site in self.sites.values():
+            site.app.registry.registerHandler(note, [SessionConflicted])
+        site = self.sites[None]
+        for start, data in STARTS.items():
+            token = site.start(**data)
+            row = site.row(token)
+            assert row is not None
+            self.begun[start] = token, row
+
+    def broken(self, case: Combination) -> list[str]:
+        """The promises that a combination breaks."""
+        actions = (case.first, case.second)
+        token, flights = self._ready(case.start, case.attempts, *actions)
+        flights[1].ending = case.ending
+        walk(case.order, flights, lambda: self.place.waiting(self.watch))
+        first, second = (
+            Party(number, action, flight)
+            for number, action, flight in zip((1, 2), actions, flights, strict=True)
+        )
+        met = Meeting(
+            case.start,
+            token,
+            (first, second),
+            self.place.late_fails or self.place.waiting_fails,
+            case.attempts,
+            rows(self.place.engine),
+            partial(self._alone, case.start),
+        )
+        return [promise.__name__ for promise in PROMISES if not promise(met)]
+
+    def _ready(
+        self, start: str, attempts: int | None, *actions: Action, number: int = 1
+    ) -> tuple[str, list[SteppedFlight]]:
+        """Requests that are about to start, with the token of a session that begins like this."""
+        token, row = self.begun[start]
+        # as it was stored by a request, only now
+        values = {**row, "last_seen": int(time.time())}
+        with self.place.engine.begin() as connection:
+            connection.execute(TABLE.delete())
+            connection.execute(TABLE.insert().values(values))
+        site = self.sites[attempts]
+        return token, [
+            SteppedFlight(site.app, token, doing(action, n))
+            for n, action in enumerate(actions, number)
+        ]
+
+    def _alone(self, start: str, party: Party | None) -> tuple[Any, Any]:
+        """What is committed, and the result, if only one request comes."""
+        what = (start, party and (party.action, party.number))
+        if what not in self.outcomes:
+            actions = [] if party is None else [party.action]
+            number = 1 if party is None else party.number
+            _, flights = self._ready(start, None, *actions, number=number)
+            result = [flight.load().finish().result for flight in flights]
+            self.outcomes[what] = state(rows(self.place.engine)), next(iter(result), None)
+        return self.outcomes[what]
+
+
+def doing(action: Action, number: int) -> Any:
+    return lambda session: action.do(session, number)
+
+
+def note(event: SessionConflicted) -> None:
+    event.request.environ["tests.flight"].told.append(event)
+
+
+DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
+
+
+@everywhere
+# all combinations take an hour; every wait in here has a deadline of its own
+@pytest.mark.timeout(7200)
+def test_two_requests_keep_every_promise_in_every_order_of_their_steps(
+    place: Place, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = share(place, trials.scale)
+    caplog.set_level(logging.CRITICAL, "pyramid_sqlsession")
+    lost = 0
+    with place.watching() as watch:
+        stage = Stage(place, watch)
+        for case in chosen:
+            broken = stage.broken(case)
+            if broken:
+                lost += 1
+                log.error("%s: %s: not %s", place.name, case, ", ".join(broken))
+    trials.record(
+        "two requests' steps in every order",
+        "no key lost, no session revived, no cookie without its row, nothing of an aborted request",
+        DATABASES[place.engine.dialect.name],
+        len(chosen),
+        lost=lost,
+    )
