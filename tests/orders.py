@@ -17,10 +17,6 @@ from typing import Any
 from apps import Resource, refuse
 from races import TIMEOUT, Change, Flight
 
-# Seconds that a step may take before anybody asks whether it waits for the other request's lock.
-# SQLite does not tell: there a step that takes longer is taken for one that waits.
-PATIENCE = 0.02
-
 
 class Step(Enum):
     """What a request does until it stops, or is through."""
@@ -106,20 +102,23 @@ class SteppedFlight(Flight):
         self._saved.stop()
 
 
-def walk(order: Order, flights: Sequence[SteppedFlight], waiting: Callable[[], int]) -> None:
+def walk(
+    order: Order, flights: Sequence[SteppedFlight], waiting: Callable[[], int], patience: float
+) -> None:
     """Let two requests take their steps in this order, and come back when both are through.
 
     A step begins when the one before is done, or waits for a lock that only the other request can
     give back: then the order goes on, and the step is done when it can be.
 
     :param waiting: tells how many transactions wait for a lock.
+    :param patience: seconds that a step may take before that is asked.
     """
     for number, step in order:
         flight, other = flights[number - 1], flights[2 - number]
         flight.begin(step)
         deadline = time.monotonic() + TIMEOUT
         # the database has no event for it
-        while not flight.is_done(PATIENCE) and waiting() <= (not other.is_done()):
+        while not flight.is_done(patience) and waiting() <= (not other.is_done()):
             assert time.monotonic() < deadline, "the request neither goes on nor waits"
     for flight in flights:
         flight.finish()

@@ -5,160 +5,15 @@ Each promise is a function that looks at the committed rows and at both response
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
-from orders import Ending, SteppedFlight
+from meetings import ANONYMOUS, CSRF, QUEUE, USER, Data, Meeting, Party, identity, state
+from orders import Ending
 from pyramid_tm import IRetryableError
 
 from pyramid_sqlsession import SessionConflict
-
-USER = "auth.userid"
-CSRF = "_csrft_"
-QUEUE = "_f_"
-ANONYMOUS: dict[str, Any] = {
-    "kept": "yes", "same": "as it was", "cart": ["tea"], QUEUE: ["old"], CSRF: "form",
-}  # fmt: skip
-SIGNED_IN = {**ANONYMOUS, USER: "alice"}
-
-Data = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Action:
-    """What a view does to its session.
-
-    :ivar do: does it; the request's number makes the values its own.
-    :ivar is_kept: whether data still shows that this request, beside that one, has done it.
-    :ivar user: whom it signs in.
-    :ivar ends: it ends the session, or leaves its user.
-    :ivar renews: the session goes on with another token.
-    :ivar starts: the sessions that it makes sense for.
-    """
-
-    name: str
-    do: Callable[[Any, int], Any]
-    is_kept: Callable[[Data, Party, Party], bool] | None = None
-    user: str | None = None
-    ends: bool = False
-    renews: bool = False
-    starts: tuple[str, ...] = ("anonymous", "signed in")
-
-    @property
-    def is_about_the_token(self) -> bool:
-        """Whether the cookie's token opens the session no longer, once it is committed."""
-        return self.ends or self.renews
-
-
-class Party:
-    """One of the two requests, when it is over."""
-
-    def __init__(self, number: int, action: Action, flight: SteppedFlight) -> None:
-        self.number = number
-        self.action = action
-        self.flight = flight
-        self.found = flight.found
-        self.value = f"by {number}"
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether the browser was told that all went well, and nobody had wanted an abort."""
-        return self.flight.ok and self.flight.ending is Ending.COMMIT
-
-    @cached_property
-    def token(self) -> str | None:
-        """The token that it has sent."""
-        return None if self.removed or not self.flight.cookies else self.flight.token
-
-    @property
-    def removed(self) -> bool:
-        """Whether it has removed the browser's cookie."""
-        return any("Max-Age=0" in cookie for cookie in self.flight.cookies)
-
-    @property
-    def dropped(self) -> bool:
-        """Whether the application was told that nothing was stored of what it changed."""
-        return any(event.outcome == "dropped" for event in self.flight.told)
-
-    def won(self, key: str | None = None) -> bool:
-        """Whether the application was told that it overwrote what the other has stored."""
-        told = (event for event in self.flight.told if event.outcome == "won")
-        return any(key is None or key in event.keys for event in told)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended the session that both requests came with."""
-        return self.acknowledged and self.action.ends and bool(self.flight.cookies)
-
-    def popped(self, message: str) -> bool:
-        """Whether the browser has seen a message in this response."""
-        return self.acknowledged and message in (self.flight.result or ())
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Two requests that came with one token, and what they have left.
-
-    :ivar start: ``anonymous`` or ``signed in``: the session that they came with.
-    :ivar refusing: the database may refuse a write because of another one.
-    :ivar attempts: those of pyramid_retry; None without it.
-    :ivar rows: what is committed.
-    :ivar alone: what is committed, and the result, if only this party had come; None for nobody.
-    """
-
-    start: str
-    token: str
-    parties: tuple[Party, Party]
-    refusing: bool
-    attempts: int | None
-    rows: list[dict[str, Any]]
-    alone: Callable[[Party | None], tuple[Any, Any]]
-
-    def each(self) -> Iterator[tuple[Party, Party]]:
-        """Each request that was acknowledged, and the other one."""
-        for one, other in (self.parties, self.parties[::-1]):
-            if one.acknowledged:
-                yield one, other
-
-    @property
-    def acknowledged(self) -> list[Party]:
-        return [one for one, _ in self.each()]
-
-    @cached_property
-    def live(self) -> dict[str, Data]:
-        """The data of each live session whose token the browser ever had."""
-        tokens = [self.token, *filter(None, (party.token for party in self.parties))]
-        rows = {row["id"]: row for row in self.live_rows}
-        found = ((token, rows.get(identity(token))) for token in tokens)
-        return {token: json.loads(row["data"]) for token, row in found if row is not None}
-
-    @property
-    def live_rows(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["successor"] is None]
-
-    @property
-    def markers(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["successor"] is not None]
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether somebody has ended the session that both came with."""
-        return any(party.has_ended for party in self.parties)
-
-
-def identity(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
-
-
-def state(rows: list[dict[str, Any]]) -> list[tuple[bool, Any, Any]]:
-    """What rows mean, without what differs each time."""
-    kept = ((row["successor"] is None, json.loads(row["data"]), row["user_id"]) for row in rows)
-    return sorted(kept, key=repr)
-
 
 # ---- no lost key
 
@@ -183,9 +38,8 @@ def _is_kept(met: Meeting, one: Party, other: Party) -> bool:
 
 def what_nobody_changed_stays(met: Meeting) -> bool:
     # a sign-in with the old token of a user finds nothing
-    fresh = {
-        party.token for party in met.parties if not party.found and met.start == "signed in"
-    }  # fmt: skip
+    is_bare = met.start == "signed in"
+    fresh = {party.token for party in met.parties if is_bare and not party.found}
     return met.is_ended or all(
         _has_the_rest(met, data) for token, data in met.live.items() if token not in fresh
     )
@@ -204,6 +58,13 @@ def _has_the_rest(met: Meeting, data: Data) -> bool:
 
 def a_change_wins_only_in_the_last_attempt(met: Meeting) -> bool:
     return met.attempts is None or not any(party.won() for party in met.parties)
+
+
+def a_session_is_found_until_it_ends(met: Meeting) -> bool:
+    return all(
+        one.found or (other.acknowledged and other.action.is_about_the_token)
+        for one, other in met.each()
+    )
 
 
 # ---- no revived session
@@ -225,12 +86,10 @@ def an_ended_session_is_not_revived(met: Meeting) -> bool:
 def who_has_signed_out_is_not_signed_in(met: Meeting) -> bool:
     # whoever signs in without having found the session has shown credentials of their own
     fresh = {party.token for party in met.parties if party.action.user and not party.found}
-    return (
-        not met.is_ended
-        or met.start == "anonymous"
-        or not any(data.get(USER) == "alice" for token, data in met.live.items()
-                   if token not in fresh)
-    )  # fmt: skip
+    old = [data for token, data in met.live.items() if token not in fresh]
+    return met.start == "anonymous" or not (
+        met.is_ended and any(data.get(USER) == "alice" for data in old)
+    )
 
 
 def an_end_that_was_acknowledged_takes_effect(met: Meeting) -> bool:
@@ -338,6 +197,7 @@ def _is_right_marker(met: Meeting, marker: dict[str, Any]) -> bool:
 PROMISES: tuple[Callable[[Meeting], bool], ...] = (
     no_acknowledged_change_is_lost,
     what_nobody_changed_stays,
+    a_session_is_found_until_it_ends,
     a_change_wins_only_in_the_last_attempt,
     an_ended_session_is_not_revived,
     who_has_signed_out_is_not_signed_in,
