@@ -60,6 +60,11 @@ def a_change_wins_only_in_the_last_attempt(met: Meeting) -> bool:
     return met.attempts is None or not any(party.won() for party in met.parties)
 
 
+def nothing_is_done_twice(met: Meeting) -> bool:
+    lists = (data.get(key, []) for data in met.live.values() for key in ("cart", QUEUE))
+    return all(len(values) == len(set(values)) for values in lists)
+
+
 def a_session_is_found_until_it_ends(met: Meeting) -> bool:
     return all(
         one.found or (other.acknowledged and other.action.is_about_the_token)
@@ -197,6 +202,7 @@ def _is_right_marker(met: Meeting, marker: dict[str, Any]) -> bool:
 PROMISES: tuple[Callable[[Meeting], bool], ...] = (
     no_acknowledged_change_is_lost,
     what_nobody_changed_stays,
+    nothing_is_done_twice,
     a_session_is_found_until_it_ends,
     a_change_wins_only_in_the_last_attempt,
     an_ended_session_is_not_revived,
