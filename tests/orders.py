@@ -113,15 +113,19 @@ def walk(
     :param waiting: tells how many transactions wait for a lock.
     :param patience: seconds that a step may take before that is asked.
     """
-    for number, step in order:
-        flight, other = flights[number - 1], flights[2 - number]
-        flight.begin(step)
-        deadline = time.monotonic() + TIMEOUT
-        # the database has no event for it
-        while not flight.is_done(patience) and waiting() <= (not other.is_done()):
-            assert time.monotonic() < deadline, "the request neither goes on nor waits"
-    for flight in flights:
-        flight.finish()
+    try:
+        for number, step in order:
+            flight, other = flights[number - 1], flights[2 - number]
+            flight.begin(step)
+            deadline = time.monotonic() + TIMEOUT
+            # the database has no event for it
+            while not flight.is_done(patience) and waiting() <= (not other.is_done()):
+                assert time.monotonic() < deadline, "the request neither goes on nor waits"
+        for flight in flights:
+            flight.finish()
+    finally:
+        for flight in flights:
+            flight.release()
 
 
 def spelled(order: Order) -> str:
