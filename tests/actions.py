@@ -69,7 +69,7 @@ def is_put(data: Data, one: Party, other: Party) -> bool:
 
 def is_put_or_overwritten(data: Data, one: Party, other: Party) -> bool:
     rival = other.acknowledged and other.action is one.action
-    return data["same"] == one.value or (rival and data["same"] == other.value)
+    return data.get("same") in (one.value, other.value if rival else one.value)
 
 
 def is_deleted(data: Data, one: Party, other: Party) -> bool:
@@ -77,7 +77,7 @@ def is_deleted(data: Data, one: Party, other: Party) -> bool:
 
 
 def is_appended(data: Data, one: Party, other: Party) -> bool:
-    return one.value in data["cart"] or (other.acknowledged and other.won("cart"))
+    return one.value in data.get("cart", []) or (other.acknowledged and other.won("cart"))
 
 
 def waits_or_was_shown(data: Data, one: Party, other: Party) -> bool:

@@ -35,12 +35,14 @@ STARTS = {"anonymous": ANONYMOUS, "signed in": SIGNED_IN}
 # Tried at every place each time: rare ways to break a promise, and what has once been broken.
 SAVED_AT_ONCE = "load 1, load 2, save 1, save 2, end 1, end 2"
 ENDED_MEANWHILE = "load 1, load 2, save 1, end 1, save 2, end 2"
+OVERTAKEN = "load 1, load 2, save 2, end 2, save 1, end 1"
 ALWAYS = (
     f"anonymous, put the same key / put the same key, with retries: {ENDED_MEANWHILE}",
     f"anonymous, append / append, with retries: {SAVED_AT_ONCE}",
     f"anonymous, sign in / sign in, without retries: {ENDED_MEANWHILE}",
     f"signed in, step up / step up, with retries: {SAVED_AT_ONCE}",
     f"signed in, step up / sign out, without retries: {ENDED_MEANWHILE}",
+    f"signed in, step up / sign out, without retries: {OVERTAKEN}",
     f"signed in, regenerate / invalidate, without retries: {SAVED_AT_ONCE}",
 )
 
