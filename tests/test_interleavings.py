@@ -1,6 +1,6 @@
 """Two requests of one browser, in every order of their steps, on every database.
 
-A usual run tries one in eighty of all combinations at each place, each time the same ones: every
+A usual run tries one in a hundred of all combinations at each place, each time the same ones: every
 pair of actions is among them, and every order at every place. ``--scale=100`` tries all.
 """
 
@@ -93,9 +93,9 @@ def starts(first: Action, second: Action) -> tuple[str, ...]:
 
 
 def share(place: Place, scale: int) -> dict[str, Combination]:
-    """The combinations to try at a place: as many of eighty as the scale says."""
-    # 79 has no common divisor with the number of orders, and so each order has its turn
-    period = 79
+    """The combinations to try at a place: as many of a hundred as the scale says."""
+    # 99 has no common divisor with the number of orders, and so each order has its turn
+    period = 99
     offset = list(ALL_PLACES).index(place.name) * period // len(ALL_PLACES)
     cases = {str(case): case for case in combinations()}
     chosen = {
