@@ -49,7 +49,7 @@ ALWAYS = (
 # ---- combinations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Combination:
     """Two requests, and the order of their steps. The second one may have to be aborted."""
 
@@ -60,7 +60,7 @@ class Combination:
     attempts: int | None
     order: Order
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         ending = "" if self.ending is Ending.COMMIT else f" ({self.ending.value})"
         retried = "with" if self.attempts else "without"
         return (
