@@ -87,9 +87,9 @@ class Party:
     def has_ended(self) -> bool:
         """Whether it has ended the session that both requests came with.
 
-        Who finds only its marker, in another attempt for instance, can do nothing about it.
+        Who finds only its marker can do nothing about it, unless in another attempt.
         """
-        done = self.acknowledged and self.action.ends and self.found
+        done = self.acknowledged and self.action.ends and self.flight.came_in_time
         return done and bool(self.flight.cookies)
 
     def popped(self, message: str) -> bool:

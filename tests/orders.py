@@ -55,13 +55,14 @@ class SteppedFlight(Flight):
     attempts.
 
     :ivar found: whether the last attempt has found a live session.
+    :ivar came_in_time: whether the first one has.
     :ivar told: the conflicts of its last attempt that the application was told of.
     """
 
     def __init__(self, app: Any, token: str | None, change: Change) -> None:
         super().__init__(app, token, change)
         self.ending = Ending.COMMIT
-        self.found = False
+        self.found = self.came_in_time = False
         self.told: list[Any] = []
         self._steps: list[Step] = []
 
@@ -90,6 +91,8 @@ class SteppedFlight(Flight):
         self.told = []
         request.tm.get().addBeforeAbortHook(self._abort)
         self.found = not request.session.new
+        if self.attempts == 0:
+            self.came_in_time = self.found
         result = super().view(request)
         if self.ending is Ending.DOOM:
             request.tm.doom()

@@ -105,7 +105,7 @@ def an_end_that_was_acknowledged_takes_effect(met: Meeting) -> bool:
             # it had another token by then: whoever is anonymous does nothing to a user's session
             other.acknowledged
             and other.action.renews
-            and (met.start == "anonymous" or not one.found)
+            and (met.start == "anonymous" or not one.flight.came_in_time)
         )
         for one, other in met.each()
         if one.action.ends

@@ -44,6 +44,8 @@ ALWAYS = (
     f"signed in, step up / sign out, without retries: {ENDED_MEANWHILE}",
     f"signed in, step up / sign out, without retries: {OVERTAKEN}",
     f"signed in, regenerate / invalidate, without retries: {SAVED_AT_ONCE}",
+    f"signed in, step up / sign out, with retries: {ENDED_MEANWHILE}",
+    f"signed in, step up / switch users, with retries: {ENDED_MEANWHILE}",
 )
 
 # ---- combinations
