@@ -127,6 +127,15 @@ def roll_back(connection: Connection) -> None:
         connection.invalidate(error)
 
 
+def commit(connection: Connection) -> None:
+    """Commit; where that fails, leave nothing that the connection's next user would commit."""
+    try:
+        connection.commit()
+    except BaseException:
+        roll_back(connection)
+        raise
+
+
 @contextmanager
 def giving_up(connection: Connection) -> Iterator[None]:
     """Let go of every lock at a conflict, which is the end of the transaction anyway."""

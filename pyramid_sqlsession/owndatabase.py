@@ -18,7 +18,7 @@ from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
-from .connections import connect, create_table, hardly_waiting, roll_back
+from .connections import commit, connect, create_table, hardly_waiting, roll_back
 from .database import COMMITTED
 from .dberrors import MYSQL, translated
 from .engine import make_engine
@@ -58,7 +58,7 @@ class _JoinedWrite:
 
     def tpc_vote(self, transaction: Any) -> None:
         try:
-            self.connection.commit()
+            commit(self.connection)
         except Exception:
             # there is no public way to ask who has voted
             if not transaction._voted:
@@ -135,7 +135,7 @@ class OwnDatabase:
     def beside(self, request: Any) -> Iterator[Connection]:
         with self._begin() as connection:
             yield connection
-            connection.commit()
+            commit(connection)
 
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
@@ -143,8 +143,9 @@ class OwnDatabase:
         # MySQL's touch is two statements, and needs a transaction
         is_one_statement = engine.dialect.name not in MYSQL
         begun = engine.connect() if is_one_statement else connect(engine, self._write_level)
-        with begun as connection, hardly_waiting(connection), connection.begin():
+        with begun as connection, hardly_waiting(connection):
             yield connection
+            commit(connection)
 
     def engine(self) -> Engine:
         return self._ready()

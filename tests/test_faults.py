@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import sqlite3
 from typing import Any
 
@@ -25,12 +26,14 @@ from pyramid.response import Response
 from pyramid_retry import RetryableException
 from servers import Backend
 from sqlalchemy import JSON, Engine, LargeBinary, TypeDecorator, create_engine, text, update
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.sql.dml import UpdateBase
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionMixin
+from pyramid_sqlsession.connections import notice_closed_ones
 from pyramid_sqlsession.dberrors import is_conflict
 
 TOKEN = "x" * 43
@@ -210,6 +213,40 @@ def test_a_level_that_breaks_the_writes_is_a_configuration_error(
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"isolation_level = '{level}' must be one of"):
         own_configurator(backend.url, **{"sqlalchemy.isolation_level": level}).make_wsgi_app()
+
+
+@pytest.mark.parametrize("system", ["this one", "one that cannot poll"])
+def test_a_driver_that_does_not_tell_its_socket_can_be_used(
+    sqlite: Backend, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if system != "this one":
+        monkeypatch.delattr(select, "poll")
+    engine = create_engine(sqlite.url)
+    notice_closed_ones(engine)
+    for _ in range(2):
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize(("value", "pings"), [("false", 0), ("true", 1)])
+def test_whether_connections_are_pinged_is_what_the_ini_file_says(
+    postgresql: Backend, value: str, pings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def ping(dialect: Any, connection: Any) -> bool:
+        seen.append(connection)
+        return True
+
+    monkeypatch.setattr(PGDialect_psycopg, "do_ping", ping)
+    app = serve(
+        own_configurator(postgresql.url, **{"sqlalchemy.pool_pre_ping": value}), write=write
+    )
+    app.get("/write")
+    seen.clear()
+    app.reset()
+    app.get("/write")
+    assert len(seen) == pings
 
 
 def test_a_password_in_the_query_of_the_url_is_not_logged(
