@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
 
-from .connections import connect, create_table, hardly_waiting, in_transaction, is_open
+from .connections import connect, create_table, giving_up, hardly_waiting, in_transaction, is_open
 from .dberrors import mark_conflicts_retryable
 from .exceptions import SessionDataError
 from .record import Record
@@ -110,7 +110,9 @@ class AppDatabase:
         self.enter(request)
         if transaction is not None:
             try:
-                yield self._connection(self._session(request))
+                connection = self._connection(self._session(request))
+                with giving_up(connection):
+                    yield connection
             except SessionDataError:
                 raise
             except Exception:

@@ -1,0 +1,39 @@
+"""Another resource of the transaction that refuses, when the session is saved and not committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apps import Broken, Resource, refuse
+from customers import SHOPS, Order, Shop, Visitor, in_shops, one_more
+from trials import Trials
+
+KEPT = "nothing of the request is stored"
+
+
+class Refused(Order):
+    """An order with a mail that cannot be sent."""
+
+    def view(self, request: Any) -> Any:
+        request.tm.get().join(Resource(refuse))
+        return super().view(request)
+
+
+@in_shops(SHOPS)
+def test_what_was_refused_is_not_stored_by_the_next_request_on_its_connection(
+    shop: Shop, trials: Trials
+) -> None:
+    site = shop.serve(pool_size=1, max_overflow=0, pool_timeout=5)
+    visitor, new = Visitor("visitor"), Visitor("new")
+    assert visitor.buy(site)
+    for _ in (rounds := trials.times(2)):
+        for who in (visitor, new):
+            refused = site.request(one_more(who.name), who.token, kind=Refused)
+            assert not who.learn(refused.start().finish())
+            assert isinstance(who.errors[-1], Broken)
+            assert shop.count() == visitor.acknowledged
+            assert visitor.buy(site), visitor.errors
+            assert shop.count() == visitor.acknowledged
+    lost = shop.broken_promises(visitor, new)
+    fault, count = "another resource refuses to commit", 2 * len(rounds)
+    trials.record(fault, KEPT, shop.title, count, lost=lost)
