@@ -368,8 +368,9 @@ class MariaDB(Server):
             "--lock-wait-timeout=20",
         )
 
-    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        connection = pymysql.connect(
+    def connect(self) -> Any:
+        """A connection of the administrator's, in autocommit, below SQLAlchemy."""
+        return pymysql.connect(
             host=self.host,
             port=self.port,
             user=USER,
@@ -378,7 +379,9 @@ class MariaDB(Server):
             autocommit=True,
             ssl_disabled=True,
         )
-        with connection, connection.cursor() as cursor:
+
+    def execute(self, *statements: str) -> list[tuple[Any, ...]]:
+        with self.connect() as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())

@@ -1,0 +1,53 @@
+"""Fixtures: a Galera cluster for the whole run, and applications each on a node of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from apps import Base
+from galera import Cluster, clustering
+from places import Place
+from sqlalchemy import create_engine, make_url
+
+Places = Callable[..., list[Place]]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes."""
+    with clustering(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["dbsession", "own engine"])
+def way(request: pytest.FixtureRequest) -> str:
+    """How the applications use the database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def places(cluster: Cluster, way: str) -> Iterator[Places]:
+    """Makes a place for each node, all of one new database; every place has its own pool."""
+    made: list[Place] = []
+
+    def make(sync_wait: int = 0, driver: str | None = None) -> list[Place]:
+        init = {"init_command": f"SET SESSION wsrep_sync_wait = {sync_wait}"}
+        for node, url in enumerate(urls, 1):
+            whole = make_url(url).update_query_dict(init)
+            place = Place(f"node {node}", create_engine(whole), own=way == "own engine")
+            made.append(place)
+        return made[-len(urls) :]
+
+    with cluster.database() as urls:
+        engine = create_engine(urls[0])
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        cluster.agree()
+        yield make
+        for place in made:
+            for site in place.sites:
+                site.close()
+            for factory in place.factories:
+                factory.close()
+            place.engine.dispose()

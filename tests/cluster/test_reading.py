@@ -1,0 +1,83 @@
+"""Reading on one node of a Galera cluster what was written on another one a moment ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from galera import Cluster, Node
+from places import Place
+from races import put
+from trials import Trials
+
+Places = Callable[..., list[Place]]
+
+GALERA = "Galera, three nodes"
+USER = "auth.userid"
+
+
+@contextmanager
+def behind(node: Node) -> Iterator[None]:
+    """A node that receives what the others commit, and applies it only when the block ends."""
+    with node.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("FLUSH TABLES WITH READ LOCK")
+        yield
+        cursor.execute("UNLOCK TABLES")
+
+
+def read(session: Any) -> Any:
+    return dict(session)
+
+
+def end(session: Any) -> None:
+    session.invalidate()
+
+
+def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
+    cluster: Cluster, places: Places
+) -> None:
+    hasty, patient = ([place.serve(3) for place in places(wait)] for wait in (0, 1))
+    hasty[0].visit(put(USER, "anna"))
+    cluster.agree()
+    with behind(cluster.nodes[1]):
+        token = patient[0].start(**{USER: "anna"})
+        assert hasty[1].visit(read, token).result == {}
+        waiting = patient[1].request(read, token).release().start()
+    assert waiting.finish().result == {USER: "anna"}
+
+
+def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
+    cluster: Cluster, places: Places
+) -> None:
+    hasty, patient = ([place.serve(3) for place in places(wait)] for wait in (0, 1))
+    token = patient[0].start(**{USER: "anna"})
+    cluster.agree()
+    with behind(cluster.nodes[1]):
+        patient[0].visit(end, token)
+        assert hasty[1].visit(read, token).result == {USER: "anna"}
+        waiting = patient[1].request(read, token).release().start()
+    assert waiting.finish().result == {}
+
+
+@pytest.mark.parametrize("sync_wait", [0, 1])
+def test_with_sync_wait_no_node_misses_what_another_has_committed(
+    cluster: Cluster, places: Places, sync_wait: int, trials: Trials
+) -> None:
+    sites = [place.serve(3) for place in places(sync_wait)]
+    missed = revived = 0
+    for number in trials.times(50):
+        here, there = sites[number % 3], sites[(number + 1) % 3]
+        token = here.start(**{USER: "anna"})
+        missed += there.visit(read, token).result == {}
+        here.visit(end, token)
+        revived += there.visit(read, token).result != {}
+    count = len(trials.times(50))
+    if sync_wait:
+        fault = "signed in on one node, next request on another, wsrep_sync_wait=1"
+        trials.record(fault, "the user is signed in", GALERA, count, lost=missed)
+        fault = "signed out on one node, next request on another, wsrep_sync_wait=1"
+        trials.record(fault, "the user is signed out", GALERA, count, lost=revived)
+    else:
+        print(f"without wsrep_sync_wait: {missed} missed, {revived} revived of {count}")
