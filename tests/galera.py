@@ -7,12 +7,22 @@ process that started them, as every server of :mod:`servers` does.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
+from races import Site
 from servers import MariaDB, find_program, free_port, serving, unavailable
 from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+
+from pyramid_sqlsession import SessionConflict
+
+PATIENCE = 30
+GALERA = "Galera, three nodes"
+"""For the record of what was tried."""
 
 PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
 
@@ -82,11 +92,18 @@ class Node(MariaDB):
         )
 
     def answers(self) -> bool:
-        """Whether it has caught up with the others; before, it refuses every query."""
+        """Whether it has caught up with the others, and is one of more than half of them."""
         try:
-            return self.status("local_state_comment") == "Synced"
+            return self.status("ready") == "ON"
         except pymysql.MySQLError:
             return False
+
+    def wait(self) -> None:
+        """Come back when it answers."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.answers():
+            assert time.monotonic() < deadline, f"{self} does not answer:\n{self.log()}"
+            time.sleep(0.02)  # no event tells when another process is ready
 
     def status(self, name: str) -> str:
         """What the node says of itself: the status variable ``wsrep_`` with this name."""
@@ -103,15 +120,30 @@ class Cluster:
     @contextlib.contextmanager
     def database(self) -> Iterator[list[str]]:
         """A new, empty database: its URL on each node. Dropped at the end."""
-        for node in self.nodes:
-            node.start()
+        self.heal()
         with self.nodes[0].database() as url:
             name = make_url(url).database
             assert name is not None
-            yield [node.url(name) for node in self.nodes]
+            try:
+                yield [node.url(name) for node in self.nodes]
+            finally:
+                self.heal()
+
+    def heal(self) -> None:
+        """Come back when every node runs and all are one cluster, whatever a test has left."""
+        self.restore_quorum()
+        for node in self.nodes:
+            node.start()
+
+    def restore_quorum(self) -> None:
+        """Let those nodes that run be the cluster, as an administrator does."""
+        running = [node for node in self.nodes if node.running]
+        if running and not any(node.answers() for node in running):
+            running[0].execute("SET GLOBAL wsrep_provider_options = 'pc.bootstrap = true'")
+            running[0].wait()
 
     def agree(self) -> None:
-        """Come back when every running node has applied what was committed before on any of them."""
+        """Come back when every running node has applied what was committed on any of them."""
         for node in self.nodes:
             if node.running:
                 node.execute("SET SESSION wsrep_sync_wait = 1", "SELECT 1")
@@ -125,3 +157,16 @@ def clustering(size: int) -> Iterator[Cluster]:
         for _ in range(size):
             stack.enter_context(serving(Node, nodes))
         yield Cluster(nodes)
+
+
+def started(cluster: Cluster, site: Site, **data: Any) -> str:
+    """The token of a new session with this data, which every node knows."""
+    token = site.start(**data)
+    cluster.agree()
+    return token
+
+
+def number_of(error: BaseException | None) -> Any:
+    """MariaDB's number of an error; None if it is none of the database's."""
+    cause = error.__cause__ if isinstance(error, SessionConflict) else error
+    return cause.orig.args[0] if isinstance(cause, OperationalError) and cause.orig else None

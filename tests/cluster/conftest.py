@@ -31,7 +31,7 @@ def places(cluster: Cluster, way: str) -> Iterator[Places]:
     """Makes a place for each node, all of one new database; every place has its own pool."""
     made: list[Place] = []
 
-    def make(sync_wait: int = 0, driver: str | None = None) -> list[Place]:
+    def make(sync_wait: int = 0) -> list[Place]:
         init = {"init_command": f"SET SESSION wsrep_sync_wait = {sync_wait}"}
         for node, url in enumerate(urls, 1):
             whole = make_url(url).update_query_dict(init)

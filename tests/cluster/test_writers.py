@@ -8,29 +8,20 @@ from typing import Any
 
 import pytest
 from apps import Note, notes
-from galera import Cluster
+from galera import GALERA, Cluster, number_of, started
 from places import Place
 from pyramid.threadlocal import get_current_request
 from pyramid_retry import IRetryableError
 from races import Change, Flight, Gate, Site, add, both, put
 from sqlalchemy import func, update
-from sqlalchemy.exc import OperationalError
 from trials import Trials
 
-from pyramid_sqlsession import SessionConflict, SessionConflicted
+from pyramid_sqlsession import SessionConflicted
 
 Places = Callable[..., list[Place]]
 
-GALERA = "Galera, three nodes"
 MANY = 50
 """Attempts, where no request is to be given up."""
-
-
-def started(cluster: Cluster, site: Site, **data: Any) -> str:
-    """The token of a new session that every node knows."""
-    token = site.start(**data)
-    cluster.agree()
-    return token
 
 
 def send(site: Site, change: Change, token: str) -> Flight:
@@ -54,12 +45,6 @@ def all_succeed(flights: list[Flight]) -> None:
     """No request was given up, or failed in a way that is not run again."""
     failed = [(flight.error, flight.attempts) for flight in flights if not flight.ok]
     assert not failed
-
-
-def number_of(error: BaseException | None) -> Any:
-    """MariaDB's number of an error."""
-    cause = error.__cause__ if isinstance(error, SessionConflict) else error
-    return cause.orig.args[0] if isinstance(cause, OperationalError) and cause.orig else None
 
 
 # ---- at once

@@ -1,0 +1,158 @@
+"""Nodes of a Galera cluster that die and come back, while others go on or cannot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from apps import Note, notes, rows
+from galera import GALERA, Cluster, number_of, started
+from places import Place
+from pyramid.threadlocal import get_current_request
+from races import Flight, Site, add
+from trials import Trials
+
+Places = Callable[..., list[Place]]
+
+PATIENCE = 60
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Come back when something is true that other threads and processes do."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.02)  # no event tells
+
+
+class Visitor(threading.Thread):
+    """Sends one request after the other through one node, each with the next number.
+
+    :ivar acknowledged: the numbers that the application has confirmed.
+    :ivar errors: what it has said otherwise.
+    """
+
+    def __init__(self, site: Site, token: str, way: str, over: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.acknowledged: list[int] = []
+        self.errors: list[BaseException | None] = []
+        self._site, self._token, self._way, self._over = site, token, way, over
+
+    def run(self) -> None:
+        number = 0
+        while not self._over.is_set():
+            number += 1
+            flight = self._site.request(self._change(number), self._token).start().finish()
+            if flight.ok:
+                self.acknowledged.append(number)
+            else:
+                self.errors.append(flight.error)
+                self._over.wait(0.05)  # a node that is away says so at once
+
+    def lost(self, site: Site, notes: list[str]) -> set[Any]:
+        """What was confirmed and is not there, or is there by half."""
+        data = site.data(self._token)
+        lost = {number for number in self.acknowledged if number > data["n"]}
+        if self._way == "dbsession":
+            written = [note.split()[-1] for note in notes if note.startswith(data["name"])]
+            lost |= set(self.acknowledged) - set(map(int, written))
+            lost |= {data["n"]} - {max(map(int, written))}
+        return lost
+
+    def _change(self, number: int) -> Callable[[Any], None]:
+        def change(session: Any) -> None:
+            session["n"] = number
+            if self._way == "dbsession":
+                note = Note(text=f"{session['name']} {number}")
+                get_current_request().dbsession.add(note)
+
+        return change
+
+
+@contextmanager
+def visiting(cluster: Cluster, sites: list[Site], way: str) -> Iterator[list[Visitor]]:
+    """A visitor on each node, busy until the block ends."""
+    tokens = [started(cluster, site, name=f"visitor {number}") for number, site in enumerate(sites)]
+    stop = threading.Event()
+    visitors = [Visitor(site, token, way, stop) for site, token in zip(sites, tokens, strict=True)]
+    for visitor in visitors:
+        visitor.start()
+    try:
+        yield visitors
+    finally:
+        stop.set()
+        for visitor in visitors:
+            visitor.join(PATIENCE)
+
+
+def progress(visitors: list[Visitor]) -> Callable[[], bool]:
+    """Tells whether each of them has been confirmed something since now."""
+    before = [len(visitor.acknowledged) for visitor in visitors]
+    return lambda: all(
+        len(visitor.acknowledged) > count + 5
+        for visitor, count in zip(visitors, before, strict=True)
+    )
+
+
+def test_a_killed_node_takes_nothing_with_it_and_its_applications_recover(
+    cluster: Cluster, places: Places, way: str, trials: Trials
+) -> None:
+    used = places()
+    sites = [place.serve(3) for place in used]
+    with visiting(cluster, sites, way) as visitors:
+        for number in trials.times(1):
+            wait_until(progress(visitors))
+            victim, here = number % 3, visitors[number % 3]
+            cluster.nodes[victim].kill()
+            others = [visitor for visitor in visitors if visitor is not here]
+            errors = [len(visitor.errors) for visitor in others]
+            wait_until(progress(others))
+            # they had to wait, and no more
+            assert errors == [len(visitor.errors) for visitor in others]
+            cluster.nodes[victim].start()
+            wait_until(progress([here]))
+    cluster.agree()
+    stored = [(in_order(rows(place.engine)), notes(place.engine)) for place in used]
+    assert stored[0] == stored[1] == stored[2]
+    lost = sum(len(visitor.lost(sites[0], stored[0][1])) for visitor in visitors)
+    kills, fault = len(trials.times(1)), "a node killed and brought back"
+    trials.record(fault, "what was acknowledged is there", GALERA, kills, lost=lost)
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: bytes(row["id"]))
+
+
+def send(site: Site, token: str) -> Flight:
+    """A request that adds one, and stops nowhere."""
+    return site.request(add("n"), token).start().finish()
+
+
+def test_without_a_quorum_nothing_is_stored_and_the_pools_recover_after_it(
+    cluster: Cluster, places: Places, way: str, trials: Trials
+) -> None:
+    (used, *_), (bystander, *_) = places(), places()
+    site, other = used.serve(3), bystander.serve(3)
+    token = started(cluster, site, n=0)
+    # it holds the lock of the session's row
+    waiting = site.request(add("n"), token).load().save()
+    survivor, *others = cluster.nodes
+    for node in others:
+        node.kill()
+    assert number_of(waiting.finish().error) in (1047, 1180)
+    with survivor.connect() as connection:
+        for _ in trials.times(5):
+            assert number_of(send(site, token).error) == 1047
+            # what pool_pre_ping asks is answered as if nothing was wrong
+            connection.ping(reconnect=False)
+    cluster.restore_quorum()
+    # neither a lock that nobody releases, nor a connection that is of no use
+    assert send(other, token).ok
+    assert send(site, token).ok
+    wrong = abs(site.data(token)["n"] - 2)
+    fault = "two of three nodes killed, quorum lost"
+    promised = "nothing is stored, the pools recover"
+    trials.record(fault, promised, GALERA, 1 + len(trials.times(5)), lost=wrong)
