@@ -8,7 +8,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # How many sessions "make bench-scale" puts into its largest table.
 N ?= 1000000
 
-.PHONY: demo test lint format docs bench-scale clean servers
+# How long "make soak" lasts.
+SECONDS ?= 600
+
+.PHONY: demo test test-cluster soak lint format docs bench-scale clean servers
 
 demo: $(VENV)/demo.stamp
 	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
@@ -16,6 +19,12 @@ demo: $(VENV)/demo.stamp
 
 test: lint servers
 	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term-missing --cov-fail-under=100
+
+test-cluster: servers
+	$(BIN)/python -m pytest tests/cluster
+
+soak: servers
+	$(BIN)/python -m pytest tests/soak --seconds=$(SECONDS)
 
 lint: $(VENV)/testing.stamp
 	$(BIN)/ruff check
