@@ -88,6 +88,7 @@ def test_what_visitors_were_told_is_true_whoever_is_killed(
     engine.dispose()
     visits = [visit for visitor in visitors for visit in visitor.visits]
     wrong = [complaint for visit in visits for complaint in complaints(visit, found)]
+    sys.stderr.write("".join(f"{complaint}\n" for complaint in wrong))
     fault, lost = "workers of gunicorn killed at random", len(wrong)
     trials.record(fault, "session and application agree", "PostgreSQL", kills, lost=lost)
     confirmed = sum(visitor.confirmed for visitor in visitors)
