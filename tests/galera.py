@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pymysql
+from places import Place
 from races import Site
 from servers import MariaDB, find_program, free_port, serving, unavailable
 from sqlalchemy import make_url
@@ -23,6 +24,11 @@ from pyramid_sqlsession import SessionConflict
 PATIENCE = 30
 GALERA = "Galera, three nodes"
 """For the record of what was tried."""
+
+WAYS = ("dbsession", "own engine")
+"""How applications use the database."""
+
+Places = Callable[..., list[Place]]
 
 PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from apps import Base
-from galera import Cluster, clustering
+from galera import WAYS, Cluster, Places, clustering
 from places import Place
 from sqlalchemy import create_engine, make_url
-
-Places = Callable[..., list[Place]]
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +18,18 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(params=["dbsession", "own engine"])
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     """How the applications use the database."""
     return str(request.param)
 
 
 @pytest.fixture
-def places(cluster: Cluster, way: str) -> Iterator[Places]:
+def places(cluster: Cluster) -> Iterator[Places]:
     """Makes a place for each node, all of one new database; every place has its own pool."""
     made: list[Place] = []
 
-    def make(sync_wait: int = 0) -> list[Place]:
+    def make(way: str, sync_wait: int = 0) -> list[Place]:
         init = {"init_command": f"SET SESSION wsrep_sync_wait = {sync_wait}"}
         for node, url in enumerate(urls, 1):
             whole = make_url(url).update_query_dict(init)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from apps import Note, notes, rows
-from galera import GALERA, Cluster, number_of, started
+from galera import GALERA, WAYS, Cluster, Places, number_of, started
 from places import Place
 from pyramid.threadlocal import get_current_request
 from races import Flight, Site, add
 from trials import Trials
-
-Places = Callable[..., list[Place]]
 
 PATIENCE = 60
 
@@ -35,8 +33,9 @@ class Visitor(threading.Thread):
     :ivar errors: what it has said otherwise.
     """
 
-    def __init__(self, site: Site, token: str, way: str, over: threading.Event) -> None:
+    def __init__(self, site: Site, token: str, node: str, way: str, over: threading.Event) -> None:
         super().__init__(daemon=True)
+        self.node = node
         self.acknowledged: list[int] = []
         self.errors: list[BaseException | None] = []
         self._site, self._token, self._way, self._over = site, token, way, over
@@ -52,9 +51,9 @@ class Visitor(threading.Thread):
                 self.errors.append(flight.error)
                 self._over.wait(0.05)  # a node that is away says so at once
 
-    def lost(self, site: Site, notes: list[str]) -> set[Any]:
+    def lost(self, notes: list[str]) -> set[Any]:
         """What was confirmed and is not there, or is there by half."""
-        data = site.data(self._token)
+        data = self._site.data(self._token)
         lost = {number for number in self.acknowledged if number > data["n"]}
         if self._way == "dbsession":
             written = [note.split()[-1] for note in notes if note.startswith(data["name"])]
@@ -73,17 +72,21 @@ class Visitor(threading.Thread):
 
 
 @contextmanager
-def visiting(cluster: Cluster, sites: list[Site], way: str) -> Iterator[list[Visitor]]:
-    """A visitor on each node, busy until the block ends."""
-    tokens = [started(cluster, site, name=f"visitor {number}") for number, site in enumerate(sites)]
-    stop = threading.Event()
-    visitors = [Visitor(site, token, way, stop) for site, token in zip(sites, tokens, strict=True)]
+def visiting(cluster: Cluster, places: Mapping[str, list[Place]]) -> Iterator[list[Visitor]]:
+    """Visitors, one in each way on each node, busy until the block ends."""
+    over = threading.Event()
+    visitors = []
+    for way in places:
+        for place in places[way]:
+            site = place.serve(3)
+            token = started(cluster, site, name=f"{place.name} {way}")
+            visitors.append(Visitor(site, token, place.name, way, over))
     for visitor in visitors:
         visitor.start()
     try:
         yield visitors
     finally:
-        stop.set()
+        over.set()
         for visitor in visitors:
             visitor.join(PATIENCE)
 
@@ -98,26 +101,27 @@ def progress(visitors: list[Visitor]) -> Callable[[], bool]:
 
 
 def test_a_killed_node_takes_nothing_with_it_and_its_applications_recover(
-    cluster: Cluster, places: Places, way: str, trials: Trials
+    cluster: Cluster, places: Places, trials: Trials
 ) -> None:
-    used = places()
-    sites = [place.serve(3) for place in used]
-    with visiting(cluster, sites, way) as visitors:
+    used = {way: places(way) for way in WAYS}
+    with visiting(cluster, used) as visitors:
         for number in trials.times(1):
             wait_until(progress(visitors))
-            victim, here = number % 3, visitors[number % 3]
-            cluster.nodes[victim].kill()
-            others = [visitor for visitor in visitors if visitor is not here]
+            victim = number % 3
+            here = [visitor for visitor in visitors if visitor.node == f"node {victim + 1}"]
+            others = [visitor for visitor in visitors if visitor not in here]
             errors = [len(visitor.errors) for visitor in others]
+            cluster.nodes[victim].kill()
             wait_until(progress(others))
             # they had to wait, and no more
             assert errors == [len(visitor.errors) for visitor in others]
             cluster.nodes[victim].start()
-            wait_until(progress([here]))
+            wait_until(progress(here))
     cluster.agree()
-    stored = [(in_order(rows(place.engine)), notes(place.engine)) for place in used]
+    engines = [place.engine for place in used["dbsession"]]
+    stored = [(in_order(rows(engine)), notes(engine)) for engine in engines]
     assert stored[0] == stored[1] == stored[2]
-    lost = sum(len(visitor.lost(sites[0], stored[0][1])) for visitor in visitors)
+    lost = sum(len(visitor.lost(stored[0][1])) for visitor in visitors)
     kills, fault = len(trials.times(1)), "a node killed and brought back"
     trials.record(fault, "what was acknowledged is there", GALERA, kills, lost=lost)
 
@@ -132,27 +136,32 @@ def send(site: Site, token: str) -> Flight:
 
 
 def test_without_a_quorum_nothing_is_stored_and_the_pools_recover_after_it(
-    cluster: Cluster, places: Places, way: str, trials: Trials
+    cluster: Cluster, places: Places, trials: Trials
 ) -> None:
-    (used, *_), (bystander, *_) = places(), places()
-    site, other = used.serve(3), bystander.serve(3)
-    token = started(cluster, site, n=0)
-    # it holds the lock of the session's row
-    waiting = site.request(add("n"), token).load().save()
     survivor, *others = cluster.nodes
+    sites, bystanders = ([places(way)[0].serve(3) for way in WAYS] for _ in range(2))
+    tokens = [started(cluster, site, n=0) for site in sites]
+    # each holds the lock of its session's row
+    waiting = [
+        site.request(add("n"), token).load().save()
+        for site, token in zip(sites, tokens, strict=True)
+    ]
     for node in others:
         node.kill()
-    assert number_of(waiting.finish().error) in (1047, 1180)
+    for flight in waiting:
+        assert number_of(flight.finish().error) in (1047, 1180)
     with survivor.connect() as connection:
         for _ in trials.times(5):
-            assert number_of(send(site, token).error) == 1047
+            for site, token in zip(sites, tokens, strict=True):
+                assert number_of(send(site, token).error) == 1047
             # what pool_pre_ping asks is answered as if nothing was wrong
             connection.ping(reconnect=False)
     cluster.restore_quorum()
-    # neither a lock that nobody releases, nor a connection that is of no use
-    assert send(other, token).ok
-    assert send(site, token).ok
-    wrong = abs(site.data(token)["n"] - 2)
-    fault = "two of three nodes killed, quorum lost"
-    promised = "nothing is stored, the pools recover"
-    trials.record(fault, promised, GALERA, 1 + len(trials.times(5)), lost=wrong)
+    wrong = 0
+    for site, bystander, token in zip(sites, bystanders, tokens, strict=True):
+        # neither a lock that nobody releases, nor a connection that is of no use
+        assert send(bystander, token).ok
+        assert send(site, token).ok
+        wrong += site.data(token) != {"n": 2}
+    count, fault = 2 * len(trials.times(6)), "two of three nodes killed, quorum lost"
+    trials.record(fault, "nothing is stored, the pools recover", GALERA, count, lost=wrong)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from galera import GALERA, Cluster, Node
-from places import Place
+from galera import GALERA, Cluster, Node, Places
 from races import put
 from trials import Trials
-
-Places = Callable[..., list[Place]]
 
 USER = "auth.userid"
 
@@ -34,9 +31,9 @@ def end(session: Any) -> None:
 
 
 def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
-    cluster: Cluster, places: Places
+    cluster: Cluster, places: Places, way: str
 ) -> None:
-    hasty, patient = ([place.serve(3) for place in places(wait)] for wait in (0, 1))
+    hasty, patient = ([place.serve(3) for place in places(way, wait)] for wait in (0, 1))
     hasty[0].visit(put(USER, "anna"))
     cluster.agree()
     with behind(cluster.nodes[1]):
@@ -47,9 +44,9 @@ def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
 
 
 def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
-    cluster: Cluster, places: Places
+    cluster: Cluster, places: Places, way: str
 ) -> None:
-    hasty, patient = ([place.serve(3) for place in places(wait)] for wait in (0, 1))
+    hasty, patient = ([place.serve(3) for place in places(way, wait)] for wait in (0, 1))
     token = patient[0].start(**{USER: "anna"})
     cluster.agree()
     with behind(cluster.nodes[1]):
@@ -59,8 +56,10 @@ def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
     assert waiting.finish().result == {}
 
 
-def test_a_node_that_waits_misses_nothing(cluster: Cluster, places: Places, trials: Trials) -> None:
-    sites = [place.serve(3) for place in places(1)]
+def test_a_node_that_waits_misses_nothing(
+    cluster: Cluster, places: Places, way: str, trials: Trials
+) -> None:
+    sites = [place.serve(3) for place in places(way, 1)]
     missed = revived = 0
     for number in trials.times(50):
         here, there = sites[number % 3], sites[(number + 1) % 3]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from apps import Note, notes
-from galera import GALERA, Cluster, number_of, started
-from places import Place
+from galera import GALERA, Cluster, Places, number_of, started
 from pyramid.threadlocal import get_current_request
 from pyramid_retry import IRetryableError
 from races import Change, Flight, Gate, Site, add, both, put
@@ -17,8 +16,6 @@ from sqlalchemy import func, update
 from trials import Trials
 
 from pyramid_sqlsession import SessionConflicted
-
-Places = Callable[..., list[Place]]
 
 MANY = 50
 """Attempts, where no request is to be given up."""
@@ -54,7 +51,7 @@ def all_succeed(flights: list[Flight]) -> None:
 def test_every_key_that_was_acknowledged_is_there(
     cluster: Cluster, places: Places, way: str, sync_wait: int, trials: Trials
 ) -> None:
-    sites = [place.serve(MANY) for place in places(sync_wait)]
+    sites = [place.serve(MANY) for place in places(way, sync_wait)]
     token = started(cluster, sites[0], n=0)
 
     def own_key(node: int, number: int) -> Change:
@@ -72,7 +69,7 @@ def test_every_key_that_was_acknowledged_is_there(
 def test_increments_of_one_counter_add_up(
     cluster: Cluster, places: Places, way: str, trials: Trials
 ) -> None:
-    sites = [place.serve(MANY) for place in places()]
+    sites = [place.serve(MANY) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     flights = send_at_once(sites, lambda node, number: add("n"), token, trials.times(20))
     all_succeed(flights)
@@ -88,9 +85,9 @@ def test_increments_of_one_counter_add_up(
 
 
 def test_a_conflict_between_two_nodes_is_run_again(
-    cluster: Cluster, places: Places, trials: Trials
+    cluster: Cluster, places: Places, way: str, trials: Trials
 ) -> None:
-    sites = [place.serve(3) for place in places()]
+    sites = [place.serve(MANY) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     lost = 0
     for number in trials.times(5):
@@ -98,8 +95,9 @@ def test_a_conflict_between_two_nodes_is_run_again(
         first.save()
         second.save().finish()
         assert first.finish().ok, first.error
-        # the node of the first one has rolled its transaction back when the other one's came
-        assert (first.attempts, second.attempts) == (2, 1)
+        # its node has rolled it back, perhaps again before the other one's change had arrived
+        assert first.attempts > 1
+        assert second.attempts == 1
         cluster.agree()
         lost += 2 * (number + 1) - sites[0].data(token)["n"]
     fault = "two transactions on two nodes change one row"
@@ -109,7 +107,7 @@ def test_a_conflict_between_two_nodes_is_run_again(
 def test_a_conflict_that_is_not_run_again_stores_nothing_and_says_so(
     cluster: Cluster, places: Places, way: str
 ) -> None:
-    sites = [place.serve(1) for place in places()]
+    sites = [place.serve(1) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     first, second = (
         site.request(change, token).load()
@@ -129,10 +127,10 @@ def test_a_conflict_that_is_not_run_again_stores_nothing_and_says_so(
 
 
 def test_a_conflict_of_the_session_that_another_node_interrupts_is_run_again(
-    cluster: Cluster, places: Places
+    cluster: Cluster, places: Places, way: str
 ) -> None:
     """Galera answers the ROLLBACK of whoever lost a lock with an error of its own."""
-    sites = [place.serve(3) for place in places()]
+    sites = [place.serve(3) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     raised = Gate()
     sites[0].app.registry.registerHandler(lambda event: raised.stop(), (SessionConflicted,))
@@ -150,10 +148,10 @@ def test_a_conflict_of_the_session_that_another_node_interrupts_is_run_again(
 
 
 def test_the_version_catches_what_another_node_has_written_since_it_was_read(
-    cluster: Cluster, places: Places, trials: Trials
+    cluster: Cluster, places: Places, way: str, trials: Trials
 ) -> None:
     """At REPEATABLE READ Galera itself says nothing: the UPDATE would overwrite."""
-    sites = [place.serve(3) for place in places()]
+    sites = [place.serve(3) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     lost = 0
     for number in trials.times(5):
@@ -170,10 +168,10 @@ def test_the_version_catches_what_another_node_has_written_since_it_was_read(
 
 @pytest.mark.parametrize("way", ["dbsession"], indirect=True)
 def test_a_transaction_that_another_node_has_aborted_stores_no_session_alone(
-    cluster: Cluster, places: Places
+    cluster: Cluster, places: Places, way: str
 ) -> None:
     """The error comes with whatever the loser says next: here the session's statement."""
-    sites = [place.serve(3) for place in places()]
+    sites = [place.serve(3) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     sites[0].visit(new_note, token)
     cluster.agree()
