@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from galera import GALERA, Cluster, Node, Places
 from races import put
+from sqlalchemy import make_url, text
 from trials import Trials
+
+from pyramid_sqlsession.engine import make_engine
 
 USER = "auth.userid"
 
@@ -72,3 +78,15 @@ def test_a_node_that_waits_misses_nothing(
     trials.record(fault, "the user is signed in", GALERA, count, lost=missed)
     fault = "signed out on one node, seen on another, wsrep_sync_wait=1"
     trials.record(fault, "the user is signed out", GALERA, count, lost=revived)
+
+
+def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "galera.rst").read_text("utf-8")
+    (block,) = re.findall(r"code-block:: ini\n\n((?:   .*\n)+)", page)
+    parser = ConfigParser()
+    parser.read_string(f"[app:main]\n{block}")
+    written = make_url(parser["app:main"]["sqlsession.sqlalchemy.url"])
+    here = make_url(cluster.nodes[0].url("mysql"))
+    engine, _ = make_engine({"url": here.update_query_dict(written.query)})
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT @@wsrep_sync_wait")) == 1
