@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from galera import GALERA, Cluster, Node, Places
 from races import put
+from servers import Backend
 from sqlalchemy import make_url, text
 from trials import Trials
 
@@ -80,13 +82,15 @@ def test_a_node_that_waits_misses_nothing(
     trials.record(fault, "the user is signed out", GALERA, count, lost=revived)
 
 
-def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster) -> None:
+@pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+mysqldb"])
+def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster, driver: str) -> None:
     page = (Path(__file__).parents[2] / "docs" / "galera.rst").read_text("utf-8")
     (block,) = re.findall(r"code-block:: ini\n\n((?:   .*\n)+)", page)
     parser = ConfigParser()
     parser.read_string(f"[app:main]\n{block}")
     written = make_url(parser["app:main"]["sqlsession.sqlalchemy.url"])
-    here = make_url(cluster.nodes[0].url("mysql"))
+    node = cluster.nodes[0]
+    here = make_url(Backend(node.name, node.url("mysql"), node).with_driver(driver))
     engine, _ = make_engine({"url": here.update_query_dict(written.query)})
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT @@wsrep_sync_wait")) == 1
