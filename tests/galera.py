@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from pyramid_sqlsession import SessionConflict
 
-PATIENCE = 30
+PATIENCE = 60
 GALERA = "Galera, three nodes"
 """For the record of what was tried."""
 
@@ -104,13 +104,6 @@ class Node(MariaDB):
         except pymysql.MySQLError:
             return False
 
-    def wait(self) -> None:
-        """Come back when it answers."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.answers():
-            assert time.monotonic() < deadline, f"{self} does not answer:\n{self.log()}"
-            time.sleep(0.02)  # no event tells when another process is ready
-
     def status(self, name: str) -> str:
         """What the node says of itself: the status variable ``wsrep_`` with this name."""
         ((_, value),) = self.execute(f"SHOW STATUS LIKE 'wsrep_{name}'")
@@ -146,7 +139,7 @@ class Cluster:
         running = [node for node in self.nodes if node.running]
         if running and not any(node.answers() for node in running):
             running[0].execute("SET GLOBAL wsrep_provider_options = 'pc.bootstrap = true'")
-            running[0].wait()
+            wait_until(running[0].answers)
 
     def agree(self) -> None:
         """Come back when every running node has applied what was committed on any of them."""
@@ -163,6 +156,14 @@ def clustering(size: int) -> Iterator[Cluster]:
         for _ in range(size):
             stack.enter_context(serving(Node, nodes))
         yield Cluster(nodes)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Come back when something is true that other threads and processes do."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.02)  # no event tells
 
 
 def started(cluster: Cluster, site: Site, **data: Any) -> str:

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from apps import Note, notes, rows
-from galera import GALERA, WAYS, Cluster, Places, number_of, started
+from galera import GALERA, WAYS, Cluster, Places, number_of, started, wait_until
 from places import Place
 from pyramid.threadlocal import get_current_request
 from races import Flight, Site, add
 from trials import Trials
-
-PATIENCE = 60
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Come back when something is true that other threads and processes do."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.02)  # no event tells
 
 
 class Visitor(threading.Thread):
@@ -88,7 +77,7 @@ def visiting(cluster: Cluster, places: Mapping[str, list[Place]]) -> Iterator[li
     finally:
         over.set()
         for visitor in visitors:
-            visitor.join(PATIENCE)
+            visitor.join()
 
 
 def progress(visitors: list[Visitor]) -> Callable[[], bool]:

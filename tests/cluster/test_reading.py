@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from galera import GALERA, Cluster, Node, Places
-from races import put
+from galera import GALERA, Cluster, Node, Places, wait_until
+from races import Site, put
 from servers import Backend
 from sqlalchemy import make_url, text
 from trials import Trials
@@ -28,6 +28,13 @@ def behind(node: Node) -> Iterator[None]:
         cursor.execute("FLUSH TABLES WITH READ LOCK")
         yield
         cursor.execute("UNLOCK TABLES")
+
+
+def is_waiting(node: Node, site: Site) -> bool:
+    """Whether one of an application's queries has no answer yet."""
+    name = site.engine.url.database
+    query = "SELECT count(*) FROM information_schema.processlist"
+    return node.execute(f"{query} WHERE db = '{name}' AND command = 'Query'") != [(0,)]
 
 
 def read(session: Any) -> Any:
@@ -48,6 +55,7 @@ def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
         token = patient[0].start(**{USER: "anna"})
         assert hasty[1].visit(read, token).result == {}
         waiting = patient[1].request(read, token).release().start()
+        wait_until(lambda: is_waiting(cluster.nodes[1], patient[1]))
     assert waiting.finish().result == {USER: "anna"}
 
 
@@ -61,6 +69,7 @@ def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
         patient[0].visit(end, token)
         assert hasty[1].visit(read, token).result == {USER: "anna"}
         waiting = patient[1].request(read, token).release().start()
+        wait_until(lambda: is_waiting(cluster.nodes[1], patient[1]))
     assert waiting.finish().result == {}
 
 
