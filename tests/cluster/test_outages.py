@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,3 +156,31 @@ def test_without_a_quorum_nothing_is_stored_and_the_pools_recover_after_it(
         wrong += site.data(token) != {"n": 2}
     count, fault = 2 * len(trials.times(6)), "two of three nodes killed, quorum lost"
     trials.record(fault, "nothing is stored, the pools recover", GALERA, count, lost=wrong)
+
+
+def test_a_node_woken_from_a_pause_brings_no_ended_session_back(
+    cluster: Cluster, places: Places, trials: Trials
+) -> None:
+    """It takes itself for a member of the cluster until it hears otherwise."""
+    sites = {way: [place.serve(3) for place in places(way, 1)] for way in WAYS}
+    revived = 0
+    for _ in trials.times(1):
+        tokens = {way: started(cluster, sites[way][0], n=0) for way in WAYS}
+        for way in WAYS:
+            sites[way][2].visit(add("n"), tokens[way])
+        node = cluster.nodes[2]
+        os.kill(node.pid, signal.SIGSTOP)
+        try:
+            for way in WAYS:
+                sites[way][0].visit(lambda session: session.invalidate(), tokens[way])
+        finally:
+            os.kill(node.pid, signal.SIGCONT)
+        for way in WAYS:
+            flights = [sites[way][2].request(dict, tokens[way]).start().finish()]
+            while not flights[-1].ok:
+                assert number_of(flights[-1].error) in (1047, 1205), flights[-1].error
+                flights.append(sites[way][2].request(dict, tokens[way]).start().finish())
+            revived += flights[-1].result != {}
+    fault = "a node woken from a pause, wsrep_sync_wait=1"
+    count = len(WAYS) * len(trials.times(1))
+    trials.record(fault, "what was ended stays ended", GALERA, count, lost=revived)
