@@ -8,6 +8,7 @@ something refused is there, or one of the two is without the other.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import secrets
 from typing import Any
@@ -35,6 +36,10 @@ def look(request: Any) -> Any:
     return request.session.get("orders", [])
 
 
+# no two orders of a run are the same
+_numbers = itertools.count()
+
+
 class Shopper:
     """A visitor.
 
@@ -53,14 +58,15 @@ class Shopper:
     @property
     def token(self) -> str:
         """The token of the browser's cookie; empty if it has none."""
-        return str(self.browser.cookies.get("session", ""))
+        # WebTest quotes what it is given
+        return str(self.browser.cookies.get("session", "")).strip('"')
 
     def order(self, *, weight: int = 0) -> bool:
         """Order the next thing; whether that was acknowledged.
 
         :param weight: how many bytes more the session is to hold.
         """
-        item = f"{self.name}-{len(self.told) + len(self.refused)}"
+        item = f"{self.name}-{next(_numbers)}"
         try:
             self.browser.get("/order", {"item": item, "weight": weight})
         except Exception as error:  # noqa: BLE001  # the tests look at it
