@@ -320,6 +320,10 @@ class Standby(PostgreSQL):
             assert time.monotonic() < deadline, "the standby does not catch up"
             time.sleep(0.01)  # no event tells when another process is done
 
+    def promote(self) -> None:
+        """Make it a server that takes writes; come back when it does."""
+        self.execute("SELECT pg_promote()")
+
 
 class MariaDB(Server):
     """A MariaDB server; durable across a crash of its own, not of the machine."""

@@ -1,0 +1,154 @@
+"""A PostgreSQL server that dies, and a hot standby that takes its place."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from apps import Base
+from servers import TIMEOUT, PostgreSQL, Standby, serving
+from shoppers import Shop, Shopper
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from trials import Trials
+
+both_ways = pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own-engine"])
+
+
+@contextlib.contextmanager
+def pair(*settings: str) -> Iterator[tuple[PostgreSQL, Standby, str]]:
+    """A primary with these settings, its standby, and a URL of both: of the one that may write."""
+    with serving(PostgreSQL) as primary, serving(Standby, primary) as standby:
+        primary.execute(*primary.create_statements("shop"), *settings)
+        url = make_url(primary.url("shop")).set(host=None, port=None)
+        hosts = [f"{server.host}:{server.port}" for server in (primary, standby)]
+        url = url.update_query_dict(
+            {"host": hosts, "target_session_attrs": "read-write", "connect_timeout": "5"}
+        )
+        engine = create_engine(url)
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        standby.catch_up()
+        yield primary, standby, url.render_as_string(hide_password=False)
+
+
+SYNCHRONOUS = (
+    "ALTER SYSTEM SET synchronous_standby_names = '*'",
+    # a session that was acknowledged can be read there too
+    "ALTER SYSTEM SET synchronous_commit = 'remote_apply'",
+    "SELECT pg_reload_conf()",
+)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # no event tells what another process has done
+
+
+def is_synchronous(primary: PostgreSQL) -> bool:
+    return primary.execute("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
+
+
+@contextlib.contextmanager
+def ordering(shoppers: list[Shopper]) -> Iterator[None]:
+    """Have them all order, one thing after the other, until the block ends."""
+    stop = threading.Event()
+
+    def work(shopper: Shopper) -> None:
+        while not stop.is_set():
+            shopper.order()
+
+    threads = [threading.Thread(target=work, args=(shopper,)) for shopper in shoppers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(TIMEOUT)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def more_from_each(shoppers: list[Shopper], count: int) -> None:
+    """Come back when each of them has so many more orders acknowledged."""
+    wanted = [len(shopper.told) + count for shopper in shoppers]
+    wait_until(
+        lambda: all(len(it.told) >= number for it, number in zip(shoppers, wanted, strict=True))
+    )
+
+
+@both_ways
+def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
+    own: bool,
+    trials: Trials,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Callable[[str, object], None],
+) -> None:
+    for _ in trials.times(1):
+        with pair(*SYNCHRONOUS) as (primary, standby, url):
+            wait_until(lambda: is_synchronous(primary))
+            shop = Shop(url, own=own)
+            shoppers = [shop.shopper() for _ in range(4)]
+            with ordering(shoppers):
+                more_from_each(shoppers, 10)
+                primary.kill()
+                died = time.monotonic()
+                standby.promote()
+                more_from_each(shoppers, 1)
+                record_property("outage", time.monotonic() - died)
+                more_from_each(shoppers, 10)
+            failed = len(shop.errors)
+            assert failed >= len(shoppers)
+            trials.record(
+                "failover to a synchronous standby",
+                "what was acknowledged is there",
+                "PostgreSQL",
+                shop.told,
+                lost=shop.lost(unsure=True),
+            )
+            assert all(isinstance(error, DBAPIError) for error in shop.errors)
+            assert not shop.leaks(caplog.text)
+
+
+@both_ways
+def test_an_asynchronous_standby_may_be_behind_but_has_nothing_by_halves(
+    own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it had not received when the primary died is lost, and visitors go on without."""
+    for _ in trials.times(1):
+        with pair() as (primary, standby, url):
+            shop = Shop(url, own=own)
+            regular, newcomer = shop.shopper(), shop.shopper()
+            assert regular.order()
+            standby.catch_up()
+            received = list(regular.told)
+            standby.stop()
+            assert regular.order()
+            assert newcomer.order()
+            cookie = newcomer.token
+            primary.kill()
+            standby.start()
+            standby.promote()
+            # the pool notices that its connection is dead
+            assert not regular.order()
+            assert regular.look() == received
+            assert newcomer.look() == []
+            # they are missing in the session and in the application's table alike
+            regular.told, newcomer.told = received, []
+            assert regular.order()
+            assert newcomer.order()
+            assert newcomer.token != cookie
+            trials.record(
+                "failover to an asynchronous standby",
+                "what it had received is there, nothing by halves",
+                "PostgreSQL",
+                shop.told,
+                lost=shop.lost(unsure=True),
+            )
+            assert not shop.leaks(caplog.text)
