@@ -7,14 +7,19 @@ something refused is there, or one of the two is without the other.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from apps import Clock, Note, SessionRow, configurator, own_configurator, rows, serve
 from pyramid.interfaces import ISessionFactory
+from servers import TIMEOUT
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
 from webtest import TestApp
@@ -35,6 +40,18 @@ def look(request: Any) -> Any:
     """A view that reads the session."""
     return request.session.get("orders", [])
 
+
+def enter(request: Any) -> Any:
+    """A view that signs the visitor in."""
+    request.session["auth.userid"] = USER
+
+
+def leave(request: Any) -> Any:
+    """A view that ends all sessions of the user."""
+    return request.sqlsessions.revoke_user(USER)
+
+
+USER = "alice"
 
 # no two orders of a run are the same
 _numbers = itertools.count()
@@ -80,6 +97,14 @@ class Shopper:
         """The orders that the session holds, as a request sees them."""
         return self.browser.get("/look").json
 
+    def enter(self) -> None:
+        """Sign in, as all the others do."""
+        self.browser.get("/enter")
+
+    def leave(self) -> int:
+        """End the sessions of everybody who has signed in: how many there were."""
+        return int(self.browser.get("/leave").json)
+
 
 class Shop:
     """An application, and what its database holds. The tables are there already.
@@ -106,7 +131,7 @@ class Shop:
         else:
             engine = create_engine(url, **options)
             config = configurator(engine, retry=retry, create=False)
-        self.app = serve(config, order=order, look=look).app
+        self.app = serve(config, order=order, look=look, enter=enter, leave=leave).app
         self.app.registry.getUtility(ISessionFactory).clock = self.clock
 
     def shopper(self) -> Shopper:
@@ -162,3 +187,38 @@ class Shop:
         """The tokens that an error or the log has given away."""
         texts = "\n".join([log, *map(str, self.errors)])
         return [it.token for it in self.shoppers if it.token and it.token in texts]
+
+
+@contextlib.contextmanager
+def ordering(shoppers: list[Shopper]) -> Iterator[None]:
+    """Have them all order, one thing after the other, until the block ends."""
+    stop = threading.Event()
+
+    def work(shopper: Shopper) -> None:
+        while not stop.is_set():
+            shopper.order()
+
+    threads = [threading.Thread(target=work, args=(shopper,)) for shopper in shoppers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(TIMEOUT)
+    assert not any(thread.is_alive() for thread in threads), "an order hangs"
+
+
+def more_from_each(shoppers: list[Shopper], count: int) -> None:
+    """Come back when each of them has so many more orders acknowledged."""
+    wanted = {shopper.name: len(shopper.told) + count for shopper in shoppers}
+    wait_until(lambda: all(len(shopper.told) >= wanted[shopper.name] for shopper in shoppers))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Come back when this is true."""
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # no event tells what another process has done

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 import pytest
 from apps import Base
-from servers import TIMEOUT, MariaDB, PostgreSQL, Server, serving
-from shoppers import Shop
+from servers import MariaDB, PostgreSQL, Server, serving
+from shoppers import Shop, wait_until
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from trials import Trials
@@ -152,11 +151,12 @@ def mariadb_without_data() -> Iterator[tuple[Small, Server]]:
 
 def bring_back(server: Server) -> None:
     """Start a server that is down, or about to go down, or up again by itself."""
-    deadline = time.monotonic() + TIMEOUT
-    while not server.answers():
-        assert time.monotonic() < deadline, server.log()
+
+    def is_up() -> bool:
         server.start()
-        time.sleep(0.02)  # no event tells when another process is done
+        return server.answers()
+
+    wait_until(is_up)
 
 
 @pytest.mark.parametrize("opened", [postgresql_without_log, mariadb_without_data])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import threading
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from apps import Base
-from servers import TIMEOUT, PostgreSQL, Standby, serving
-from shoppers import Shop, Shopper
+from servers import PostgreSQL, Standby, serving
+from shoppers import Shop, more_from_each, ordering, wait_until
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from trials import Trials
+
+log = logging.getLogger(__name__)
 
 both_ways = pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own-engine"])
 
@@ -43,44 +45,8 @@ SYNCHRONOUS = (
 )
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # no event tells what another process has done
-
-
 def is_synchronous(primary: PostgreSQL) -> bool:
     return primary.execute("SELECT sync_state FROM pg_stat_replication") == [("sync",)]
-
-
-@contextlib.contextmanager
-def ordering(shoppers: list[Shopper]) -> Iterator[None]:
-    """Have them all order, one thing after the other, until the block ends."""
-    stop = threading.Event()
-
-    def work(shopper: Shopper) -> None:
-        while not stop.is_set():
-            shopper.order()
-
-    threads = [threading.Thread(target=work, args=(shopper,)) for shopper in shoppers]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(TIMEOUT)
-    assert not any(thread.is_alive() for thread in threads)
-
-
-def more_from_each(shoppers: list[Shopper], count: int) -> None:
-    """Come back when each of them has so many more orders acknowledged."""
-    wanted = [len(shopper.told) + count for shopper in shoppers]
-    wait_until(
-        lambda: all(len(it.told) >= number for it, number in zip(shoppers, wanted, strict=True))
-    )
 
 
 @both_ways
@@ -88,7 +54,6 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
     own: bool,
     trials: Trials,
     caplog: pytest.LogCaptureFixture,
-    record_property: Callable[[str, object], None],
 ) -> None:
     for _ in trials.times(1):
         with pair(*SYNCHRONOUS) as (primary, standby, url):
@@ -101,10 +66,8 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
                 died = time.monotonic()
                 standby.promote()
                 more_from_each(shoppers, 1)
-                record_property("outage", time.monotonic() - died)
+                log.info("no order was acknowledged for %.2f seconds", time.monotonic() - died)
                 more_from_each(shoppers, 10)
-            failed = len(shop.errors)
-            assert failed >= len(shoppers)
             trials.record(
                 "failover to a synchronous standby",
                 "what was acknowledged is there",

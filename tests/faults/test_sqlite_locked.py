@@ -214,5 +214,3 @@ def test_what_a_killed_process_has_left_in_the_file_is_undone(
         len(shopper.told),
         lost=shop.lost(),
     )
-
-

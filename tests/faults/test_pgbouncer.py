@@ -1,0 +1,172 @@
+"""PostgreSQL behind PgBouncer in transaction mode: whoever commits may get another connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from apps import Base, SessionRow
+from bouncer import PgBouncer
+from servers import TIMEOUT, Server, serving
+from shoppers import Shop, Shopper, more_from_each, ordering
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from trials import Trials
+
+from pyramid_sqlsession.dberrors import reason
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.purge import Purge
+from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.storage import Storage
+
+DATABASE = "PostgreSQL behind pgbouncer"
+POOL = 2
+SHOPPERS = 6
+
+# PgBouncer hands the server's connections around, with or without what a client has prepared
+UNPREPARED = {"connect_args": {"prepare_threshold": None}}
+
+both_ways = pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own-engine"])
+
+
+@pytest.fixture(scope="module")
+def bouncer(postgresql_server: Server) -> Iterator[PgBouncer]:
+    with serving(PgBouncer, postgresql_server, POOL) as server:
+        assert isinstance(server, PgBouncer)
+        yield server
+
+
+@pytest.fixture
+def url(bouncer: PgBouncer) -> Iterator[str]:
+    """A database with its tables, by way of PgBouncer."""
+    with bouncer.database() as url:
+        engine = create_engine(url, **UNPREPARED)
+        Base.metadata.create_all(engine)
+        yield url
+
+
+def open_shop(url: str, *, own: bool, **options: Any) -> tuple[Shop, list[Shopper]]:
+    shop = Shop(url, own=own, **options)
+    return shop, [shop.shopper() for _ in range(SHOPPERS)]
+
+
+def at_once(work: Callable[[Any], object], arguments: list[Any]) -> None:
+    """Call it with each argument, in a thread of its own."""
+    threads = [threading.Thread(target=work, args=(argument,)) for argument in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@both_ways
+def test_sessions_work_behind_pgbouncer(
+    bouncer: PgBouncer, url: str, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More requests at once than the server has connections, with everything that sessions do."""
+    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(shoppers):
+        for _ in trials.times(1):
+            more_from_each(shoppers, 20)
+        assert 0 < len(bouncer.execute("SHOW SERVERS")) <= POOL
+    assert shop.errors == []
+
+    shop.clock.advance(1000)
+    seen: dict[str, Any] = {}
+    at_once(lambda shopper: seen.update({shopper.name: shopper.look()}), shoppers)
+    assert seen == {shopper.name: shopper.told for shopper in shoppers}
+    assert {row["last_seen"] for row in shop.rows} == {shop.clock.now}
+    assert "was not recorded" not in caplog.text
+    trials.record(
+        "more requests than connections",
+        "nothing is lost, every visit is recorded",
+        DATABASE,
+        shop.told,
+        lost=shop.lost(),
+    )
+
+
+@both_ways
+def test_expired_and_revoked_sessions_go_behind_pgbouncer(url: str, own: bool) -> None:
+    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
+    assert all(shopper.order() for shopper in shoppers)
+    at_once(Shopper.enter, shoppers)
+    assert shoppers[0].leave() == SHOPPERS
+    assert [shopper.look() for shopper in shoppers] == [[]] * SHOPPERS
+
+    assert all(shopper.order() for shopper in shoppers)
+    shop.clock.advance(400 * 86400)
+    engine = create_engine(url, **UNPREPARED)
+    purge = Purge(Storage(SessionRow), Lifetime(Settings()), shop.clock)
+    assert sum(purge.batches(engine, 2)) == len(shop.rows) + 2 * SHOPPERS
+    assert shop.rows == []
+
+
+@both_ways
+def test_what_psycopg_prepares_by_itself_is_an_error_behind_an_old_pgbouncer(
+    bouncer: PgBouncer, url: str, own: bool
+) -> None:
+    """Nothing is promised then: a name may even mean what another client has prepared.
+
+    From version 1.21 on PgBouncer can follow, if ``max_prepared_statements`` says so.
+    """
+    shop, shoppers = open_shop(url, own=own)
+    for _ in range(10):
+        at_once(Shopper.order, shoppers)
+    assert shop.errors or bouncer.version >= (1, 21)
+    assert all(isinstance(error, DBAPIError) for error in shop.errors)
+    assert all("prepared statement" in reason(error) for error in shop.errors)
+
+
+@both_ways
+def test_connections_killed_behind_pgbouncer_are_replaced(
+    postgresql_server: Server,
+    url: str,
+    own: bool,
+    trials: Trials,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(shoppers):
+        for _ in trials.times(3):
+            more_from_each(shoppers, 3)
+            postgresql_server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                f"WHERE datname = '{make_url(url).database}'"
+            )
+        more_from_each(shoppers, 3)
+    trials.record(
+        "server connections terminated",
+        "what was acknowledged is there",
+        DATABASE,
+        shop.told,
+        lost=shop.lost(unsure=True),
+    )
+    assert all(isinstance(error, DBAPIError) for error in shop.errors)
+    assert not shop.leaks(caplog.text)
+
+
+@both_ways
+def test_a_killed_pgbouncer_that_is_back_is_used_again(
+    bouncer: PgBouncer, url: str, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(shoppers):
+        for _ in trials.times(3):
+            more_from_each(shoppers, 3)
+            bouncer.kill()
+            bouncer.start()
+        more_from_each(shoppers, 3)
+    trials.record(
+        "pgbouncer killed",
+        "what was acknowledged is there",
+        DATABASE,
+        shop.told,
+        lost=shop.lost(unsure=True),
+    )
+    assert shop.errors
+    assert all(isinstance(error, DBAPIError) for error in shop.errors)
+    assert not shop.leaks(caplog.text)
