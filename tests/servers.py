@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import psycopg
 import pymysql
@@ -240,6 +240,9 @@ class Server(abc.ABC):
         """Drop a database, ending the connections that are left to it."""
 
 
+AServer = TypeVar("AServer", bound=Server)
+
+
 class PostgreSQL(Server):
     """A PostgreSQL server; durable across a crash of its own, not of the machine."""
 
@@ -428,7 +431,7 @@ class Backend:
 
 
 @contextlib.contextmanager
-def serving(kind: type[Server], *arguments: Any) -> Iterator[Server]:
+def serving(kind: type[AServer], *arguments: Any) -> Iterator[AServer]:
     """A running server of this kind, in a directory of its own, until the block ends."""
     remove_leftovers()
     directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_directory()))

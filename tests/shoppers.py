@@ -19,6 +19,7 @@ from typing import Any
 
 from apps import Clock, Note, SessionRow, configurator, own_configurator, rows, serve
 from pyramid.interfaces import ISessionFactory
+from pyramid.response import Response
 from servers import TIMEOUT
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
@@ -39,6 +40,13 @@ def order(request: Any) -> Any:
 def look(request: Any) -> Any:
     """A view that reads the session."""
     return request.session.get("orders", [])
+
+
+def sorry(error: Exception, request: Any) -> Response:
+    """An error page, for whatever goes wrong before the commit; it uses the session too."""
+    request.environ.setdefault("tests.errors", []).append(error)
+    request.session.flash("sorry")
+    return Response(f"sorry: {error!r}", status=500)
 
 
 def enter(request: Any) -> Any:
@@ -84,11 +92,17 @@ class Shopper:
         :param weight: how many bytes more the session is to hold.
         """
         item = f"{self.name}-{next(_numbers)}"
+        errors: list[BaseException] = []
+        parameters = {"item": item, "weight": weight}
+        environ = {"tests.errors": errors}
         try:
-            self.browser.get("/order", {"item": item, "weight": weight})
+            response = self.browser.get("/order", parameters, extra_environ=environ, status="*")
         except Exception as error:  # noqa: BLE001  # the tests look at it
+            errors.append(error)
+            response = None
+        if response is None or response.status_int != 200:
             self.refused.append(item)
-            self.errors.append(error)
+            self.errors.extend(errors)
             return False
         self.told.append(item)
         return True
@@ -131,6 +145,7 @@ class Shop:
         else:
             engine = create_engine(url, **options)
             config = configurator(engine, retry=retry, create=False)
+        config.add_exception_view(sorry, context=Exception)
         self.app = serve(config, order=order, look=look, enter=enter, leave=leave).app
         self.app.registry.getUtility(ISessionFactory).clock = self.clock
 
