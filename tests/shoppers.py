@@ -30,7 +30,8 @@ def order(request: Any) -> Any:
     """A view that stores an order, and remembers it in the session."""
     item = request.params["item"]
     if hasattr(request, "dbsession"):
-        request.dbsession.add(Note(text=item))
+        copies = int(request.params["copies"])
+        request.dbsession.add_all([Note(text=item), *(Note(text="-" * 255) for _ in range(copies))])
     request.session["orders"] = [*request.session.get("orders", []), item]
     # a text that no database can compress
     request.session["parcel"] = secrets.token_hex(int(request.params["weight"]) // 2)
@@ -86,14 +87,15 @@ class Shopper:
         # WebTest quotes what it is given
         return str(self.browser.cookies.get("session", "")).strip('"')
 
-    def order(self, *, weight: int = 0) -> bool:
+    def order(self, *, copies: int = 0, weight: int = 0) -> bool:
         """Order the next thing; whether that was acknowledged.
 
+        :param copies: how many rows more the application stores.
         :param weight: how many bytes more the session is to hold.
         """
         item = f"{self.name}-{next(_numbers)}"
         errors: list[BaseException] = []
-        parameters = {"item": item, "weight": weight}
+        parameters = {"item": item, "copies": copies, "weight": weight}
         environ = {"tests.errors": errors}
         try:
             response = self.browser.get("/order", parameters, extra_environ=environ, status="*")

@@ -95,6 +95,7 @@ def test_what_a_full_disk_refuses_is_stored_nowhere_and_reads_go_on(
         while len(shop.errors) < before + 10:
             for shopper in regulars:
                 shopper.order(weight=100_000)
+                shopper.order(copies=400)
         newcomer = shop.shopper()
         assert not newcomer.order(weight=900_000)
         assert not newcomer.token
