@@ -18,7 +18,7 @@ release = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text()
 version = release
 
 extensions = ["sphinx.ext.autodoc", "settings_reference"]
-exclude_patterns = ["_build", "demo", "examples", "performance"]
+exclude_patterns = ["_build", "demo", "examples", "performance", "reliability"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
