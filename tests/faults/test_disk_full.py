@@ -130,7 +130,6 @@ def postgresql_without_log() -> Iterator[tuple[Small, Server]]:
             *server.create_statements("shop"),
             # a checkpoint is to keep no more of the log than it must
             "ALTER SYSTEM SET min_wal_size = '32MB'",
-            "ALTER SYSTEM SET max_wal_size = '32MB'",
         )
         server.stop()
         log, copy = server.directory / "data" / "pg_wal", server.directory / "copy"
