@@ -18,6 +18,8 @@ from trials import Trials
 
 from pyramid_sqlsession.dberrors import reason
 
+READ_ONLY = "cannot execute .* in a read-only transaction"
+
 Switch = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -100,7 +102,6 @@ def mariadb_read_only(request: pytest.FixtureRequest) -> Iterator[Case]:
         yield Case("MariaDB", r"\(1290, ", backend.url, url, closed)
 
 
-READ_ONLY = "cannot execute .* in a read-only transaction"
 CASES = (sqlite_mode_ro, postgresql_default, postgresql_standby, mariadb_user, mariadb_read_only)
 
 
