@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,5 +84,10 @@ def _parsed(url: Any) -> URL:
 
 
 def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):
-        dbapi_connection.execute(f"PRAGMA {pragma}")
+    try:
+        (mode,) = dbapi_connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError:
+        # a file that may only be read, or is locked just now, keeps the mode that it has
+        return
+    if mode == "wal":
+        dbapi_connection.execute("PRAGMA synchronous = NORMAL")

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .cookie import handle_of
+from .dberrors import reason
 from .events import CookieRejected, SessionEnded, SessionEvent
 from .exceptions import SessionConflict, SessionDataError, SessionTableError
 from .record import Record
@@ -86,5 +87,5 @@ def _select(store: Store, request: Any, handle: bytes) -> Record | None:
     try:
         return store.database.load(request, None, handle)
     except _DATABASE_ERRORS as error:
-        log.warning("session %s is empty for an exception view: %s", handle.hex(), error)
+        log.warning("session %s is empty for an exception view: %s", handle.hex(), reason(error))
         return None

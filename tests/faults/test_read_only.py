@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from apps import Base
-from servers import PostgreSQL, Server, Standby, serving
+from servers import Backend, PostgreSQL, Server, Standby, serving
 from shoppers import Shop, Shopper
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -175,3 +175,14 @@ def test_a_read_only_database_is_read_and_every_write_is_an_error(
     )
     assert all(isinstance(error, DBAPIError) for error in read_only.errors)
     assert all(re.search(case.says, reason(error)) for error in read_only.errors)
+
+
+def test_a_read_only_file_that_is_not_in_wal_mode_is_read(sqlite: Backend) -> None:
+    """An engine of the store's own would put it into that mode, which is a write."""
+    Base.metadata.create_all(create_engine(sqlite.url))
+    shopper = Shop(sqlite.url, own=False).shopper()
+    assert shopper.order()
+    path = make_url(sqlite.url).database
+    reader = Shop(f"sqlite:///file:{path}?mode=ro&uri=true", own=True).shopper()
+    reader.browser.set_cookie("session", shopper.token)
+    assert reader.look() == shopper.told
