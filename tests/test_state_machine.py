@@ -1,0 +1,268 @@
+"""Random histories of several browsers, beside an oracle that says what each of them has to see.
+
+The histories are made by Hypothesis, which looks for the shortest one that goes wrong. After every
+step the whole table is compared with the oracle's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from enum import Enum
+from typing import Any
+
+import oracle
+import pytest
+from apps import EPOCH, TABLE, Broken, Clock, SessionRow, rows
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from operations import OPERATIONS, SQLSESSIONS, Operation, Revoke
+from places import Place, in_places
+from pyramid.httpexceptions import HTTPFound
+from pyramid.interfaces import ISessionFactory
+from trials import Trials
+from webtest import TestApp
+
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.purge import Purge
+from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.storage import Storage
+
+TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
+DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
+BROWSERS = 4
+
+
+def handle_of(token: str | None) -> str | None:
+    return None if token is None else hashlib.sha256(token.encode()).hexdigest()
+
+
+class Outcome(Enum):
+    """How a request ends."""
+
+    COMMIT = "commit"
+    RAISE = "raise"
+    DOOM = "doom"
+    REDIRECT = "redirect"
+
+
+class Request:
+    """A request that does some operations and then ends in some way."""
+
+    def __init__(self, operations: Sequence[Operation], outcome: Outcome) -> None:
+        self.operations = operations
+        self.outcome = outcome
+        self.seen: list[Any] = []
+
+    def view(self, request: Any) -> Any:
+        if self.outcome is Outcome.DOOM:
+            request.tm.doom()
+        self.seen = [deepcopy(operation(request)) for operation in self.operations]
+        if self.outcome is Outcome.RAISE:
+            raise Broken
+        if self.outcome is Outcome.REDIRECT:
+            raise HTTPFound("/")
+        return {}
+
+
+class World:
+    """An application, its database and its clock."""
+
+    def __init__(self, place: Place) -> None:
+        durations = {
+            "ttl": TIMES.ttl,
+            "absolute_ttl": TIMES.absolute_ttl,
+            "touch_interval": TIMES.touch_interval,
+            "regenerate_grace": TIMES.grace,
+        }
+        site = place.serve(cleanup_interval="false", **durations)
+        self.engine = place.engine
+        self.clock = Clock()
+        self.app = site.app
+        self.app.registry.getUtility(ISessionFactory).clock = self.clock
+        lifetime = Lifetime(Settings.from_options(durations))
+        self._purge = Purge(Storage(SessionRow), lifetime, self.clock)
+        self.steps = 0
+
+    def start_again(self) -> None:
+        self.clock.now = EPOCH
+        with self.engine.begin() as connection:
+            connection.execute(TABLE.delete())
+
+    def send(self, token: str | None, request: Request) -> list[str] | None:
+        """The session cookies of the response, None if the request raised."""
+        headers = {} if token is None else {"Cookie": f"session={token}"}
+        browser = TestApp(self.app, extra_environ={"tests.flight": request})
+        try:
+            response = browser.get("/", headers=headers)
+        except Broken:
+            return None
+        return [value for value in response.headers.getall("Set-Cookie") if "session=" in value]
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        return {row["id"].hex(): row for row in rows(self.engine)}
+
+    def purge(self) -> None:
+        for _ in self._purge.batches(self.engine, 3):
+            pass
+
+
+class Browsers(RuleBasedStateMachine):
+    """Browsers of one application; the tokens that they hold."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.start_again()
+        self.store = oracle.Store(TIMES)
+        self.tokens: list[str | None] = [None] * BROWSERS
+        self.handles: list[str] = []
+
+    browsers = st.integers(0, BROWSERS - 1)
+    outcomes = st.sampled_from([Outcome.COMMIT] * 5 + list(Outcome)[1:])
+
+    @rule(browser=browsers, operations=st.lists(OPERATIONS, max_size=4), outcome=outcomes)
+    def visit(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
+        self.step(browser, operations, outcome)
+
+    @rule(browser=browsers, operation=SQLSESSIONS, outcome=outcomes)
+    def manage(self, browser: int, operation: Operation, outcome: Outcome) -> None:
+        self.step(browser, [operation], outcome)
+
+    @precondition(lambda self: self.handles)
+    @rule(browser=browsers, data=st.data(), outcome=outcomes)
+    def revoke(self, browser: int, data: st.DataObject, outcome: Outcome) -> None:
+        handle = data.draw(st.sampled_from(self.handles))
+        self.step(browser, [Revoke(handle)], outcome)
+
+    @rule(browser=browsers, other=browsers)
+    def copy_the_cookie(self, browser: int, other: int) -> None:
+        self.tokens[browser] = self.tokens[other]
+
+    @rule(browser=browsers, cookie=st.sampled_from([None, "junk", "A" * 43]))
+    def another_cookie(self, browser: int, cookie: str | None) -> None:
+        self.tokens[browser] = cookie
+
+    @rule(seconds=st.sampled_from([1, 10, 29, 30, 59, 60, 299, 300, 800, 1000, 1800, 5000]))
+    def wait(self, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule()
+    def purge(self) -> None:
+        now = self.world.clock.now
+        due = {handle for handle, row in self.world.table().items() if row["purge_after"] <= now}
+        self.world.purge()
+        self.store.purge(now, due)
+
+    @precondition(lambda self: self.store.rows)
+    @rule(data=st.data())
+    def an_operator_deletes_a_row(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.store.rows)))
+        with self.world.engine.begin() as connection:
+            connection.execute(TABLE.delete().where(TABLE.c.id == bytes.fromhex(handle)))
+        del self.store.rows[handle]
+
+    def step(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
+        token = self.tokens[browser]
+        request = Request(operations, outcome)
+        cookies = self.world.send(token, request)
+        expected = self.store.visit(handle_of(token), self.world.clock.now)
+        for operation, seen in zip(operations, request.seen, strict=True):
+            expected.given = seen
+            assert operation(expected) == seen
+        given = self.receive(browser, cookies)
+        if outcome is Outcome.COMMIT:
+            cookie = expected.commit(handle_of(self.tokens[browser]), self.world.clock.now)
+        elif outcome is Outcome.RAISE:
+            cookie = None
+        else:
+            cookie = expected.touch()
+        assert given == cookie
+
+    def receive(self, browser: int, cookies: list[str] | None) -> oracle.Cookie | None:
+        """Do as browsers do, and say what it was."""
+        if not cookies:
+            return None
+        (cookie,) = cookies
+        token = cookie.removeprefix("session=").partition(";")[0]
+        found = re.search(r"Max-Age=(\d+)", cookie)
+        max_age = int(found[1]) if found else None
+        if max_age == 0:
+            self.tokens[browser] = None
+            return oracle.Cookie("removed")
+        if token == self.tokens[browser]:
+            return oracle.Cookie("again", max_age)
+        self.tokens[browser] = token
+        self.handles.append(handle_of(token) or "")
+        return oracle.Cookie("new", max_age)
+
+    @invariant()
+    def the_table_is_the_oracles(self) -> None:
+        self.world.steps += 1
+        table = self.world.table()
+        stored = {
+            handle: {
+                "data": json.loads(row["data"]),
+                "created": row["created"],
+                "last_seen": row["last_seen"],
+                "version": row["version"],
+                "max_age": row["max_age"],
+                "user_id": row["user_id"],
+                "successor": row["successor"] and row["successor"].hex(),
+            }
+            for handle, row in table.items()
+        }
+        assert stored == {handle: asdict(row) for handle, row in self.store.rows.items()}
+        for handle, row in self.store.rows.items():
+            assert self.store.expiry(row) <= table[handle]["purge_after"]
+
+
+PLACES = [
+    "sqlite-wal",
+    "own-sqlite",
+    "postgresql-read-committed",
+    "own-postgresql",
+    "mariadb-repeatable-read",
+    "own-mariadb",
+]
+
+
+@in_places(PLACES)
+def test_every_browser_sees_what_a_plain_model_predicts(
+    place: Place, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    # thousands of warnings would hide the history that went wrong
+    caplog.set_level("CRITICAL", "pyramid_sqlsession")
+    machine = type("Machine", (Browsers,), {"world": World(place)})
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine,
+        settings=settings(
+            max_examples=len(trials.times(12)),
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            report_multiple_bugs=False,
+            derandomize="CI" in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    trials.record(
+        "random histories of several browsers",
+        "what a plain model predicts",
+        DATABASES[place.engine.dialect.name],
+        machine.world.steps,
+    )
