@@ -370,11 +370,12 @@ class Visit:
         data = dict(self._session)
         signs_in = data.get(USER) is not None
         row = self.rows.get(self.handle or "")
+        if self.revoked:
+            return self._start(data, new) if data else Cookie("removed")
         if self.late:
             return self._start(data, new) if signs_in else None
         if self.loaded is None or row is None:
-            cookie = Cookie("removed") if self.revoked else None
-            return self._start(data, new) if data else cookie
+            return self._start(data, new) if data else None
         if row.successor is not None:
             ended = self.loaded.user_id is not None and self._end_successors(row)
             if signs_in:
@@ -478,10 +479,10 @@ class Users:
 
     def _delete(self, handles: list[str]) -> int:
         visit = self._visit
-        count = sum(visit.store.live(visit.rows[handle], visit.now) for handle in handles)
+        count = sum(visit.rows[handle].successor is None for handle in handles)
         for handle in handles:
             del visit.rows[handle]
-        if visit.loaded is not None and visit.handle in handles:
+        if visit.handle in handles:
             visit.revoked = True
             visit._session.invalidate()
         return count
