@@ -23,6 +23,15 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What a view can ask about the session."""
+
+    def __call__(self, request: Any) -> Any:
+        session = request.session
+        return session.id, session.new, session.created, session.last_seen, session.max_age
+
+
+@dataclass(frozen=True)
 class Put:
     key: str
     value: Any
@@ -166,23 +175,26 @@ VALUES = st.sampled_from([0, 1, [], ["x"], {"y": []}])
 QUEUES = st.sampled_from(["", "q"])
 USERS = st.sampled_from(["alice", "bob"])
 
-OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
-    st.builds(Read),
+Strategy = st.SearchStrategy[Operation]
+
+READS: Strategy = st.one_of(st.builds(Read), st.builds(Facts), st.builds(PeekFlash, QUEUES))
+CHANGES: Strategy = st.one_of(
     st.builds(Put, KEYS, VALUES),
     st.builds(Drop, KEYS),
     st.builds(Append, KEYS),
     st.builds(Flash, st.sampled_from("mn"), QUEUES, st.booleans()),
     st.builds(PopFlash, QUEUES),
-    st.builds(PeekFlash, QUEUES),
     st.builds(Csrf, st.booleans()),
     st.builds(Remember, st.sampled_from([None, 300, 3000])),
-    st.builds(SignIn, USERS),
-    st.builds(SignOut),
-    st.builds(Regenerate),
-    st.builds(Invalidate),
-    st.builds(Clear),
 )
-SQLSESSIONS: st.SearchStrategy[Operation] = st.one_of(
+USER_CHANGES: Strategy = st.one_of(
+    st.builds(SignIn, USERS),
+    st.builds(SignIn, st.none()),
+    st.builds(SignOut),
+)
+ENDS: Strategy = st.sampled_from([Regenerate(), Invalidate(), Clear()])
+OPERATIONS: Strategy = st.one_of(READS, CHANGES, CHANGES, USER_CHANGES, ENDS)
+ADMINISTRATION: Strategy = st.one_of(
     st.builds(RevokeUser, USERS, st.booleans()),
     st.builds(OfUser, USERS),
 )

@@ -81,13 +81,16 @@ class Session(UserDict[str, Any]):
     """
 
     def __init__(
-        self, data: Data, max_age: int | None = None, id: str | None = None
+        self, data: Data, now: int, row: Row | None = None, id: str | None = None
     ) -> None:
         super().__init__()
+        self._now = now
         self.id = id
+        self.new = row is None
+        self.created, self.last_seen = (row.created, row.last_seen) if row else (now, now)
         self.given: Any = None
         self.invalidated = False
-        self._open(data, max_age)
+        self._open(data, row and row.max_age)
 
     def _open(self, data: Data, max_age: int | None) -> None:
         self.base, self.data = deepcopy(data), deepcopy(data)
@@ -99,16 +102,19 @@ class Session(UserDict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
         self.assigned.add(key)
-        if key == USER:
-            self.user_assigned = True
-            # whoever planted an anonymous session knows its token
-            if CSRF not in self.assigned:
-                self.data.pop(CSRF, None)
+        self._notice(key)
 
     def __delitem__(self, key: str) -> None:
         super().__delitem__(key)
         self.assigned.discard(key)
-        self.user_assigned |= key == USER
+        self._notice(key)
+
+    def _notice(self, key: str) -> None:
+        if key == USER:
+            self.user_assigned = True
+            # whoever planted the session knows its token
+            if CSRF not in self.assigned:
+                self.data.pop(CSRF, None)
 
     @property
     def max_age(self) -> int | None:
@@ -166,7 +172,8 @@ class Session(UserDict[str, Any]):
     def invalidate(self) -> None:
         """End it and start with nothing."""
         self._open({}, None)
-        self.id, self.invalidated = None, True
+        self.id, self.new, self.invalidated = None, True, True
+        self.created = self.last_seen = self._now
 
     def set_here(self) -> Data:
         """What this request set: all that a user who leaves it leaves behind."""
@@ -245,11 +252,12 @@ class Visit:
         self.late = row is not None and row.successor is not None
         self.used = self.written = self.revoked = False
         if row is None:
-            self._session = Session({})
+            self._session = Session({}, now)
         elif self.late:
-            self._session = Session({key: row.data[key] for key in row.data if key == CSRF})
+            visible = {key: row.data[key] for key in row.data if key == CSRF}
+            self._session = Session(visible, now)
         else:
-            self._session = Session(row.data, row.max_age, handle)
+            self._session = Session(row.data, now, row, handle)
         self.sqlsessions = Users(self)
         self.given: Any = None
 
@@ -370,7 +378,10 @@ class Visit:
         data = dict(self._session)
         signs_in = data.get(USER) is not None
         row = self.rows.get(self.handle or "")
-        if self.revoked:
+        expired = self.found is None and row is not None
+        if expired:
+            del self.rows[self.handle or ""]
+        if expired or self.revoked:
             return self._start(data, new) if data else Cookie("removed")
         if self.late:
             return self._start(data, new) if signs_in else None

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from operations import OPERATIONS, SQLSESSIONS, Operation, Revoke
+from operations import ADMINISTRATION, CHANGES, OPERATIONS, USER_CHANGES, Operation, Revoke
 from places import Place, in_places
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
@@ -42,7 +42,6 @@ from pyramid_sqlsession.storage import Storage
 
 TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
-BROWSERS = 4
 
 
 def handle_of(token: str | None) -> str | None:
@@ -119,6 +118,13 @@ class World:
             pass
 
 
+BROWSERS = st.integers(0, 2)
+AGES = st.integers(0, 5)
+PAUSES = st.sampled_from([0, 0, 0, 0, 1, 20, 29, 30, 60, 61, 100, 300])
+SOME = st.lists(OPERATIONS, max_size=3)
+OUTCOMES = st.sampled_from([Outcome.COMMIT] * 6 + list(Outcome)[1:])
+
+
 class Browsers(RuleBasedStateMachine):
     """Browsers of one application; the tokens that they hold."""
 
@@ -128,36 +134,61 @@ class Browsers(RuleBasedStateMachine):
         super().__init__()
         self.world.start_again()
         self.store = oracle.Store(TIMES)
-        self.tokens: list[str | None] = [None] * BROWSERS
-        self.handles: list[str] = []
+        self.tokens: dict[int, str | None] = {}
+        # every token that was sent, the youngest first
+        self.given: list[str] = []
 
-    browsers = st.integers(0, BROWSERS - 1)
-    # by their age
-    sessions = st.integers(0, 9)
-    outcomes = st.sampled_from([Outcome.COMMIT] * 5 + list(Outcome)[1:])
-
-    @rule(browser=browsers, operations=st.lists(OPERATIONS, max_size=4), outcome=outcomes)
-    def visit(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
+    @rule(browser=BROWSERS, pause=PAUSES, operations=SOME, outcome=OUTCOMES)
+    def visit(
+        self, browser: int, pause: int, operations: list[Operation], outcome: Outcome
+    ) -> None:
+        self.wait(pause)
         self.step(browser, operations, outcome)
 
-    @rule(browser=browsers, operation=SQLSESSIONS, outcome=outcomes)
-    def manage(self, browser: int, operation: Operation, outcome: Outcome) -> None:
-        self.step(browser, [operation], outcome)
+    @rule(browser=BROWSERS, pause=PAUSES, operation=CHANGES)
+    def change(self, browser: int, pause: int, operation: Operation) -> None:
+        self.wait(pause)
+        self.step(browser, [operation], Outcome.COMMIT)
 
-    @precondition(lambda self: self.handles)
-    @rule(browser=browsers, which=sessions, outcome=outcomes)
-    def revoke(self, browser: int, which: int, outcome: Outcome) -> None:
-        self.step(browser, [Revoke(self.handles[which % len(self.handles)])], outcome)
+    @rule(browser=BROWSERS, before=SOME, user=USER_CHANGES, after=SOME, outcome=OUTCOMES)
+    def change_the_user(
+        self,
+        browser: int,
+        before: list[Operation],
+        user: Operation,
+        after: list[Operation],
+        outcome: Outcome,
+    ) -> None:
+        self.step(browser, [*before, user, *after], outcome)
 
-    @rule(browser=browsers, other=browsers)
-    def copy_the_cookie(self, browser: int, other: int) -> None:
-        self.tokens[browser] = self.tokens[other]
+    @precondition(lambda self: self.given)
+    @rule(browser=BROWSERS, which=AGES, operations=SOME, outcome=OUTCOMES)
+    def visit_with_an_old_cookie(
+        self, browser: int, which: int, operations: list[Operation], outcome: Outcome
+    ) -> None:
+        self.tokens[browser] = self.given[which % len(self.given)]
+        self.step(browser, operations, outcome)
 
-    @rule(browser=browsers, cookie=st.sampled_from([None, "junk", "A" * 43]))
-    def another_cookie(self, browser: int, cookie: str | None) -> None:
+    @rule(browser=BROWSERS, cookie=st.sampled_from([None, "junk", "A" * 43]), operations=SOME)
+    def visit_with_no_cookie_of_ours(
+        self, browser: int, cookie: str | None, operations: list[Operation]
+    ) -> None:
         self.tokens[browser] = cookie
+        self.step(browser, operations, Outcome.COMMIT)
 
-    @rule(seconds=st.sampled_from([1, 10, 29, 30, 59, 60, 299, 300, 800, 1000, 1800, 5000]))
+    @rule(browser=BROWSERS, operation=ADMINISTRATION, rest=SOME, outcome=OUTCOMES)
+    def manage(
+        self, browser: int, operation: Operation, rest: list[Operation], outcome: Outcome
+    ) -> None:
+        self.step(browser, [operation, *rest], outcome)
+
+    @precondition(lambda self: self.given)
+    @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
+    def revoke(self, browser: int, which: int, rest: list[Operation], outcome: Outcome) -> None:
+        handle = handle_of(self.given[which % len(self.given)]) or ""
+        self.step(browser, [Revoke(handle), *rest], outcome)
+
+    @rule(seconds=st.sampled_from([300, 999, 1000, 3000, 5000]))
     def wait(self, seconds: int) -> None:
         self.world.clock.advance(seconds)
 
@@ -168,16 +199,16 @@ class Browsers(RuleBasedStateMachine):
         self.world.purge()
         self.store.purge(now, due)
 
-    @precondition(lambda self: self.handles)
-    @rule(which=sessions)
+    @precondition(lambda self: self.given)
+    @rule(which=AGES)
     def an_operator_deletes_a_row(self, which: int) -> None:
-        handle = self.handles[which % len(self.handles)]
+        handle = handle_of(self.given[which % len(self.given)]) or ""
         with self.world.engine.begin() as connection:
             connection.execute(TABLE.delete().where(TABLE.c.id == bytes.fromhex(handle)))
         self.store.rows.pop(handle, None)
 
     def step(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
-        token = self.tokens[browser]
+        token = self.tokens.get(browser)
         request = Request(operations, outcome)
         cookies = self.world.send(token, request)
         expected = self.store.visit(handle_of(token), self.world.clock.now)
@@ -186,7 +217,7 @@ class Browsers(RuleBasedStateMachine):
             assert operation(expected) == seen
         given = self.receive(browser, cookies)
         if outcome is Outcome.COMMIT:
-            cookie = expected.commit(handle_of(self.tokens[browser]), self.world.clock.now)
+            cookie = expected.commit(handle_of(self.tokens.get(browser)), self.world.clock.now)
         elif outcome is Outcome.RAISE:
             cookie = None
         else:
@@ -204,10 +235,10 @@ class Browsers(RuleBasedStateMachine):
         if max_age == 0:
             self.tokens[browser] = None
             return oracle.Cookie("removed")
-        if token == self.tokens[browser]:
+        if token == self.tokens.get(browser):
             return oracle.Cookie("again", max_age)
         self.tokens[browser] = token
-        self.handles.insert(0, handle_of(token) or "")
+        self.given.insert(0, token)
         return oracle.Cookie("new", max_age)
 
     @invariant()
@@ -228,7 +259,10 @@ class Browsers(RuleBasedStateMachine):
         }
         assert stored == {handle: asdict(row) for handle, row in self.store.rows.items()}
         for handle, row in self.store.rows.items():
-            assert self.store.expiry(row) <= table[handle]["purge_after"]
+            due = table[handle]["purge_after"]
+            lifetime = row.max_age or TIMES.ttl
+            slack = max(lifetime // 10, 30 * TIMES.touch_interval)
+            assert self.store.expiry(row) <= due <= row.last_seen + lifetime + slack
 
 
 PLACES = [
