@@ -110,6 +110,8 @@ class Session(UserDict[str, Any]):
         self._notice(key)
 
     def _notice(self, key: str) -> None:
+        # a queue that is changed directly is an ordinary key
+        self.queues.pop(key, None)
         if key == USER:
             self.user_assigned = True
             # whoever planted the session knows its token
@@ -264,7 +266,8 @@ class Visit:
     @property
     def session(self) -> Session:
         """The request's session."""
-        self.used = True
+        # what was ended before it was read is not read any more
+        self.used |= not self.revoked
         self._session.given = self.given
         return self._session
 
@@ -291,9 +294,8 @@ class Visit:
         row = self.store.rows.get(self.handle or "")
         if not self.used or self.loaded is None or row is None or self.written:
             return None
-        lifetime = row.max_age or self.store.times.ttl
-        interval = min(self.store.times.touch_interval, max(lifetime // 10, 1))
-        if not self.store.live(row, self.now) or self.now - row.last_seen < interval:
+        due = row.last_seen + self.store.times.touch_interval <= self.now
+        if not due or not self.store.live(row, self.now):
             return None
         before = self.store.cookie_expiry(row)
         row.last_seen = self.now
@@ -378,7 +380,7 @@ class Visit:
         data = dict(self._session)
         signs_in = data.get(USER) is not None
         row = self.rows.get(self.handle or "")
-        expired = self.found is None and row is not None
+        expired = self.found is None and row is not None and row.successor is None
         if expired:
             del self.rows[self.handle or ""]
         if expired or self.revoked:

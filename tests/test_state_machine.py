@@ -19,16 +19,16 @@ from typing import Any
 import oracle
 import pytest
 from apps import EPOCH, TABLE, Broken, Clock, SessionRow, rows
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
-    precondition,
+    initialize,
     rule,
     run_state_machine_as_test,
 )
-from operations import ADMINISTRATION, CHANGES, OPERATIONS, USER_CHANGES, Operation, Revoke
+from operations import ADMINISTRATION, CHANGES, OPERATIONS, USER_CHANGES, Operation, Put, Revoke
 from places import Place, in_places
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
@@ -138,6 +138,11 @@ class Browsers(RuleBasedStateMachine):
         # every token that was sent, the youngest first
         self.given: list[str] = []
 
+    @initialize(first=CHANGES, second=CHANGES)
+    def start(self, first: Operation, second: Operation) -> None:
+        for browser, operation in enumerate((first, second)):
+            self.step(browser, [operation, Put("a", [])], Outcome.COMMIT)
+
     @rule(browser=BROWSERS, pause=PAUSES, operations=SOME, outcome=OUTCOMES)
     def visit(
         self, browser: int, pause: int, operations: list[Operation], outcome: Outcome
@@ -161,7 +166,6 @@ class Browsers(RuleBasedStateMachine):
     ) -> None:
         self.step(browser, [*before, user, *after], outcome)
 
-    @precondition(lambda self: self.given)
     @rule(browser=BROWSERS, which=AGES, operations=SOME, outcome=OUTCOMES)
     def visit_with_an_old_cookie(
         self, browser: int, which: int, operations: list[Operation], outcome: Outcome
@@ -169,39 +173,38 @@ class Browsers(RuleBasedStateMachine):
         self.tokens[browser] = self.given[which % len(self.given)]
         self.step(browser, operations, outcome)
 
-    @rule(browser=BROWSERS, cookie=st.sampled_from([None, "junk", "A" * 43]), operations=SOME)
-    def visit_with_no_cookie_of_ours(
-        self, browser: int, cookie: str | None, operations: list[Operation]
-    ) -> None:
-        self.tokens[browser] = cookie
-        self.step(browser, operations, Outcome.COMMIT)
-
     @rule(browser=BROWSERS, operation=ADMINISTRATION, rest=SOME, outcome=OUTCOMES)
     def manage(
         self, browser: int, operation: Operation, rest: list[Operation], outcome: Outcome
     ) -> None:
         self.step(browser, [operation, *rest], outcome)
 
-    @precondition(lambda self: self.given)
     @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
     def revoke(self, browser: int, which: int, rest: list[Operation], outcome: Outcome) -> None:
         handle = handle_of(self.given[which % len(self.given)]) or ""
         self.step(browser, [Revoke(handle), *rest], outcome)
 
-    @rule(seconds=st.sampled_from([300, 999, 1000, 3000, 5000]))
+    @rule(seconds=st.sampled_from([300, 700, 999, 1000, 3000]))
     def wait(self, seconds: int) -> None:
         self.world.clock.advance(seconds)
 
-    @rule()
+    @rule(what=st.sampled_from(["purge", "delete", "forget", "junk"]), which=AGES)
+    def disturb(self, what: str, which: int) -> None:
+        """A purge, an operator who deletes a row, a browser that has another cookie than ours."""
+        if what == "purge":
+            self.purge()
+        elif what == "delete":
+            self.delete(which)
+        else:
+            self.tokens[which % 3] = {"forget": None, "junk": "junk"}[what]
+
     def purge(self) -> None:
         now = self.world.clock.now
         due = {handle for handle, row in self.world.table().items() if row["purge_after"] <= now}
         self.world.purge()
         self.store.purge(now, due)
 
-    @precondition(lambda self: self.given)
-    @rule(which=AGES)
-    def an_operator_deletes_a_row(self, which: int) -> None:
+    def delete(self, which: int) -> None:
         handle = handle_of(self.given[which % len(self.given)]) or ""
         with self.world.engine.begin() as connection:
             connection.execute(TABLE.delete().where(TABLE.c.id == bytes.fromhex(handle)))
@@ -222,7 +225,8 @@ class Browsers(RuleBasedStateMachine):
             cookie = None
         else:
             cookie = expected.touch()
-        assert given == cookie
+        note(f"    {handle_of(token)} saw {request.seen}, was given {given}")
+        assert given == cookie, f"expected {cookie} beside {self.store.rows}"
 
     def receive(self, browser: int, cookies: list[str] | None) -> oracle.Cookie | None:
         """Do as browsers do, and say what it was."""
