@@ -211,10 +211,13 @@ class Store:
     """The table.
 
     :ivar rows: by their handles.
+    :ivar retries: a request that meets another change of a key is run again; else it wins.
+    :ivar late_fails: so is one that writes a row which was written since it began.
     """
 
-    def __init__(self, times: Times) -> None:
+    def __init__(self, times: Times, retries: bool = False, late_fails: bool = False) -> None:
         self.times = times
+        self.retries, self.late_fails = retries, late_fails
         self.rows: dict[str, Row] = {}
 
     def expiry(self, row: Row) -> int:
@@ -246,7 +249,7 @@ class Visit:
 
     def __init__(self, store: Store, handle: str | None, now: int) -> None:
         self.store, self.handle, self.now = store, handle, now
-        self.rows = deepcopy(store.rows)
+        self.began_with, self.rows = store.rows, deepcopy(store.rows)
         row = self.rows.get(handle or "")
         if row is not None and now >= store.expiry(row):
             row = None
@@ -281,13 +284,14 @@ class Visit:
     def commit(self, new: str | None, now: int) -> Cookie | None:
         """Save and commit; *new* is the handle for a session that gets a new token."""
         self.now = now
+        is_late = self.began_with is not self.store.rows
+        if is_late:
+            self.rows = deepcopy(self.store.rows)
         cookie = self._save(new or "")
+        if is_late and self.store.late_fails and self.rows != self.store.rows:
+            raise Conflict
         self.store.rows = self.rows
         return cookie or self.touch()
-
-    def catch_up(self) -> None:
-        """See what others have committed since this request began."""
-        self.rows = deepcopy(self.store.rows)
 
     def touch(self) -> Cookie | None:
         """Record the visit, whatever became of the transaction."""
@@ -343,7 +347,7 @@ class Visit:
 
     def _merge_into(self, row: Row) -> None:
         row.data, conflicts = self._session.merged(row.data)
-        if conflicts:
+        if conflicts and self.store.retries:
             raise Conflict(conflicts)
         if self._session.max_age_assigned:
             row.max_age = self._session.max_age
@@ -366,7 +370,7 @@ class Visit:
         if row is None:
             return self._start(data, new) if other else None
         if row.successor is not None:
-            ended = self._end_successors(row)
+            ended = self._end_chain(row)
             if other:
                 return self._start(data, new)
             return Cookie("removed") if ended else None
@@ -390,7 +394,7 @@ class Visit:
         if self.loaded is None or row is None:
             return self._start(data, new) if data else None
         if row.successor is not None:
-            ended = self.loaded.user_id is not None and self._end_successors(row)
+            ended = self.loaded.user_id is not None and self._end_chain(row)
             if signs_in:
                 return self._start(data, new)
             return Cookie("removed") if ended else None
@@ -444,8 +448,8 @@ class Visit:
             successor = self.rows[successor].successor
         return found
 
-    def _end_successors(self, row: Row) -> bool:
-        ended = [handle for handle in self._successors(row)]
+    def _end_chain(self, row: Row) -> bool:
+        ended = [self.handle or "", *self._successors(row)]
         alive = any(self.store.live(self.rows[handle], self.now) for handle in ended)
         for handle in ended:
             del self.rows[handle]
