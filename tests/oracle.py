@@ -249,7 +249,7 @@ class Visit:
 
     def __init__(self, store: Store, handle: str | None, now: int) -> None:
         self.store, self.handle, self.now = store, handle, now
-        self.began_with, self.rows = store.rows, deepcopy(store.rows)
+        self._began_with, self.rows = store.rows, deepcopy(store.rows)
         row = self.rows.get(handle or "")
         if row is not None and now >= store.expiry(row):
             row = None
@@ -279,17 +279,22 @@ class Visit:
         """The live row that the request has found."""
         return None if self.late else self.found
 
+    @property
+    def _writes(self) -> bool:
+        session = self._session
+        done = session.changed or session.user_assigned or session.regenerated
+        return self.loaded is not None and (done or session.invalidated)
+
     # ---- the end of the request
 
     def commit(self, new: str | None, now: int) -> Cookie | None:
         """Save and commit; *new* is the handle for a session that gets a new token."""
         self.now = now
-        is_late = self.began_with is not self.store.rows
-        if is_late:
+        if self._began_with is not self.store.rows:
             self.rows = deepcopy(self.store.rows)
+            if self.store.late_fails and self._writes and self.rows.get(self.handle or "") != self.loaded:
+                raise Conflict
         cookie = self._save(new or "")
-        if is_late and self.store.late_fails and self.rows != self.store.rows:
-            raise Conflict
         self.store.rows = self.rows
         return cookie or self.touch()
 
@@ -357,8 +362,8 @@ class Visit:
         self._merge_into(row)
         if signs_in:
             row.created = self.now
-            if CSRF not in self._session.assigned:
-                row.data.pop(CSRF, None)
+        if self._session.user_assigned and CSRF not in self._session.assigned:
+            row.data.pop(CSRF, None)
         moved = replace(row, last_seen=self.now, user_id=row.data.get(USER), version=1)
         self._mark(old, new, keep_all=old.user_id is None)
         self.rows[new] = moved
