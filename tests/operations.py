@@ -1,4 +1,4 @@
-"""What a view does with its session, in words that a real request and the oracle both understand."""
+"""What a view does with its session, in words that the real one and the oracle's understand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hypothesis import strategies as st
-from oracle import USER
+from remembered import USER
 
 
 class Operation(Protocol):
-    """Something to do to ``request.session`` or ``request.sqlsessions``; it returns what was seen."""
+    """Something done to ``request.session`` or ``request.sqlsessions``: returns what was seen."""
 
     def __call__(self, request: Any) -> Any: ...
 

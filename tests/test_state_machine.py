@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    invariant,
     initialize,
+    invariant,
     rule,
     run_state_machine_as_test,
 )
@@ -330,8 +330,9 @@ def test_every_browser_sees_what_a_plain_model_predicts(
 ) -> None:
     # thousands of warnings would hide the history that went wrong
     caplog.set_level("CRITICAL", "pyramid_sqlsession")
-    machine = type("Machine", (Browsers,), {"world": World(place, ATTEMPTS[place.name])})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    world = World(place, ATTEMPTS[place.name])
+    machine = type("Machine", (Browsers,), {"world": world})
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=len(trials.times(12)),
@@ -348,5 +349,5 @@ def test_every_browser_sees_what_a_plain_model_predicts(
         "random histories of several browsers",
         "what a plain model predicts",
         DATABASES[place.engine.dialect.name],
-        machine.world.steps,
+        world.steps,
     )
