@@ -158,8 +158,11 @@ class Session(UserDict[str, Any]):
         result, conflicts = deepcopy(theirs), set()
         missing = object()
         for key in {**self.base, **self.data}:
-            if key in self.queues:
-                messages = self.queues[key].replay(self.base.get(key, []), theirs.get(key, []))
+            loaded = self.base.get(key, [])
+            queue = self.queues.get(key)
+            # one that was cleared and filled again is an ordinary key
+            if queue is not None and queue.replay(loaded, loaded) == self.get(key, []):
+                messages = queue.replay(loaded, theirs.get(key, []))
                 result.pop(key, None)
                 if messages:
                     result[key] = messages

@@ -324,6 +324,8 @@ ATTEMPTS = {
 }
 
 
+# to find the shortest history takes minutes
+@pytest.mark.timeout(1800)
 @in_places(ATTEMPTS)
 def test_every_browser_sees_what_a_plain_model_predicts(
     place: Place, trials: Trials, caplog: pytest.LogCaptureFixture
