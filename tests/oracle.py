@@ -170,7 +170,7 @@ class Visit:
         user, before = session.get(USER), session.base.get(USER)
         signs_in = session.user_assigned and user is not None
         if self.late:
-            return self._start(self._taken_over(), new) if signs_in else None
+            return self._start(self._taken_over(), new, takes_over=True) if signs_in else None
         if self.found is None:
             return self._start(dict(session), new) if session else None
         if not (session.changed or session.user_assigned or session.regenerated):
@@ -182,7 +182,11 @@ class Visit:
             return self._start(session.set_here(), new) if signs_in and before is None else None
         if row.successor is not None:
             stays = before is None or self._signed_in_at_the_end_of(row) == before
-            return self._start(self._taken_over(), new) if signs_in and stays else None
+            return (
+                self._start(self._taken_over(), new, takes_over=True)
+                if signs_in and stays
+                else None
+            )
         if session.user_assigned or session.regenerated:
             return self._regenerate(row, signs_in, new)
         return self._update(row)
@@ -254,11 +258,10 @@ class Visit:
         del self.rows[self.handle or ""]
         return Cookie("removed")
 
-    def _start(self, data: Data, new: str) -> Cookie:
+    def _start(self, data: Data, new: str, *, takes_over: bool = False) -> Cookie:
         session = self._session
         row = Row(deepcopy(data), self.now, self.now, user_id=data.get(USER))
-        keeps_max_age = session.max_age_assigned or session.base.get(USER) == row.user_id
-        row.max_age = session.max_age if keeps_max_age else None
+        row.max_age = session.max_age if takes_over or session.max_age_assigned else None
         self.rows[new] = row
         return self._sent(row)
 
