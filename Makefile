@@ -8,10 +8,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # How many sessions "make bench-scale" puts into its largest table.
 N ?= 1000000
 
+# How many requests of each kind "make bench" measures.
+REQUESTS ?= 1000
+
+# How many times as often as usual "make reliability" tries everything.
+SCALE ?= 10
+
 # How long "make soak" lasts.
 SECONDS ?= 600
 
-.PHONY: demo test test-cluster soak lint format docs bench-scale clean servers
+.PHONY: demo test test-cluster soak reliability lint format docs bench bench-scale clean servers
 
 demo: $(VENV)/demo.stamp
 	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
@@ -26,6 +32,15 @@ test-cluster: servers
 soak: servers
 	$(BIN)/python -m pytest tests/soak --seconds=$(SECONDS)
 
+# What docs/reliability.rst says was tried.
+reliability: servers
+	rm -f $(VENV)/trials.jsonl
+	$(BIN)/python -m pytest --numprocesses=auto --scale=$(SCALE) --timeout=0 \
+		--record=$(VENV)/trials.jsonl tests/test_state_machine.py tests/test_interleavings.py tests/faults
+	$(BIN)/python -m pytest --scale=$(SCALE) --timeout=0 --record=$(VENV)/trials.jsonl tests/cluster
+	$(BIN)/python -m pytest --seconds=$(SECONDS) --record=$(VENV)/trials.jsonl tests/soak
+	PYTHONPATH=tests $(BIN)/python -m trials $(VENV)/trials.jsonl docs/reliability/trials.rst
+
 lint: $(VENV)/testing.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -37,6 +52,9 @@ format: $(VENV)/testing.stamp
 
 docs: $(VENV)/docs.stamp
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: servers
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.peers --requests $(REQUESTS)
 
 bench-scale: servers
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --sessions $(N)

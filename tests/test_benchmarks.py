@@ -6,36 +6,64 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from benchmarks.peers import names
+from benchmarks.peers.contender import Site, Visitor, Workload
+from benchmarks.peers.rounds import check, once
 from servers import find_program, temporary_directory
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "scale.rst"
-OPTIONS = "--sessions=200 --smallest=20 --reads=40 --writes=8 --touches=20 --rounds=1"
+DOCS = TESTS.parent / "docs"
+SCALE = "--sessions=200 --smallest=20 --reads=40 --writes=8 --touches=20 --rounds=1"
+PEERS = "--requests=4 --block=2 --kept=100 --seconds=1"
+
+# what is not measured: the driver has no request, and a large session does not fit into a cookie
+NONE = "—"
+
+
+def run(benchmark: str, options: str, folder: Path) -> Path:
+    """Run a benchmark; what it has written is in the folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{benchmark}", *options.split(), f"--output={folder}"],
+        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": temporary_directory()},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=270,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a benchmark of a few sessions has written."""
     find_program("postgres")
-    folder = tmp_path_factory.mktemp("performance")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", *OPTIONS.split(), f"--output={folder}"],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "TMPDIR": temporary_directory()},
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    return run("scale", SCALE, tmp_path_factory.mktemp("scale"))
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a comparison of a few requests has written."""
+    for program in ("postgres", "mariadbd", "redis-server", "wrk"):
+        find_program(program)
+    return run("peers", PEERS, tmp_path_factory.mktemp("peers"))
 
 
 def rows(report: Path, name: str) -> list[list[str]]:
     """The cells of a table's body."""
-    parts = re.split(r"^=[= ]+\n", (report / f"scale-{name}.rst").read_text(), flags=re.MULTILINE)
+    parts = re.split(r"^=[= ]+\n", (report / f"{name}.rst").read_text(), flags=re.MULTILINE)
     return [re.split(r" {2,}", line) for line in parts[-2].splitlines()]
+
+
+def shown(page: str) -> set[str]:
+    """The files that a page of the documentation shows."""
+    pattern = r"^\.\. (?:include|image):: performance/(.+)"
+    return set(re.findall(pattern, (DOCS / page).read_text(), re.MULTILINE))
 
 
 def numbers(cells: list[str]) -> list[float]:
@@ -43,7 +71,7 @@ def numbers(cells: list[str]) -> list[float]:
 
 
 def test_it_has_requests_before_during_and_after_a_purge(report: Path) -> None:
-    found = rows(report, "purge")
+    found = rows(report, "scale-purge")
     assert [row[1] for row in found] == ["before", "during", "after"] * (len(found) // 3)
     assert {row[0] for row in found} >= {"in a process", "in a thread"}
     for row in found:
@@ -53,17 +81,17 @@ def test_it_has_requests_before_during_and_after_a_purge(report: Path) -> None:
 
 
 def test_it_has_the_rows_purged_per_second(report: Path) -> None:
-    assert all(rate > 0 for row in rows(report, "batches") for rate in numbers(row[1:2]))
+    assert all(rate > 0 for row in rows(report, "scale-batches") for rate in numbers(row[1:2]))
 
 
 def test_it_has_costs_for_each_power_of_ten(report: Path) -> None:
-    found = [numbers(row) for row in rows(report, "growth")]
+    found = [numbers(row) for row in rows(report, "scale-growth")]
     assert [row[0] for row in found] == [20, 200]
     assert all(cost > 0 for row in found for cost in row)
 
 
 def test_it_has_the_size_of_the_table_and_of_each_index(report: Path) -> None:
-    found = rows(report, "space")
+    found = rows(report, "scale-space")
     assert [row[0] for row in found] == [
         "table", "index on id", "index on user_id", "index on purge_after", "all"
     ]  # fmt: skip
@@ -71,7 +99,7 @@ def test_it_has_the_size_of_the_table_and_of_each_index(report: Path) -> None:
 
 
 def test_a_touch_does_not_rewrite_data_and_a_data_write_does(report: Path) -> None:
-    found = rows(report, "log")
+    found = rows(report, "scale-log")
     assert len(found) == 12
     for row in found:
         size, _, _, second, *_ = numbers(row[1:])
@@ -79,12 +107,128 @@ def test_a_touch_does_not_rewrite_data_and_a_data_write_does(report: Path) -> No
 
 
 def test_the_page_shows_everything_that_is_written(report: Path) -> None:
-    pattern = r"^\.\. (?:include|image):: performance/(.+)"
-    shown = set(re.findall(pattern, PAGE.read_text(), re.MULTILINE))
-    assert shown == {path.name for path in report.glob("scale*")}
+    assert shown("scale.rst") == {path.name for path in report.iterdir()}
 
 
 def test_the_plot_tells_no_date(report: Path) -> None:
     text = (report / "scale.svg").read_text()
     assert "<svg" in text
     assert "dc:date" not in text
+
+
+# ---- beside the peers
+
+SLOW = pytest.mark.timeout(300)
+
+
+@SLOW
+def test_it_has_a_cost_for_each_store_and_each_kind_of_request(comparison: Path) -> None:
+    expected = {
+        names.FLOOR: [Workload.UNUSED],
+        names.OWN: [],
+        names.CORE: [Workload.UNUSED],
+        names.SHARED: [],
+        names.REDIS: [],
+        names.REDIS_GET: [],
+        names.BEAKER: [],
+        names.FLASK: [],
+        names.DJANGO: [],
+        names.COOKIE: [Workload.LARGE],
+    }
+    for table in ("peers-costs", "peers-ratios", "peers-fastest"):
+        found = {name: cells for name, *cells in rows(comparison, table)}
+        assert list(found) == list(expected)
+        for name, cells in found.items():
+            for workload, cell in zip(Workload, cells, strict=True):
+                # there is no driver's time to divide by
+                absent = {Workload.UNUSED} if table != "peers-costs" else set()
+                assert (cell == NONE) == (workload in {*expected[name], *absent}), (name, workload)
+                assert cell == NONE or numbers([cell])
+
+
+@SLOW
+def test_it_says_which_targets_are_reached(comparison: Path) -> None:
+    found = rows(comparison, "peers-targets")
+    assert len(found) == 7
+    for _, *cells, verdict in found:
+        limit, median, _ = numbers(cells)
+        assert verdict == ("reached" if median <= limit else "missed")
+
+
+@SLOW
+def test_it_has_the_memory_after_so_many_requests(comparison: Path) -> None:
+    assert [name for name, *_ in rows(comparison, "peers-memory")] == [names.OWN, names.SHARED]
+    found = rows(comparison, "peers-growth")
+    assert [numbers(row[1:2]) for row in found] == [[1], [10], [50], [100]] * 2
+    assert all(number > 0 for row in found for number in numbers(row[1:]))
+
+
+@SLOW
+def test_it_has_requests_per_second_with_and_without_sessions(comparison: Path) -> None:
+    found = {name: numbers(cells) for name, *cells in rows(comparison, "peers-load")}
+    assert set(found) == {names.TRANSACTIONAL, names.OWN, names.ASKING, names.SHARED}
+    assert all(rate > 0 for rates in found.values() for rate in rates)
+
+
+@SLOW
+def test_the_page_shows_everything_that_is_compared(comparison: Path) -> None:
+    assert shown("performance.rst") == {path.name for path in comparison.iterdir()}
+
+
+@SLOW
+def test_the_plot_of_the_comparison_tells_no_date(comparison: Path) -> None:
+    text = (comparison / "peers.svg").read_text()
+    assert "<svg" in text
+    assert "dc:date" not in text
+
+
+def forgetful(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """An application that gives everybody the same session."""
+    start_response("200 OK", [("Set-Cookie", "session=1; Path=/")])
+    return [b"somebody's"]
+
+
+def test_a_request_that_answers_with_another_session_is_not_measured() -> None:
+    site = Site("forgetful", forgetful)
+    site.welcome()
+    with pytest.raises(AssertionError, match=r"READ of <Site forgetful> gave b\"somebody's\""):
+        once(site, Workload.READ)
+
+
+class Echoing(Site):
+    """A site that answers as it should, and stores whatever it is told to store."""
+
+    def __init__(self, stores: Callable[[Workload], bool]) -> None:
+        self.rows: list[str] = []
+        super().__init__("echoing", forgetful, stored=lambda: list(self.rows))
+        self._stores = stores
+
+    def request(self, workload: Workload, visitor: Visitor, data: Any) -> Callable[[], bytes]:
+        visitor.key = "session=1"
+
+        def answer() -> bytes:
+            if self._stores(workload):
+                self.rows.append(visitor.mark)
+            return b"nothing" + visitor.mark.encode()
+
+        return answer
+
+
+WRITES = (Workload.WRITE, Workload.NEW)
+
+
+@pytest.mark.parametrize(
+    ("stores", "blamed"),
+    [
+        (lambda workload: workload in (*WRITES, Workload.READ), "READ"),
+        (lambda workload: workload is Workload.NEW, "WRITE"),
+        (lambda workload: workload is Workload.WRITE, "NEW"),
+    ],
+)
+def test_a_read_that_writes_and_a_write_that_does_not_are_not_measured(
+    stores: Callable[[Workload], bool], blamed: str
+) -> None:
+    site = Echoing(stores)
+    site.welcome()
+    with pytest.raises(AssertionError, match=rf"{blamed} of <Echoing echoing>"):
+        check(site)

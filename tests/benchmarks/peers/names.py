@@ -1,0 +1,20 @@
+"""What those who are measured are called in the tables."""
+
+from __future__ import annotations
+
+PLAIN = "Pyramid"
+TRANSACTIONAL = "Pyramid, pyramid_tm"
+ASKING = "Pyramid, pyramid_tm, dbsession, a query"
+FLASK_PLAIN = "Flask, Flask-SQLAlchemy"
+DJANGO_PLAIN = "Django without sessions"
+
+OWN = "pyramid_sqlsession, own engine"
+SHARED = "pyramid_sqlsession, dbsession"
+CORE = "Core statements, dbsession"
+FLOOR = "the driver alone"
+REDIS = "pyramid_session_redis"
+REDIS_GET = "pyramid_session_redis, no EXPIRE"
+BEAKER = "pyramid_beaker, ext:database"
+FLASK = "Flask-Session, SQLAlchemy"
+DJANGO = "Django, database sessions"
+COOKIE = "Pyramid's signed cookie"
