@@ -15,7 +15,7 @@ from sqlalchemy import Engine, Table, inspect, select
 
 from .accounts import Accounts
 from .census import AGES, SIZES, Census, Figures
-from .connections import create_table, maintaining
+from .connections import commit, create_table, maintaining
 from .dberrors import translated
 from .purge import Purge
 from .store import Store
@@ -162,7 +162,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     if arguments.user is not None:
         with maintaining(opened.engine) as connection:
             ended = accounts.end_user(connection, _user_id(accounts, arguments.user))
-            connection.commit()
+            commit(connection)
         say(f"{_sessions(sum(not it.is_marker for it in ended))} revoked")
         return DONE
     revoked = 0
@@ -171,7 +171,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     for handle in wanted:
         with maintaining(opened.engine) as connection:
             found = accounts.end(connection, bytes.fromhex(handle)) is not None
-            connection.commit()
+            commit(connection)
         revoked += found
         if not found:
             complain(f"there is no session {handle}: it has ended already, or the handle is wrong")

@@ -113,13 +113,18 @@ def maintaining(engine: Engine) -> Iterator[Connection]:
 
 
 def roll_back(connection: Connection) -> None:
-    """End what the driver's connection has begun, whatever SQLAlchemy knows of it.
+    """End what the driver's connection has begun, where SQLAlchemy may not know of it.
 
     Nothing is raised. Galera answers the first ``ROLLBACK`` of a transaction that it has rolled
     back by itself with a deadlock, and an error while pyramid_tm aborts is one that is not run
     again.
     """
-    if connection.dialect.name not in MYSQL or connection.closed or connection.invalidated:
+    if connection.dialect.name in MYSQL:
+        _end(connection)
+
+
+def _end(connection: Connection) -> None:
+    if connection.closed or connection.invalidated:
         return
     try:
         connection.connection.rollback()
@@ -132,7 +137,8 @@ def commit(connection: Connection) -> None:
     try:
         connection.commit()
     except BaseException:
-        roll_back(connection)
+        # SQLAlchemy takes the transaction for ended, which SQLite does not
+        _end(connection)
         raise
 
 

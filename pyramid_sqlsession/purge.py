@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from .connections import maintaining
+from .connections import commit, maintaining
 from .dberrors import MYSQL, reason, translated
 from .lifetime import Lifetime
 from .storage import Storage
@@ -134,5 +134,5 @@ class Purge:
             ).rowcount
         else:
             deleted = connection.execute(self._delete, {"b_now": now, "b_ids": handles}).rowcount
-        connection.commit()
+        commit(connection)
         return deleted

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from .record import Record
 from .storage import Storage
@@ -32,7 +33,10 @@ class Reader:
         self._engine = engine
         self._storage = storage
         self._first_row: FirstRow | None = None
-        if all(_is_plain(column.type) for column in storage.select.selected_columns):
+        renames = bool(engine.get_execution_options().get("schema_translate_map"))
+        if not renames and all(
+            _is_plain(column.type) for column in storage.select.selected_columns
+        ):
             self._first_row = first_row_of(storage.select, engine)
 
     def load(self, id: bytes) -> Record | None:
@@ -40,6 +44,9 @@ class Reader:
         if self._first_row is not None and not _is_listened_to(self._engine):
             try:
                 row = self._first_row(id)
+            except PoolTimeout:
+                # all connections are in use: asking again would wait as long once more
+                raise
             except Exception:  # noqa: BLE001, S110  # SQLAlchemy will say what is wrong
                 pass
             else:

@@ -40,7 +40,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.event import listen
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import (
     Mapped,
     Session,
@@ -59,7 +60,7 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
     save_tween_factory,
 )
-from pyramid_sqlsession.connections import create_table
+from pyramid_sqlsession.connections import commit, connect, create_table
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
@@ -748,3 +749,23 @@ def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -
 def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"pool_pre_ping = 'maybe' must be true or false"):
         own_configurator("sqlite:///x", **{"sqlalchemy.pool_pre_ping": "maybe"}).make_wsgi_app()
+
+
+def test_a_commit_that_fails_leaves_no_lock_behind(sqlite: Backend) -> None:
+    """SQLAlchemy takes the transaction for ended; SQLite keeps it, and its lock."""
+    engine = create_engine(sqlite.url, isolation_level="AUTOCOMMIT", connect_args={"timeout": 0})
+    listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE p (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql(
+            "CREATE TABLE k (p INTEGER REFERENCES p (id) DEFERRABLE INITIALLY DEFERRED)"
+        )
+    with connect(engine, "SERIALIZABLE") as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("INSERT INTO k VALUES (5)")
+        with pytest.raises(IntegrityError):
+            commit(connection)
+    for other in (engine, create_engine(sqlite.url, connect_args={"timeout": 0})):
+        with other.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.rollback()

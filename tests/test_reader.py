@@ -12,6 +12,7 @@ from apps import own_configurator, put, serve, show, statements
 from pyramid.interfaces import ISessionFactory
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine, event
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
@@ -179,3 +180,25 @@ def test_no_visitor_notices_that_the_database_was_started_again(
 def engine_of(app: Any) -> Engine:
     engine: Engine = app.app.registry.getUtility(ISessionFactory)._store.database.engine()
     return engine
+
+
+def test_a_pool_that_is_used_up_is_waited_for_once(
+    sqlite: Backend, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Rows(sqlite.url, model)
+    engine = create_engine(sqlite.url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    reader = Reader(engine, Storage(model))
+    monkeypatch.setattr(engine, "connect", lambda: pytest.fail("it waits once more"))
+    held = engine.raw_connection()
+    with pytest.raises(PoolTimeout):
+        reader.load(ID)
+    held.close()
+
+
+def test_a_schema_that_the_engine_translates_is_read_from(sqlite: Backend, model: Any) -> None:
+    rows = Rows(sqlite.url, model)
+    options = {"schema_translate_map": {None: "main"}}
+    engine = create_engine(sqlite.url, execution_options=options)
+    with connections(engine) as opened:
+        assert Reader(engine, rows.storage).load(ID) is not None
+    assert len(opened) == 1
