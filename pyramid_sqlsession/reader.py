@@ -35,7 +35,7 @@ class Reader:
         self._first_row: FirstRow | None = None
         renames = bool(engine.get_execution_options().get("schema_translate_map"))
         if not renames and all(
-            _is_plain(column.type) for column in storage.select.selected_columns
+            _is_plain(column.type, engine.dialect) for column in storage.select.selected_columns
         ):
             self._first_row = first_row_of(storage.select, engine)
 
@@ -62,12 +62,6 @@ def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:
     sql = str(compiled)
     ((name, parameter),) = compiled.binds.items()
     bind = parameter.type.dialect_impl(dialect).bind_processor(dialect) or bytes
-    # they do not depend on what the driver says of the column
-    processors = [
-        column.type.dialect_impl(dialect).result_processor(dialect, None)
-        for column in select.selected_columns
-    ]
-    needs_processing = any(processors)
 
     def first_row(value: bytes) -> Sequence[Any] | None:
         parameters = (bind(value),) if compiled.positional else {name: bind(value)}
@@ -81,19 +75,17 @@ def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:
             raise
         finally:
             connection.close()
-        if row is None or not needs_processing:
-            return row
-        return [
-            value if process is None else process(value)
-            for process, value in zip(processors, row, strict=True)
-        ]
+        return row
 
     return first_row
 
 
-def _is_plain(type_: Any) -> bool:
+def _is_plain(type_: Any, dialect: Any) -> bool:
     """Whether values are what the driver makes of them."""
-    return isinstance(type_, _PLAIN) and not isinstance(type_, Enum)
+    if not isinstance(type_, _PLAIN) or isinstance(type_, Enum):
+        return False
+    # for these types it does not depend on what the driver says of the column
+    return type_.dialect_impl(dialect).result_processor(dialect, None) is None
 
 
 def _is_listened_to(engine: Engine) -> bool:

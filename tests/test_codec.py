@@ -138,7 +138,9 @@ def test_what_is_read_could_be_stored(levels: int, kind: str, leaf: Any) -> None
 
 def test_brackets_in_texts_are_not_taken_for_depth() -> None:
     data = {"d": ["[" * 200, "{]" * 200, [["]"] * 200]]}
+    wide: Any = {"d": [{"x": [1]}] * 200}
     this = codec()
+    assert this.from_column(this.to_column(wide, TOKEN), TOKEN).data == wide
     assert this.from_column(this.to_column(data, TOKEN), TOKEN).data == data
 
 

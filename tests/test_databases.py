@@ -41,7 +41,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.event import listen
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import (
     Mapped,
     Session,
@@ -60,7 +60,8 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
     save_tween_factory,
 )
-from pyramid_sqlsession.connections import commit, connect, create_table
+from pyramid_sqlsession.connections import commit, connect, create_table, roll_back
+from pyramid_sqlsession.dberrors import mark_conflicts_retryable
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
@@ -769,3 +770,43 @@ def test_a_commit_that_fails_leaves_no_lock_behind(sqlite: Backend) -> None:
         with other.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.rollback()
+
+
+def test_a_connection_that_takes_no_level_does_not_stay_open(sqlite: Backend) -> None:
+    engine = create_engine(sqlite.url)
+    with pytest.raises(ArgumentError):
+        connect(engine, "NO SUCH LEVEL")
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # a QueuePool's
+
+
+def test_a_connection_that_cannot_roll_back_is_not_used_again(mariadb: Backend) -> None:
+    with create_engine(mariadb.url).connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        raw.close()
+        roll_back(connection)
+        assert connection.invalidated
+        roll_back(connection)
+
+
+@pytest.mark.parametrize("number", [1047, 1180])
+def test_a_galera_node_without_its_quorum_is_a_lost_connection(
+    mariadb: Backend, number: int
+) -> None:
+    engine = create_engine(mariadb.url)
+    mark_conflicts_retryable(engine)
+    with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
+        connection.exec_driver_sql(f"SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = {number}")
+    assert caught.value.connection_invalidated
+
+
+def test_sessions_are_listed_as_the_transaction_left_them(backend: Backend) -> None:
+    def sign_in(request: Any) -> None:
+        request.session["auth.userid"] = "alice"
+
+    def leave(request: Any) -> Any:
+        ended = request.sqlsessions.revoke_user("alice")
+        return [ended, len(request.sqlsessions.of_user("alice"))]
+
+    app = serve(own_configurator(backend.url), sign_in=sign_in, leave=leave)
+    app.get("/sign_in")
+    assert app.get("/leave").json == [1, 0]
