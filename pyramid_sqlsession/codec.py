@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .encryption import Encryption
 
 _DEEPEST = 100
-_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
@@ -83,9 +81,9 @@ class JSONSerializer:
         :raises ValueError: if these are no JSON, or what :meth:`dumps` would refuse.
         """
         data: dict[Any, Any] = _DECODER.decode(stored.decode())
-        # nobody but a stranger has written what is deeper
-        if not _is_shallow(stored):
-            self.check(data)
+        # the brackets, those in texts too, are at least as many as the levels
+        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and _is_too_deep(data):
+            raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
         return data
 
 
@@ -105,20 +103,17 @@ _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
-def _is_shallow(stored: bytes) -> bool:
-    """Whether JSON is nested less deep than :func:`_check` allows; False if it has to say so.
-
-    Brackets that have nothing in them are taken away, level by level. Those in strings count too:
-    they do not match, and then it is for :func:`_check` to tell.
-    """
-    if stored.count(b"[") + stored.count(b"{") <= _DEEPEST:
-        return True
-    brackets = stored.translate(_AS_SQUARE, _NO_BRACKETS)
+def _is_too_deep(data: dict[Any, Any]) -> bool:
+    """Whether :func:`_check` would refuse it for its depth: of what was read, for nothing else."""
+    level: list[Any] = [data]
     for _ in range(_DEEPEST):
-        if not brackets:
-            return True
-        brackets = brackets.replace(b"[]", b"")
-    return not brackets
+        level = [
+            item
+            for parent in level
+            for item in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(item, (dict, list))
+        ]
+    return any(level)
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:

@@ -136,6 +136,14 @@ def test_what_is_read_could_be_stored(levels: int, kind: str, leaf: Any) -> None
         assert this.from_column(stored, TOKEN).data == {"d": value}
 
 
+def test_brackets_in_texts_do_not_hide_depth() -> None:
+    value: Any = []
+    for _ in range(300):
+        value = ["]", value, "["]
+    with pytest.raises(SessionDataError, match="deeper"):
+        codec().from_column(json.dumps({"d": value}).encode(), TOKEN)
+
+
 def test_brackets_in_texts_are_not_taken_for_depth() -> None:
     data = {"d": ["[" * 200, "{]" * 200, [["]"] * 200]]}
     wide: Any = {"d": [{"x": [1]}] * 200}
