@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from servers import TIMEOUT, USER, PostgreSQL, Server, find_program
+from servers import USER, PostgreSQL, Server, execute_at, find_program
 from sqlalchemy.engine import make_url
 
 CONFIGURATION = """
@@ -60,19 +60,7 @@ class PgBouncer(Server):
         return find_program("pgbouncer"), str(self.directory / "pgbouncer.ini")
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=USER,
-            password=self.password,
-            dbname="pgbouncer",
-            connect_timeout=TIMEOUT,
-            autocommit=True,
-        ) as console:
-            cursor = console.cursor()
-            for statement in statements:
-                cursor.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+        return execute_at(self, "pgbouncer", *statements)
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:

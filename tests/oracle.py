@@ -228,11 +228,7 @@ class Visit:
             if other:
                 return self._start(data, new)
             return Cookie("removed") if ended else None
-        if data:
-            self._mark(row, new, keep_all=False)
-            return self._start(data, new)
-        del self.rows[self.handle or ""]
-        return Cookie("removed")
+        return self._leave_behind(row, data, new)
 
     def _end(self, new: str) -> Cookie | None:
         data = dict(self._session)
@@ -252,6 +248,10 @@ class Visit:
             if signs_in:
                 return self._start(data, new)
             return Cookie("removed") if ended else None
+        return self._leave_behind(row, data, new)
+
+    def _leave_behind(self, row: Row, data: Data, new: str) -> Cookie:
+        """The old session is over; what was set since starts another one."""
         if data:
             self._mark(row, new, keep_all=False)
             return self._start(data, new)

@@ -243,6 +243,23 @@ class Server(abc.ABC):
 AServer = TypeVar("AServer", bound=Server)
 
 
+def execute_at(server: Server, database: str, *statements: str) -> list[tuple[Any, ...]]:
+    """Execute statements where PostgreSQL's protocol is spoken; the rows of the last one."""
+    with psycopg.connect(
+        host=server.host,
+        port=server.port,
+        user=USER,
+        password=server.password,
+        dbname=database,
+        connect_timeout=TIMEOUT,
+        autocommit=True,
+    ) as connection:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
 class PostgreSQL(Server):
     """A PostgreSQL server; durable across a crash of its own, not of the machine."""
 
@@ -273,19 +290,7 @@ class PostgreSQL(Server):
         return find_program("postgres"), "-D", str(self.directory / "data"), *options
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(
-            host=self.host,
-            port=self.port,
-            user=USER,
-            password=self.password,
-            dbname="postgres",
-            connect_timeout=TIMEOUT,
-            autocommit=True,
-        ) as connection:
-            cursor = connection.cursor()
-            for statement in statements:
-                cursor.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+        return execute_at(self, "postgres", *statements)
 
     def create_statements(self, name: str) -> tuple[str, ...]:
         # template0: nobody can be connected to it, and nothing was ever added to it.
