@@ -97,6 +97,8 @@ class Visit:
         self.found = deepcopy(row)
         self.late = row is not None and row.successor is not None
         self.used = self.written = self.revoked = False
+        # an earlier attempt of the same request has left its user
+        self.has_left = False
         if row is None:
             self._session = Session({}, now)
         elif self.late:
@@ -125,6 +127,12 @@ class Visit:
         session = self._session
         done = session.changed or session.user_assigned or session.regenerated
         return self.loaded is not None and (done or session.invalidated)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the user whom the request has found signed in is so no longer."""
+        before = None if self.loaded is None else self.loaded.data.get(USER)
+        return before is not None and self._session.get(USER) != before
 
     # ---- the end of the request
 
@@ -165,6 +173,8 @@ class Visit:
         session = self._session
         if not self.used and not self.revoked:
             return None
+        if self.late and self.has_left:
+            return self._leave_again(new)
         if session.invalidated:
             return self._end(new)
         user, before = session.get(USER), session.base.get(USER)
@@ -229,6 +239,15 @@ class Visit:
                 return self._start(data, new)
             return Cookie("removed") if ended else None
         return self._leave_behind(row, data, new)
+
+    def _leave_again(self, new: str) -> Cookie | None:
+        """A sign-out that is run again follows the session to the token that it got meanwhile."""
+        session, row = self._session, self.rows.get(self.handle or "")
+        ended = row is not None and self._end_chain(row)
+        data = dict(session) if session.invalidated else session.set_here()
+        if data:
+            return self._start(data, new)
+        return Cookie("removed") if ended else None
 
     def _end(self, new: str) -> Cookie | None:
         data = dict(self._session)
