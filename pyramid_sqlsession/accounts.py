@@ -37,11 +37,16 @@ class UserSession:
 
 @dataclass(frozen=True)
 class Ended:
-    """A row that was deleted: its id, its user, and whether it was only a marker."""
+    """A row that was deleted: its id, its user, and whether it was only a marker.
+
+    ``markers``
+      The ids of the rows that it had replaced, and that were deleted with it.
+    """
 
     handle: bytes
     user_id: Any
     is_marker: bool = False
+    markers: tuple[bytes, ...] = ()
 
 
 class Accounts:
@@ -108,7 +113,9 @@ class Accounts:
         for row in chain:
             self._storage.delete(connection, row.r_id)
         live = _live(chain)
-        return None if live is None else Ended(live.r_id, live.r_user_id)
+        if live is None:
+            return None
+        return Ended(live.r_id, live.r_user_id, markers=tuple(row.r_id for row in chain[:-1]))
 
     def end_user(
         self, connection: Connection, user_id: Any, keep: bytes | None = None

@@ -59,12 +59,11 @@ class SQLSessions:
         """
         if _HANDLE.fullmatch(handle) is None:
             return False
-        wanted = bytes.fromhex(handle)
         with self._visit.writing(current_transaction(self._request)) as (connection, _):
-            ended = self._store.accounts.end(connection, wanted)
+            ended = self._store.accounts.end(connection, bytes.fromhex(handle))
         if ended is None:
             return False
-        self._tell([ended], also=wanted)
+        self._tell([ended])
         return True
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
@@ -87,9 +86,10 @@ class SQLSessions:
         self._tell(ended)
         return sum(not it.is_marker for it in ended)
 
-    def _tell(self, ended: list[Ended], also: bytes | None = None) -> None:
-        own, visit = self._visit.handle, self._visit
-        if own in {also, *(it.handle for it in ended)} and own and visit.phase is Phase.OPEN:
+    def _tell(self, ended: list[Ended]) -> None:
+        visit = self._visit
+        handles = {handle for it in ended for handle in (it.handle, *it.markers)}
+        if visit.handle in handles and visit.phase is Phase.OPEN:
             visit.state.end(revoked=True)
         for it in ended:
             if it.is_marker:

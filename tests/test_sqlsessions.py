@@ -201,6 +201,21 @@ def test_a_handle_from_before_a_sign_in_ends_the_session_of_now(devices: Devices
     assert not is_signed_in(other)
 
 
+@pytest.mark.parametrize("held", range(3))
+def test_the_cookie_goes_with_the_session_whichever_of_its_tokens_it_holds(
+    devices: Devices, held: int
+) -> None:
+    browser = devices.signed_in()
+    handles, cookies = [], []
+    for _ in range(3):
+        browser.get("/enter")
+        handles.append(browser.get("/handle").json)
+        cookies.append(browser.cookies["session"])
+    browser.set_cookie("session", cookies[held].strip('"'))
+    response = browser.get(f"/revoke?handle={handles[0]}")
+    assert "Max-Age=0" in session_cookies(response)[0]
+
+
 def test_logging_out_everywhere_ends_every_session_of_the_user(devices: Devices) -> None:
     browsers, bob = [devices.signed_in() for _ in range(3)], devices.signed_in("bob")
     response = browsers[0].get("/revoke_user")
