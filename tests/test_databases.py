@@ -60,7 +60,7 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
     save_tween_factory,
 )
-from pyramid_sqlsession.connections import commit, connect, create_table, roll_back
+from pyramid_sqlsession.connections import commit, connect, create_table, giving_up, roll_back
 from pyramid_sqlsession.dberrors import mark_conflicts_retryable
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
@@ -810,3 +810,12 @@ def test_sessions_are_listed_as_the_transaction_left_them(backend: Backend) -> N
     app = serve(own_configurator(backend.url), sign_in=sign_in, leave=leave)
     app.get("/sign_in")
     assert app.get("/leave").json == [1, 0]
+
+
+def test_a_conflict_does_not_end_a_transaction_around_the_requests(mariadb: Backend) -> None:
+    with create_engine(mariadb.url).connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE outside (n INTEGER)")
+        connection.exec_driver_sql("INSERT INTO outside VALUES (1)")
+        with pytest.raises(SessionConflict), connection.begin_nested(), giving_up(connection):
+            raise SessionConflict("another request was faster")
+        assert connection.exec_driver_sql("SELECT n FROM outside").scalar() == 1
