@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .encryption import Encryption
 
 _DEEPEST = 100
+_LEAVES = frozenset({str, int, float, bool, type(None)})
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
@@ -64,7 +65,7 @@ class JSONSerializer:
         try:
             return _ENCODER.encode(data).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
-            self.check(data)
+            _check(data, "session", 0, False)
             raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
 
     def check(self, data: dict[Any, Any], /, *, for_json_column: bool = False) -> None:
@@ -73,7 +74,8 @@ class JSONSerializer:
         :param for_json_column: refuse what a database's JSON cannot hold, too.
         :raises SessionDataError: naming the path.
         """
-        _check(data, "session", 0, for_json_column)
+        if for_json_column or not _has_its_shape(data):
+            _check(data, "session", 0, for_json_column)
 
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
@@ -82,7 +84,7 @@ class JSONSerializer:
         """
         data: dict[Any, Any] = _DECODER.decode(stored.decode())
         # the brackets, those in texts too, are at least as many as the levels
-        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and _is_too_deep(data):
+        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and not _has_its_shape(data):
             raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
         return data
 
@@ -103,17 +105,31 @@ _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
-def _is_too_deep(data: dict[Any, Any]) -> bool:
-    """Whether :func:`_check` would refuse it for its depth: of what was read, for nothing else."""
+def _has_its_shape(data: dict[Any, Any]) -> bool:
+    """Whether :func:`_check` would find nothing in what was encoded, or decoded, without an error.
+
+    If not, it is to be asked: this one is quicker and cannot say what is wrong, and where.
+    """
     level: list[Any] = [data]
-    for _ in range(_DEEPEST):
-        level = [
-            item
-            for parent in level
-            for item in (parent.values() if isinstance(parent, dict) else parent)
-            if isinstance(item, (dict, list))
-        ]
-    return any(level)
+    for _ in range(_DEEPEST + 1):
+        inner: list[Any] = []
+        for parent in level:
+            if isinstance(parent, dict):
+                try:
+                    "".join(parent)
+                except TypeError:
+                    # a key is no string
+                    return False
+                inner += [item for item in parent.values() if type(item) not in _LEAVES]
+            elif isinstance(parent, (list, tuple)):
+                inner += [item for item in parent if type(item) not in _LEAVES]
+            else:
+                # a subclass of a leaf's type
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
@@ -223,14 +239,16 @@ class Codec:
         """Whether two values of a key are stored differently."""
         return self.dumps({key: one}) != self.dumps({key: other})
 
-    def to_column(self, data: dict[Any, Any], token: str) -> Any:
+    def to_column(self, data: dict[Any, Any], token: str, serialized: bytes | None = None) -> Any:
         """The value of the data column.
 
         :param token: the token of the row.
+        :param serialized: the serialized session, where it is known already.
         :raises SessionTooLarge: if it is longer than ``max_size``.
         :raises SessionDataError: if it cannot be stored as it is.
         """
-        serialized = self.dumps(data)
+        if serialized is None:
+            serialized = self.dumps(data)
         if isinstance(self.serializer, JSONSerializer):
             self.serializer.check(data, for_json_column=self._is_json)
         if len(serialized) > self.max_size:

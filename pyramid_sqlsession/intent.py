@@ -82,5 +82,10 @@ def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:
         state.max_age != loaded.record.max_age
         # a message that is there again, or still, was flashed now nevertheless
         or any(queue.added for queue in state.flashes.values())
-        or codec.dumps(state.read()) != loaded.serialized
+        or (state.may_have_changed and _is_stored_differently(state, loaded, codec))
     )
+
+
+def _is_stored_differently(state: State, loaded: Loaded, codec: Codec) -> bool:
+    state.serialized = codec.dumps(state.read())
+    return state.serialized != loaded.serialized

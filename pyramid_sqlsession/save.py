@@ -17,7 +17,7 @@ from .writer import Plan, Writer
 def is_changed(visit: Visit) -> bool:
     """Whether there is something to save."""
     try:
-        return intent_of(visit.state, visit.store.codec) is not Intent.NOTHING
+        return visit.is_used and intent_of(visit.state, visit.store.codec) is not Intent.NOTHING
     except SessionDataError:
         return True
 
@@ -28,6 +28,8 @@ def save(visit: Visit, transaction: Any) -> None:
     :raises SessionDataError: if the session holds something that cannot be stored.
     :raises SessionConflict: if another request was in the way and this one should be run again.
     """
+    if not visit.is_used:
+        return
     intent = intent_of(visit.state, visit.store.codec)
     if intent is Intent.NOTHING:
         return
@@ -54,8 +56,10 @@ def _plan(visit: Visit, intent: Intent) -> Plan:
     known = visit.token if intent is Intent.UPDATE else None
     # for a new row never the token that the browser sent: whoever planted it would know the session
     token = known or new_token()
-    is_nothing = intent is Intent.END and not data
-    return Plan(token, None if is_nothing else visit.store.codec.to_column(data, token))
+    if intent is Intent.END and not data:
+        return Plan(token, None)
+    serialized = visit.state.serialized if intent is Intent.UPDATE else None
+    return Plan(token, visit.store.codec.to_column(data, token, serialized))
 
 
 def _handle(visit: Visit) -> str:

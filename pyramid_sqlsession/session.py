@@ -41,7 +41,7 @@ class SQLSession(MutableMapping[Any, Any]):
     # ---- the mapping
 
     def __getitem__(self, key: Any) -> Any:
-        return self._state.read()[key]
+        return self._state.value(key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._state.read()
@@ -74,7 +74,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
     def copy(self) -> dict[Any, Any]:
         """A plain dict with the same keys and values."""
-        return dict(self._state.read())
+        return dict(self._state.hand_out())
 
     __copy__ = copy
 
@@ -118,7 +118,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
         :raises SessionClosed: if the change comes too late to be stored.
         """
-        self._state.check_open()
+        self._state.write()
 
     def invalidate(self) -> None:
         """End the session: its row is deleted and its cookie expired.

@@ -14,6 +14,9 @@ from .record import Record
 CSRF = "_csrft_"
 """The key of Pyramid's CSRF token in a session."""
 
+# of subclasses nobody knows what they are
+_CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -64,6 +67,10 @@ class State:
       Who was signed in then; None is nobody.
     ``assigned``
       The keys that this request has set.
+    ``may_have_changed``
+      Something was set or deleted, or somebody got a value that can be changed in place.
+    ``serialized``
+      What the data would be stored as, where that was looked at.
     ``ended``
       The session was ended, and ``data`` is that of a new one.
     ``revoked``
@@ -81,6 +88,8 @@ class State:
     user: Any = None
     data: dict[Any, Any] | None = None
     assigned: set[Any] = field(default_factory=set)
+    may_have_changed: bool = False
+    serialized: bytes | None = None
     flashes: dict[str, FlashQueue] = field(default_factory=dict)
     max_age: int | None = None
     max_age_is_assigned: bool = False
@@ -107,6 +116,21 @@ class State:
                     self.marker, self.data = found, dict(found.visible)
             self.after_load()
         return self.data  # type: ignore[return-value]  # a start gives data
+
+    def value(self, key: Any) -> Any:
+        """The value of a key, which whoever gets it may change in place.
+
+        :raises KeyError: if it is not there.
+        """
+        value = self.read()[key]
+        if type(value) not in _CANNOT_CHANGE:
+            self.may_have_changed = True
+        return value
+
+    def hand_out(self) -> dict[Any, Any]:
+        """The data, of which any value may be changed in place."""
+        self.may_have_changed = True
+        return self.read()
 
     @property
     def live(self) -> Loaded | None:
@@ -159,7 +183,7 @@ class State:
         :raises SessionClosed: if it is too late for that.
         """
         self.check_open()
-        return self.read()
+        return self.hand_out()
 
     def set(self, key: Any, value: Any) -> None:
         """Set a key."""

@@ -56,15 +56,29 @@ class Visit:
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
         self._untold: list[SessionEvent] = []
-        self.state = State(
-            lambda: load(store, request, self.token, self._untold.append),
+
+    @cached_property
+    def state(self) -> State:
+        """What the request knows of its session and did to it; many do not ask for one."""
+        store = self.store
+        return State(
+            lambda: load(store, self.request, self.token, self._untold.append),
             self._tell,
             self._check_open,
             store.clock,
             store.lifetime,
             store.settings.userid_key,
         )
-        self.session = SQLSession(self.state)
+
+    @cached_property
+    def session(self) -> SQLSession:
+        """The session as views see it."""
+        return SQLSession(self.state)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the request has asked for anything in its session, or has ended it."""
+        return "state" in vars(self) and self.state.data is not None
 
     @cached_property
     def token(self) -> str | None:

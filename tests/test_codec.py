@@ -119,6 +119,19 @@ def test_what_json_cannot_hold_is_an_error_that_names_its_path(data: Any, messag
     assert message in str(caught.value)
 
 
+class Word(str):
+    """As translation strings are."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("data", [{"t": Word("[")}, {"l": (Word(""), [Word("x")])}, {Word("k"): 1}])
+def test_a_subclass_of_str_is_stored_as_the_plain_text(data: Any) -> None:
+    this = codec()
+    stored = this.from_column(this.to_column(data, TOKEN), TOKEN).data
+    assert stored == json.loads(json.dumps(data))
+
+
 @pytest.mark.parametrize("leaf", [1, {}, [], "]", "[[[["])
 @pytest.mark.parametrize("kind", ["lists", "dicts", "both"])
 @pytest.mark.parametrize("levels", range(97, 104))

@@ -162,6 +162,77 @@ def test_a_nested_change_is_noticed_without_changed(engine: Engine) -> None:
     assert after == {"a": 1, "b": [1, 2, 3], "c": {"d": {"e": 1}}}
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda session: session["b"],
+        lambda session: session.get("b"),
+        lambda session: session.setdefault("b", []),
+        lambda session: list(session.values())[1],
+        lambda session: dict(session.items())["b"],
+        lambda session: dict(session)["b"],
+        lambda session: session.copy()["b"],
+        lambda session: copy(session)["b"],
+        lambda session: (session | {})["b"],
+        lambda session: ({} | session)["b"],
+    ],
+    ids=("[]", "get", "setdefault", "values", "items", "dict", "copy", "copy.copy", "|", "or"),
+)
+def test_a_nested_change_is_noticed_however_the_value_was_reached(
+    database: Engine, way: Callable[[Any], list[int]]
+) -> None:
+    _, _, after = play(database, fill, lambda session: way(session).append(3), dict)
+    assert after["b"] == [1, 2, 3]
+
+
+def test_a_message_that_is_changed_where_it_is_queued_is_stored(database: Engine) -> None:
+    steps = [
+        lambda session: session.flash(["tea"]),
+        lambda session: session.peek_flash()[0].append("milk"),
+        lambda session: session.pop_flash(),
+    ]
+    assert play(database, *steps)[2] == [["tea", "milk"]]
+
+
+class Counting:
+    """JSON that counts how often a session is serialized."""
+
+    count = 0
+
+    def dumps(self, data: dict[Any, Any]) -> bytes:
+        self.count += 1
+        return json.dumps(data).encode()
+
+    def loads(self, stored: bytes) -> dict[Any, Any]:
+        loaded: dict[Any, Any] = json.loads(stored)
+        return loaded
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (lambda session: [session["a"], session.get("z"), "b" in session, list(session)], 0),
+        (lambda session: session["b"], 1),
+        (lambda session: session.update(a=2), 1),
+    ],
+    ids=("plain values are read", "a list is read", "it is changed"),
+)
+def test_a_session_is_serialized_at_most_once_and_not_if_nothing_can_have_changed(
+    database: Engine, step: Callable[[Any], Any], expected: int
+) -> None:
+    serializer = Counting()
+    config = configurator(database, clock=Clock(), serializer=serializer)
+    app = serve(
+        config,
+        fill=lambda request: fill(request.session),
+        step=lambda request: step(request.session),
+    )
+    app.get("/fill")
+    serializer.count = 0
+    app.get("/step")
+    assert serializer.count == expected
+
+
 def test_changed_may_be_called_and_writes_nothing_by_itself(database: Engine) -> None:
     play(database, fill, lambda session: session.changed())
     assert rows(database)[0]["version"] == 1
