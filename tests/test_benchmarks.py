@@ -125,6 +125,7 @@ SLOW = pytest.mark.timeout(300)
 def test_it_has_a_cost_for_each_store_and_each_kind_of_request(comparison: Path) -> None:
     expected = {
         names.FLOOR: [Workload.UNUSED],
+        names.CALLED: [Workload.UNUSED],
         names.OWN: [],
         names.CORE: [Workload.UNUSED],
         names.SHARED: [],
@@ -149,7 +150,7 @@ def test_it_has_a_cost_for_each_store_and_each_kind_of_request(comparison: Path)
 @SLOW
 def test_it_says_which_targets_are_reached(comparison: Path) -> None:
     found = rows(comparison, "peers-targets")
-    assert len(found) == 7
+    assert len(found) == 9
     for _, *cells, verdict in found:
         limit, median, _ = numbers(cells)
         assert verdict == ("reached" if median <= limit else "missed")

@@ -118,9 +118,13 @@ class Site(Contender):
         self._environ = Request.blank("/").environ
 
     def request(self, workload: Workload, visitor: Visitor, data: Payload) -> Callable[[], bytes]:
+        environ = {**self._environ, **self.environ(workload, visitor, data)}
+        return partial(_answer, self._app, environ, partial(_receive, visitor))
+
+    def environ(self, workload: Workload, visitor: Visitor, data: Payload) -> dict[str, Any]:
+        """What is particular to a request."""
         path = Workload.READ if workload is Workload.LARGE else workload
         environ = {
-            **self._environ,
             "PATH_INFO": f"/{path.value}",
             "bench.mark": visitor.mark,
             "bench.payload": data,
@@ -128,7 +132,7 @@ class Site(Contender):
         }
         if visitor.key:
             environ["HTTP_COOKIE"] = visitor.key
-        return partial(_answer, self._app, environ, partial(_receive, visitor))
+        return environ
 
 
 def _answer(app: Wsgi, environ: dict[str, Any], start_response: Any) -> bytes:

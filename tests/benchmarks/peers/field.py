@@ -111,6 +111,7 @@ def _ours(database: str, own: str, shared: str, make_floor: _MakeFloor) -> Itera
             cookiecutter.without(engine),
             workloads=WITHOUT,
         )
+        calling = pyramids.application(pyramids.transactional(), {"call": pyramids.call})
         with_sessions, with_core = (
             cookiecutter.with_sessions(engine),
             cookiecutter.with_core(engine),
@@ -119,6 +120,7 @@ def _ours(database: str, own: str, shared: str, make_floor: _MakeFloor) -> Itera
             database,
             [
                 lowest,
+                floor.Called(names.CALLED, calling, lowest, plain),
                 Site(names.OWN, app, plain, rows("sqlsession")),
                 Site(names.CORE, with_core, asking, shared_rows("core"), WORKLOADS),
                 Site(names.SHARED, with_sessions, asking, shared_rows("sqlsession")),

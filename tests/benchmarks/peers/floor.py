@@ -13,7 +13,7 @@ import psycopg
 import pymysql
 from sqlalchemy.engine import make_url
 
-from .contender import Contender, Payload, Visitor, Workload
+from .contender import Contender, Payload, Site, Visitor, Workload, Wsgi
 
 WORKLOADS = (Workload.READ, Workload.WRITE, Workload.NEW, Workload.LARGE)
 
@@ -74,6 +74,18 @@ class Floor(Contender):
     def _new(self, key: bytes, data: bytes) -> bytes:
         self._connection.cursor().execute(self._insert, (key, data))
         return data
+
+
+class Called(Site):
+    """The same functions, called by a view: whatever uses the driver in a framework takes that."""
+
+    def __init__(self, name: str, app: Wsgi, floor: Floor, baseline: Contender) -> None:
+        super().__init__(name, app, baseline, floor.stored, WORKLOADS)
+        self._floor = floor
+
+    def environ(self, workload: Workload, visitor: Visitor, data: Payload) -> dict[str, Any]:
+        called = self._floor.request(workload, visitor, data)
+        return {"PATH_INFO": "/call", "bench.call": called}
 
 
 def postgresql(name: str, url: str, stored: Callable[[], object]) -> Floor:

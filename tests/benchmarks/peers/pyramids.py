@@ -39,6 +39,11 @@ def new(request: Any) -> Response:
     return Response(request.environ["bench.mark"])
 
 
+def call(request: Any) -> Response:
+    """Do what the environ says."""
+    return Response(request.environ["bench.call"]())
+
+
 VIEWS: dict[str, View] = {"unused": nothing, "read": read, "write": write, "new": new}
 
 

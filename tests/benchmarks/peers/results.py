@@ -117,6 +117,8 @@ def targets(results: Results) -> list[Target]:
         ratio("read, dbsession ÷ a Core SELECT", 1.5, names.SHARED, read, names.CORE),
         unused("unused, own engine ÷ noise", names.OWN, names.TRANSACTIONAL),
         unused("unused, dbsession ÷ noise", names.SHARED, names.ASKING),
+        ratio("read, own engine ÷ the driver in a view", 2.0, names.OWN, read, names.CALLED),
+        ratio("write, own engine ÷ the driver in a view", 2.5, names.OWN, write, names.CALLED),
     ]
 
 
