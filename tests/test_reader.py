@@ -193,6 +193,7 @@ def test_a_pool_that_is_used_up_is_waited_for_once(
     with pytest.raises(PoolTimeout):
         reader.load(ID)
     held.close()
+    engine.dispose()
 
 
 def test_a_schema_that_the_engine_translates_is_read_from(sqlite: Backend, model: Any) -> None:
