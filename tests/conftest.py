@@ -135,6 +135,28 @@ def _is_open(connection: sqlite3.Connection) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def with_toolbar() -> Iterator[None]:
+    """Let the debug toolbar and our panel listen to all engines no longer than a module's tests.
+
+    They do as soon as they are imported, and then nothing is read without SQLAlchemy any more: they
+    are imported here and not above.
+    """
+    from pyramid_debugtoolbar.panels import sqla
+
+    from pyramid_sqlsession.debugtoolbar.listeners import LISTENERS
+
+    names = ("before_cursor_execute", "after_cursor_execute")
+    theirs = {name: getattr(sqla, f"_{name}") for name in names}
+    for name, listener in theirs.items():
+        if not event.contains(Engine, name, listener):
+            event.listen(Engine, name, listener)
+    yield
+    for name, listener in (*theirs.items(), *LISTENERS.items()):
+        if event.contains(Engine, name, listener):
+            event.remove(Engine, name, listener)
+
+
 @pytest.fixture
 def base() -> Iterator[type[DeclarativeBase]]:
     """A declarative base whose classes are forgotten after the test."""

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from pyramid.events import BeforeTraversal
-from sqlalchemy import Engine, Select, Table, event
+from sqlalchemy import Delete, Engine, Insert, Select, Table, Update, event
 from sqlalchemy.engine import ExceptionContext
 
 from ..dberrors import reason
@@ -26,7 +26,7 @@ _PREFIX = "b_"
 
 def listen() -> None:
     """Listen to all engines and to the package's log; a second time changes nothing."""
-    for name, listener in _LISTENERS.items():
+    for name, listener in LISTENERS.items():
         if not event.contains(Engine, name, listener):
             event.listen(Engine, name, listener)
     logging.getLogger("pyramid_sqlsession").addHandler(_HANDLER)
@@ -89,7 +89,7 @@ def _fail(failure: ExceptionContext) -> None:
         _note(observed, str(failure.statement), context, None, error)
 
 
-_LISTENERS: dict[str, Callable[..., None]] = {
+LISTENERS: dict[str, Callable[..., None]] = {
     "before_cursor_execute": _begin,
     "after_cursor_execute": _end,
     "handle_error": _fail,
@@ -102,7 +102,7 @@ def _concerns(context: Any, table: Table) -> bool:
     statement = getattr(compiled, "statement", None)
     if isinstance(statement, Select):
         return table in statement.get_final_froms()
-    return getattr(statement, "table", None) is table
+    return isinstance(statement, (Insert, Update, Delete)) and statement.table is table
 
 
 def _note(observed: Observed, sql: str, context: Any, rows: int | None, error: str | None) -> None:

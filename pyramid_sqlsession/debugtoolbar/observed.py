@@ -94,13 +94,11 @@ class ObservedSession(SQLSession):
         self._observed = observed
 
     def __getitem__(self, key: Any) -> Any:
-        if self._is_read_by_the_application():
-            self._observed.keys[key] = None
+        self._note(key)
         return super().__getitem__(key)
 
     def __contains__(self, key: object) -> bool:
-        if self._is_read_by_the_application():
-            self._observed.keys[key] = None
+        self._note(key)
         return super().__contains__(key)
 
     def __iter__(self) -> Iterator[Any]:
@@ -120,6 +118,10 @@ class ObservedSession(SQLSession):
         return super().copy()
 
     __copy__ = copy
+
+    def _note(self, key: Any) -> None:
+        if self._is_read_by_the_application():
+            self._observed.keys[key] = None
 
     def _note_whole(self) -> None:
         if self._is_read_by_the_application():

@@ -11,6 +11,7 @@ from ..database import COMMIT_FAILED, COMMITTED
 from ..events import CookieRejected, SessionConflicted, SessionEnded
 from ..retries import will_be_retried
 from ..save import is_changed
+from ..store import current_transaction
 from .observed import Observed, Statement
 
 _WRITES = {
@@ -154,7 +155,7 @@ def transaction_of(observed: Observed, request: Any) -> str:
     transaction = observed.visit.transaction or observed.transaction
     if transaction is None:
         return "none: what is written is committed by itself"
-    if is_tm_active(request):
+    if current_transaction(request) is transaction:
         return "still open: whoever called the application will end it"
     if transaction.status == COMMITTED:
         return "committed"
