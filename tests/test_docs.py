@@ -56,6 +56,7 @@ from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "pyramid_sqlsession"
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 README = ROOT / "README.rst"
@@ -194,9 +195,16 @@ def floors() -> list[list[str]]:
 
 
 def imports(module: str) -> set[str]:
-    """The modules of the package that a module imports."""
-    tree = ast.parse((ROOT / "pyramid_sqlsession" / f"{module}.py").read_text())
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    """The modules of the package that a module, or a package inside it, imports."""
+    inside = PACKAGE / module
+    paths, level = (inside.glob("*.py"), 2) if inside.is_dir() else ([PACKAGE / f"{module}.py"], 1)
+    trees = [ast.parse(path.read_text()) for path in paths]
+    nodes = [
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == level
+    ]
     return {name for node in nodes for name in ([node.module] if node.module else names(node))}
 
 
@@ -205,7 +213,8 @@ def names(node: ast.ImportFrom) -> list[str]:
 
 
 def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
-    modules = {path.stem for path in (ROOT / "pyramid_sqlsession").glob("*.py")}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert sorted(room for floor in floors() for room in floor) == sorted(modules)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import configparser
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from base64 import b64encode
@@ -41,6 +45,7 @@ from races import put as put_key
 from sqlalchemy import Engine, Text, create_engine, insert, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from test_docs import DOCS, code_blocks
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionMixin
@@ -52,6 +57,7 @@ PANEL = {
     # without the toolbar's own panels, which show cookies
     "debugtoolbar.panels": "sqlsession",
 }
+PAGE = DOCS / "debug_toolbar.rst"
 TOOLBAR = "pyramid_debugtoolbar.toolbar_tween_factory"
 both_ways = pytest.mark.parametrize("way", ["dbsession", "own engine"])
 
@@ -569,6 +575,17 @@ def test_the_panel_shows_a_session_that_could_not_be_read(lite: Engine) -> None:
     assert sql.endswith("no such table: sqlsession")
 
 
+def test_the_panel_shows_that_there_was_no_database(tmp_path: Any) -> None:
+    config = own_configurator(f"sqlite:///{tmp_path / 'missing' / 'database.sqlite'}")
+    config.add_settings(PANEL)
+    config.include("pyramid_debugtoolbar")
+    app = browse(config, show=show)
+    app.set_cookie("session", "a" * 43)
+    page = visit(app, "/show", status=500)
+    assert page.glance == "ERROR"
+    assert "unable to open database file" in page.verdict
+
+
 # ---- whose statements
 
 
@@ -777,6 +794,51 @@ def history_of(site: Site, glance: str) -> Shown:
     pages = [shown(site.app, number) for number in range(len(site.app.registry.pdtb_history))]
     (page,) = (page for page in pages if page.glance.startswith(glance))
     return page
+
+
+# ---- its page in the documentation
+
+
+def test_the_setting_on_the_page_adds_the_panel(lite: Engine) -> None:
+    (block,) = code_blocks(PAGE, "ini")
+    parser = configparser.ConfigParser()
+    parser.read_string(f"[app]\n{block}")
+    config = configurator(lite, dict(parser["app"]))
+    config.include("pyramid_debugtoolbar")
+    assert visit(browse(config, put=put), "/put").glance.startswith("INSERT v1")
+
+
+def test_the_example_on_the_page_is_what_the_panel_shows(lite: Engine) -> None:
+    site = racing(with_panel(lite), lite)
+    race(site, put_key("mine", 1), both(put_key("theirs", 2), put_key("n", 3)))
+    page = history_of(site, "UPDATE v3")
+    (block,) = code_blocks(PAGE, "text")
+    for part in block.split("\n\n"):
+        assert untimed(part) in untimed(page.text)
+    assert page.purposes == ["read", "update", "read", "update"]
+    site.close()
+
+
+def untimed(text: str) -> str:
+    return re.sub(r"[\d.]+ ms", "0 ms", " ".join(text.split()))
+
+
+def test_everything_that_the_tab_can_say_is_on_the_page() -> None:
+    outcome = importlib.import_module("pyramid_sqlsession.debugtoolbar.outcome")
+    written = {name.format(new=3) for name, _ in outcome._WRITES.values()}
+    calls = [
+        it for it in ast.walk(ast.parse(inspect.getsource(outcome))) if isinstance(it, ast.Call)
+    ]
+    first = [
+        it.args[0] for it in calls if isinstance(it.func, ast.Name) and it.func.id == "Verdict"
+    ]
+    others = {
+        ast.unparse(it).strip("f'").format(version=3, name="UPDATE v3")
+        for it in first
+        if isinstance(it, (ast.Constant, ast.JoinedStr))
+    }
+    documented = re.findall(r"^``(.+?)``", PAGE.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(written | others)
 
 
 # ---- what it never shows

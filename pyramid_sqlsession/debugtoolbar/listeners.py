@@ -22,6 +22,7 @@ from .observed import Observed, Statement, current, observed_of
 from .readable import parameter
 
 _PREFIX = "b_"
+"""Of the parameters in the package's own statements."""
 
 
 def listen() -> None:
@@ -107,7 +108,9 @@ def _concerns(context: Any, table: Table) -> bool:
 
 def _note(observed: Observed, sql: str, context: Any, rows: int | None, error: str | None) -> None:
     parameters = {
-        name.removeprefix(_PREFIX): value for name, value in context.compiled_parameters[0].items()
+        name.removeprefix(_PREFIX): value
+        for name, value in context.compiled_parameters[0].items()
+        if name.startswith(_PREFIX)
     }
     observed.statements.append(
         Statement(
@@ -129,6 +132,6 @@ def _kind(context: Any, parameters: Mapping[str, Any]) -> str:
         return "insert" if context.isinsert else "delete" if context.isdelete else "read"
     if "successor" in parameters:
         return "mark"
-    if "data" not in parameters:
-        return "touch"
-    return "update" if "last_seen" in parameters else "rewrite"
+    if "data" in parameters:
+        return "update" if "last_seen" in parameters else "rewrite"
+    return "touch" if "last_seen" in parameters else "update"

@@ -13,6 +13,7 @@ from pyramid.threadlocal import manager
 from ..events import SessionEvent
 from ..factory import SQLSessionFactory
 from ..session import SQLSession
+from ..state import Loaded, Marker
 from ..visit import Phase, Visit
 
 _OBSERVED = "_pyramid_sqlsession_observed"
@@ -52,6 +53,7 @@ class Observed:
     """What is seen of one request's session. It lives as long as the request.
 
     :ivar transaction: the one that the view ran in; None if there was none.
+    :ivar is_opened: whether the session was asked for what its row holds, in vain perhaps.
     :ivar is_recording: whether the application runs, and not the toolbar.
     :ivar keys: the keys that the application has read.
     :ivar is_read_whole: whether it has read all of them, or their number.
@@ -62,6 +64,7 @@ class Observed:
     def __init__(self, visit: Visit) -> None:
         self.visit = visit
         self.transaction: Any = None
+        self.is_opened = False
         self.is_recording = False
         self.keys: dict[Any, None] = {}
         self.is_read_whole = False
@@ -71,6 +74,12 @@ class Observed:
         self.failure: BaseException | None = None
         self.cookies: list[str] = []
         self.began = 0.0
+
+        self._load, visit.state.load = visit.state.load, self._note_load
+
+    def _note_load(self) -> Loaded | Marker | None:
+        self.is_opened = True
+        return self._load()
 
     @property
     def is_saving(self) -> bool:

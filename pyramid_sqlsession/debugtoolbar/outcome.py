@@ -69,7 +69,7 @@ def _error(observed: Observed, request: Any) -> BaseException | None:
 
 
 def _unused(observed: Observed) -> Verdict:
-    if any(statement.error for statement in observed.statements):
+    if observed.is_opened:
         return Verdict("ERROR", "danger", "The session could not be read.")
     return Verdict("not used", "", "The session was not used: no statement, no row, no cookie.")
 

@@ -29,6 +29,11 @@ class Versions:
     after: Mapping[Any, Any]
     merged: Mapping[Any, Any] | None
 
+    @property
+    def stored(self) -> Mapping[Any, Any]:
+        """What the row holds if all goes well."""
+        return self.after if self.merged is None else self.merged
+
 
 def report(observed: Observed, request: Any) -> dict[str, Any]:
     """All that the panel shows: texts, in lists and dicts. No token is in it."""
@@ -53,7 +58,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
             ["Database", str(visit.store.database)],
         ],
         "row": _row(visit),
-        "size": _size(visit),
+        "size": _size(visit, data),
         "keys": _keys(observed, data),
         "is_read_whole": observed.is_read_whole,
         "is_merged": data.merged is not None,
@@ -117,12 +122,12 @@ def _row(visit: Visit) -> list[list[str]]:
     return rows
 
 
-def _size(visit: Visit) -> str:
+def _size(visit: Visit, data: Versions) -> str:
     """How long the data is, before and after."""
     state, codec = visit.state, visit.store.codec
     before = 0 if state.loaded is None else len(state.loaded.serialized)
     try:
-        after = str(len(codec.dumps(state.data or {})))
+        after = str(len(codec.dumps(dict(data.stored))))
     except SessionDataError:
         after = "?"
     return f"{before} → {after} of at most {codec.max_size} bytes"
@@ -133,7 +138,8 @@ def _size(visit: Visit) -> str:
 
 def _versions(visit: Visit) -> Versions:
     state = visit.state
-    merged = None if visit.merged is None else visit.merged.data
+    # after a conflict nothing of it is stored
+    merged = None if visit.merged is None or visit.saved is None else visit.merged.data
     if state.loaded is not None:
         before = visit.store.codec.loads(state.loaded.serialized)
     else:
@@ -143,10 +149,9 @@ def _versions(visit: Visit) -> Versions:
 
 def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
     """One row for each key that was there, that is there, or that was asked for."""
-    stored = data.after if data.merged is None else data.merged
     changed = _changed(observed.visit, data.before, data.after)
-    theirs = [] if data.merged is None else _changed(observed.visit, data.after, data.merged)
-    keys = {**data.before, **data.after, **stored, **observed.keys}
+    theirs = _changed(observed.visit, data.after, data.stored)
+    keys = {**data.before, **data.after, **data.stored, **observed.keys}
     rows = [
         {
             "key": represented(key),
@@ -155,7 +160,7 @@ def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
             "is_theirs": key in theirs,
             "before": _shown(key, data.before),
             "after": _shown(key, data.after),
-            "stored": _shown(key, stored),
+            "stored": _shown(key, data.stored),
         }
         for key in keys
     ]
@@ -185,6 +190,6 @@ def _shown(key: Any, data: Mapping[Any, Any]) -> str:
 def _secrets(visit: Visit, data: Versions) -> set[str]:
     """The tokens of this request, wherever the application may have put them."""
     sent = (visit.cookie or (None, None))[0]
-    versions = (data.before, data.after, data.merged or {})
+    versions = (data.before, data.after, data.stored)
     csrf = [found for version in versions if isinstance(found := version.get(CSRF), str)]
     return {*filter(None, (visit.token, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}
