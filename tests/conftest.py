@@ -59,6 +59,14 @@ def sqlite(tmp_path: Path) -> Backend:
 
 
 @pytest.fixture
+def sqlite_engine(sqlite: Backend) -> Iterator[Engine]:
+    """A plain SQLAlchemy engine on it, for what is the same on every database."""
+    engine = create_engine(sqlite.url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def postgresql(postgresql_server: Server) -> Iterator[Backend]:
     """A fresh database on a real PostgreSQL server."""
     with postgresql_server.database() as url:
