@@ -19,13 +19,14 @@ def merge_with(visit: Visit, loaded: Loaded, theirs: dict[Any, Any]) -> Merged:
     if state.user_is_assigned and CSRF not in state.assigned:
         # also one that was made since this request has loaded the session and dropped it
         base, theirs = ({k: v for k, v in it.items() if k != CSRF} for it in (base, theirs))
-    return merge(
+    visit.merged = merge(
         base=base,
         mine=state.read(),
         theirs=theirs,
         differ=codec.differ,
         flashes=state.flashes,
     )
+    return visit.merged
 
 
 def resolve(visit: Visit, loaded: Loaded, keys: list[Any]) -> None:

@@ -18,6 +18,7 @@ from .database import COMMIT_FAILED, COMMITTED
 from .events import SessionEvent, send
 from .exceptions import SessionClosed
 from .load import load
+from .merge import Merged
 from .record import Record
 from .retries import will_be_retried
 from .session import SQLSession
@@ -43,7 +44,11 @@ class Visit:
       Tells whether what was written is durable; None if nothing was written.
     ``cookie``
       What to send once it is: a token and its Max-Age, or ``(None, None)`` to remove it.
+    ``merged``
+      What was merged with another request's changes; None if there were none.
     """
+
+    merged: Merged | None = None
 
     def __init__(self, store: Store, request: Any) -> None:
         self.store = store

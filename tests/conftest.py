@@ -59,6 +59,14 @@ def sqlite(tmp_path: Path) -> Backend:
 
 
 @pytest.fixture
+def sqlite_engine(sqlite: Backend) -> Iterator[Engine]:
+    """A plain SQLAlchemy engine on it, for what is the same on every database."""
+    engine = create_engine(sqlite.url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
 def postgresql(postgresql_server: Server) -> Iterator[Backend]:
     """A fresh database on a real PostgreSQL server."""
     with postgresql_server.database() as url:
@@ -133,6 +141,28 @@ def _is_open(connection: sqlite3.Connection) -> bool:
     except sqlite3.ProgrammingError:
         return False
     return True
+
+
+@pytest.fixture(scope="module")
+def with_toolbar() -> Iterator[None]:
+    """Let the debug toolbar and our panel listen to all engines no longer than a module's tests.
+
+    They do as soon as they are imported, and then nothing is read without SQLAlchemy any more: they
+    are imported here and not above.
+    """
+    from pyramid_debugtoolbar.panels import sqla
+
+    from pyramid_sqlsession.debugtoolbar.listeners import LISTENERS
+
+    names = ("before_cursor_execute", "after_cursor_execute")
+    theirs = {name: getattr(sqla, f"_{name}") for name in names}
+    for name, listener in theirs.items():
+        if not event.contains(Engine, name, listener):
+            event.listen(Engine, name, listener)
+    yield
+    for name, listener in (*theirs.items(), *LISTENERS.items()):
+        if event.contains(Engine, name, listener):
+            event.remove(Engine, name, listener)
 
 
 @pytest.fixture

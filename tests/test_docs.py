@@ -30,15 +30,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from apps import Note, SessionRow, configurator
+from apps import Note, SessionRow, configurator, put
 from apps import serve as serve_views
+from panels import browse, history_of, race, racing, visit, with_panel
 from processes import free_port, web_server
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound, HTTPSeeOther
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request, apply_request_extensions
-from sqlalchemy import ForeignKey, create_engine, event, inspect, select, text, update
+from races import both
+from races import put as put_key
+from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, select, text, update
 from sqlalchemy.orm import mapped_column
 from webtest import TestApp
 
@@ -56,11 +59,14 @@ from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "pyramid_sqlsession"
 DOCS = ROOT / "docs"
+PANEL_PAGE = DOCS / "debug_toolbar.rst"
 EXAMPLES = DOCS / "examples"
 README = ROOT / "README.rst"
 PAGES = sorted(DOCS.glob("*.rst"))
 LEFT_OUT = ("Connection", "Content-Length", "Date", "Server")
+with_toolbar = pytest.mark.usefixtures("with_toolbar")
 SERVED = 'listen="127.0.0.1:6543"'
 
 
@@ -194,9 +200,16 @@ def floors() -> list[list[str]]:
 
 
 def imports(module: str) -> set[str]:
-    """The modules of the package that a module imports."""
-    tree = ast.parse((ROOT / "pyramid_sqlsession" / f"{module}.py").read_text())
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    """The modules of the package that a module, or a package inside it, imports."""
+    inside = PACKAGE / module
+    paths, level = (inside.glob("*.py"), 2) if inside.is_dir() else ([PACKAGE / f"{module}.py"], 1)
+    trees = [ast.parse(path.read_text()) for path in paths]
+    nodes = [
+        node
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level == level
+    ]
     return {name for node in nodes for name in ([node.module] if node.module else names(node))}
 
 
@@ -205,7 +218,8 @@ def names(node: ast.ImportFrom) -> list[str]:
 
 
 def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
-    modules = {path.stem for path in (ROOT / "pyramid_sqlsession").glob("*.py")}
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert sorted(room for floor in floors() for room in floor) == sorted(modules)
 
 
@@ -833,3 +847,41 @@ def test_the_testing_example_passes(tmp_path: Path) -> None:
     folder = tmp_path / "testing"
     shutil.copytree(EXAMPLES / "testing", folder, ignore=shutil.ignore_patterns("__pycache__"))
     assert "2 passed" in run("pytest", "-q", "-p", "no:cacheprovider", cwd=folder)
+
+
+# ---- the debug toolbar
+
+
+@with_toolbar
+def test_the_setting_on_the_page_adds_the_panel(sqlite_engine: Engine) -> None:
+    (block,) = code_blocks(PANEL_PAGE, "ini")
+    parser = configparser.ConfigParser()
+    parser.read_string(f"[app]\n{block}")
+    config = configurator(sqlite_engine, dict(parser["app"]))
+    config.include("pyramid_debugtoolbar")
+    assert visit(browse(config, put=put), "/put").glance.startswith("INSERT v1")
+
+
+@with_toolbar
+def test_the_example_on_the_page_is_what_the_panel_shows(sqlite_engine: Engine) -> None:
+    site = racing(with_panel(sqlite_engine), sqlite_engine)
+    race(site, put_key("mine", 1), both(put_key("theirs", 2), put_key("n", 3)))
+    page = history_of(site, "UPDATE v3")
+    (block,) = code_blocks(PANEL_PAGE, "text")
+    for part in block.split("\n\n"):
+        assert untimed(part) in untimed(page.text)
+    assert page.purposes == ["read", "update", "read", "update"]
+    site.close()
+
+
+def untimed(text: str) -> str:
+    return re.sub(r"[\d.]+ ms", "0 ms", " ".join(text.split()))
+
+
+def test_everything_that_the_tab_can_say_is_on_the_page() -> None:
+    source = (PACKAGE / "debugtoolbar" / "outcome.py").read_text()
+    written = re.findall(r'^ +(?:"\w+": \()?"([A-Z]+(?: v[1{]\w*}?)?)",', source, re.MULTILINE)
+    others = re.findall(r'Verdict\(f?"(.+?)"', source)
+    values = {"new": 3, "version": 3, "name": "UPDATE v3"}
+    documented = re.findall(r"^``(.+?)``", PANEL_PAGE.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(text.format(**values) for text in (*written, *others))

@@ -21,6 +21,8 @@ SAVE = "pyramid_sqlsession.save_tween_factory"
 EXCVIEW = "pyramid.tweens.excview_tween_factory"
 TOOLBAR = "pyramid_debugtoolbar.toolbar_tween_factory"
 
+pytestmark = pytest.mark.usefixtures("with_toolbar")
+
 panel_states = pytest.mark.parametrize("active", [False, True], ids=["inactive", "active"])
 
 

@@ -1,0 +1,169 @@
+"""What is seen of a request's session while the request runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pyramid.interfaces import ISessionFactory
+from pyramid.threadlocal import manager
+
+from ..events import SessionEvent
+from ..factory import SQLSessionFactory
+from ..session import SQLSession
+from ..state import Loaded, Marker
+from ..visit import Phase, Visit
+
+_OBSERVED = "_pyramid_sqlsession_observed"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement on the session table.
+
+    ``kind``
+      What it is for: ``read``, ``insert``, ``update``, ``mark`` (of a row that was replaced),
+      ``touch``, ``rewrite`` or ``delete``.
+    ``version``
+      The version that it looked for; None if it did not.
+    ``rows``
+      How many it has hit; None for one that reads.
+    ``is_of_save``
+      Whether the session was being saved.
+    """
+
+    kind: str
+    sql: str
+    parameters: str
+    version: int | None
+    milliseconds: float
+    rows: int | None
+    error: str | None
+    is_of_save: bool
+
+    @property
+    def has_hit(self) -> bool:
+        """Whether it has changed a row."""
+        return self.error is None and bool(self.rows)
+
+
+class Observed:
+    """What is seen of one request's session. It lives as long as the request.
+
+    :ivar transaction: the one that the view ran in; None if there was none.
+    :ivar is_opened: whether the session was asked for what its row holds, in vain perhaps.
+    :ivar is_recording: whether the application runs, and not the toolbar.
+    :ivar keys: the keys that the application has read.
+    :ivar is_read_whole: whether it has read all of them, or their number.
+    :ivar failure: the error that left the application's tweens.
+    :ivar cookies: the Set-Cookie headers of the session, with their tokens.
+    """
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit = visit
+        self.transaction: Any = None
+        self.is_opened = False
+        self.is_recording = False
+        self.keys: dict[Any, None] = {}
+        self.is_read_whole = False
+        self.statements: list[Statement] = []
+        self.events: list[SessionEvent] = []
+        self.warnings: list[str] = []
+        self.failure: BaseException | None = None
+        self.cookies: list[str] = []
+        self.began = 0.0
+
+        self._load, visit.state.load = visit.state.load, self._note_load
+
+    def _note_load(self) -> Loaded | Marker | None:
+        self.is_opened = True
+        return self._load()
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether the session's rows are being written."""
+        return self.visit.phase is Phase.CLOSED and self.visit.saved is None
+
+    def note_cookies(self, request: Any, response: Any) -> None:
+        """Response callback: remember the session's Set-Cookie headers."""
+        start = f"{self.visit.store.settings.cookie_name}="
+        headers = response.headers.getall("Set-Cookie")
+        self.cookies = [header for header in headers if header.startswith(start)]
+
+
+class ObservedSession(SQLSession):
+    """The session, which remembers what was read."""
+
+    __slots__ = ("_observed",)
+
+    def __init__(self, observed: Observed) -> None:
+        super().__init__(observed.visit.state)
+        self._observed = observed
+
+    def __getitem__(self, key: Any) -> Any:
+        self._note(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(key)
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._note_whole()
+        return super().__iter__()
+
+    def __reversed__(self) -> Iterator[Any]:
+        self._note_whole()
+        return super().__reversed__()
+
+    def __len__(self) -> int:
+        self._note_whole()
+        return super().__len__()
+
+    def copy(self) -> dict[Any, Any]:
+        self._note_whole()
+        return super().copy()
+
+    __copy__ = copy
+
+    def _note(self, key: Any) -> None:
+        if self._is_read_by_the_application():
+            self._observed.keys[key] = None
+
+    def _note_whole(self) -> None:
+        if self._is_read_by_the_application():
+            self._observed.is_read_whole = True
+
+    def _is_read_by_the_application(self) -> bool:
+        # the toolbar's own panel reads every key as soon as the application asks for the session
+        reader = sys._getframe(1)
+        while reader.f_globals["__name__"] == __name__:
+            reader = reader.f_back  # type: ignore[assignment]  # a method has a caller
+        is_toolbars = reader.f_globals["__name__"].startswith("pyramid_debugtoolbar.")
+        return self._observed.is_recording and not is_toolbars
+
+
+def observe(request: Any) -> Observed | None:
+    """Begin to watch a request; None if its sessions are not this package's."""
+    factory = request.registry.queryUtility(ISessionFactory)
+    if not isinstance(factory, SQLSessionFactory):
+        return None
+    visit = factory.visit(request)
+    observed = request.__dict__[_OBSERVED] = Observed(visit)
+    if not visit.handed_out:
+        visit.session = ObservedSession(observed)
+    return observed
+
+
+def observed_of(request: Any) -> Observed | None:
+    """What is seen of a request, if it is watched."""
+    found: Observed | None = getattr(request, "__dict__", {}).get(_OBSERVED)
+    return found
+
+
+def current() -> Observed | None:
+    """What is seen of this thread's request, or of the one around it that is watched."""
+    requests = (frame["request"] for frame in reversed(manager.stack))
+    return next(filter(None, map(observed_of, requests)), None)

@@ -1,0 +1,163 @@
+"""What became of a request's session, in a few words and in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyramid_tm import is_tm_active
+
+from ..database import COMMIT_FAILED, COMMITTED
+from ..events import CookieRejected, SessionConflicted, SessionEnded
+from ..retries import will_be_retried
+from ..save import is_changed
+from ..store import current_transaction
+from .observed import Observed, Statement
+
+_WRITES = {
+    "mark": (
+        "REGENERATE v1",
+        "The session has a new token and a new row; the old row is left as a marker.",
+    ),
+    "insert": ("INSERT v1", "A new session was stored."),
+    "update": ("UPDATE v{new}", "The session's row was changed, from version {old} to {new}."),
+    "delete": ("DELETE", "The session was ended: its row was deleted."),
+}
+"""What a save has done, told by the first of these kinds of statements that it has executed."""
+
+_REJECTED = {
+    "malformed": "not a token: it was not looked for",
+    "unknown": "unknown: no session has this token",
+    "replaced": "the old token of a session that has a new one: only its marker is left",
+    "unreadable": "the token of a row that cannot be read; a warning below says why",
+    "expiry": "the token of a session that has expired",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the session.
+
+    ``style`` is how Bootstrap calls its colour: success, info, warning or danger; empty for none.
+    """
+
+    headline: str
+    style: str
+    sentence: str
+
+
+def verdict_of(observed: Observed, request: Any) -> Verdict:
+    """What became of the session, now that everything is committed or aborted."""
+    visit, error = observed.visit, _error(observed, request)
+    if visit.state.data is None:
+        verdict = _unused(observed)
+    elif visit.saved is not None:
+        verdict = _written(observed, durable=visit.saved(), is_open=is_tm_active(request))
+    else:
+        verdict = _unwritten(observed)
+    if error is None:
+        return verdict
+    sentence = f"{verdict.sentence} The request failed with {type(error).__name__}: {error}"
+    if will_be_retried(request, error):
+        return Verdict(verdict.headline, "warning", f"{sentence} (pyramid_retry runs it again)")
+    return Verdict(verdict.headline, verdict.style, sentence)
+
+
+def _error(observed: Observed, request: Any) -> BaseException | None:
+    rendered: BaseException | None = getattr(request, "exception", None)
+    return observed.failure or rendered
+
+
+def _unused(observed: Observed) -> Verdict:
+    if observed.is_opened:
+        return Verdict("ERROR", "danger", "The session could not be read.")
+    return Verdict("not used", "", "The session was not used: no statement, no row, no cookie.")
+
+
+def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
+    saved = {it.kind: it for it in observed.statements if it.is_of_save and it.has_hit}
+    kind = next((kind for kind in _WRITES if kind in saved), None)
+    if kind is None:
+        ended = "The session was ended before it was stored: there was nothing to write."
+        return _dropped(observed) or Verdict("nothing to write", "", ended)
+    name, sentence = _described(observed, saved[kind])
+    if observed.visit.merged is not None:
+        sentence += " It was merged with what another request had stored meanwhile."
+    if durable:
+        return Verdict(name, "success", sentence)
+    if is_open:
+        theirs = " The transaction is still open: whoever called the application will end it."
+        return Verdict(name, "info", sentence + theirs)
+    undone = " All of it was rolled back: the request's transaction was not committed."
+    return Verdict(f"{name} rolled back", "danger", sentence + undone)
+
+
+def _described(observed: Observed, statement: Statement) -> list[str]:
+    loaded, found = observed.visit.state.loaded, statement.version or 0
+    old = 0 if loaded is None else loaded.record.version
+    return [text.format(old=old, new=found + 1) for text in _WRITES[statement.kind]]
+
+
+def _unwritten(observed: Observed) -> Verdict:
+    visit = observed.visit
+    conflict = _conflict(observed, "raised")
+    if conflict is not None:
+        about = f" It was about {list(conflict.keys)!r}." if conflict.keys else ""
+        raised = "Another request was in the way, and SessionConflict was raised."
+        return Verdict("CONFLICT", "danger", raised + about)
+    if is_changed(visit):
+        lost = "What was changed in the session is not stored."
+        return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
+    if any(it.kind == "touch" and it.has_hit for it in observed.statements):
+        return Verdict("TOUCH", "success", "The session was only read, and this visit recorded.")
+    if visit.state.loaded is not None:
+        version = visit.state.loaded.record.version
+        return Verdict(f"read v{version}", "", "The session was only read: nothing was written.")
+    return Verdict("empty", "", "The session is empty: no row, and no cookie.")
+
+
+def _dropped(observed: Observed) -> Verdict | None:
+    if _conflict(observed, "dropped") is None:
+        return None
+    late = "Another request has ended the session, or given it a new token: nothing was stored."
+    return Verdict("DROPPED", "warning", late)
+
+
+def _conflict(observed: Observed, outcome: str) -> SessionConflicted | None:
+    conflicts = [event for event in observed.events if isinstance(event, SessionConflicted)]
+    return next((it for it in conflicts if it.outcome == outcome), None)
+
+
+# ---- what came, and in which transaction
+
+
+def cookie_received(observed: Observed, request: Any) -> str:
+    """What the request's cookie was taken for."""
+    visit, state = observed.visit, observed.visit.state
+    if visit.token is None:
+        return _REJECTED["malformed"] if visit.store.cookie.is_malformed(request) else "none"
+    if state.data is None:
+        return "a token, and no session was opened with it"
+    if state.loaded is not None:
+        return "the token of a live session"
+    reasons = [_reason(event) for event in observed.events]
+    return next(filter(None, reasons), "a token that opens no session")
+
+
+def _reason(event: Any) -> str | None:
+    if isinstance(event, CookieRejected):
+        return _REJECTED[event.reason]
+    return _REJECTED["expiry"] if isinstance(event, SessionEnded) and event.by == "expiry" else None
+
+
+def transaction_of(observed: Observed, request: Any) -> str:
+    """What became of the transaction that the session was to be stored in."""
+    transaction = observed.visit.transaction or observed.transaction
+    if transaction is None:
+        return "none: what is written is committed by itself"
+    if current_transaction(request) is transaction:
+        return "still open: whoever called the application will end it"
+    if transaction.status == COMMITTED:
+        return "committed"
+    failed = "its commit failed" if transaction.status == COMMIT_FAILED else "rolled back"
+    return "doomed, and rolled back" if transaction.isDoomed() else failed

@@ -1,0 +1,74 @@
+"""Values as text that people read, and that holds no token."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection
+from typing import Any
+
+MASK = "***"
+
+_MAYBE_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])", re.ASCII)
+_LONGEST = 1000
+"""Characters of a value that are shown."""
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def moment(seconds: int, now: int) -> str:
+    """A time, absolute and relative."""
+    # not a datetime, which ends with the year 9999
+    absolute = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+    return f"{absolute} ({_away(seconds - now)})"
+
+
+def _away(seconds: int) -> str:
+    if seconds == 0:
+        return "now"
+    return f"in {duration(seconds)}" if seconds > 0 else f"{duration(-seconds)} ago"
+
+
+def duration(seconds: int) -> str:
+    """A duration in its two largest units, as in ``13 d 23 h``."""
+    counts = []
+    for unit, length in _UNITS:
+        count, seconds = divmod(seconds, length)
+        if count:
+            counts.append(f"{count} {unit}")
+    return " ".join(counts[:2])
+
+
+def parameter(name: str, value: Any) -> str:
+    """A parameter of a statement: ids by their first digits, and of the data only its size."""
+    if isinstance(value, bytes) and len(value) == 32 and name != "data":
+        return f"{name} = {value.hex()[:12]}…"
+    if isinstance(value, bytes):
+        return f"{name} = {len(value)} bytes"
+    if name.startswith("data"):
+        return f"{name} = …"
+    return f"{name} = {represented(value)}"
+
+
+def represented(value: Any) -> str:
+    """A value of the application as Python writes it; it may be of any class."""
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  # nothing of it fails the request
+        return f"<{type(value).__name__}: repr() raised {type(error).__name__}>"
+
+
+def masked(report: Any, secrets: Collection[str]) -> Any:
+    """All texts of a structure of lists and dicts: without secrets, and not too long.
+
+    A word that may be the token of any session is taken for one.
+    """
+    if isinstance(report, str):
+        for secret in secrets:
+            report = report.replace(secret, MASK)
+        report = _MAYBE_TOKEN.sub(MASK, report)
+        return report if len(report) <= _LONGEST else f"{report[:_LONGEST]}…"
+    if isinstance(report, dict):
+        return {key: masked(value, secrets) for key, value in report.items()}
+    if isinstance(report, list):
+        return [masked(value, secrets) for value in report]
+    return report

@@ -1,0 +1,195 @@
+"""What was seen of a request's session, as the texts that the panel shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import SessionDataError
+from ..merge import changed_keys
+from ..state import CSRF
+from ..visit import Visit
+from .observed import Observed
+from .outcome import cookie_received, transaction_of, verdict_of
+from .readable import MASK, duration, masked, moment, represented
+
+_LONG_ENOUGH = 16
+"""Characters of a CSRF token, from which on it cannot be a part of some other text."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """The session's data: as it was loaded, as the request left it, and as a merge has stored it.
+
+    ``merged`` is None if no other request had written meanwhile.
+    """
+
+    before: Mapping[Any, Any]
+    after: Mapping[Any, Any]
+    merged: Mapping[Any, Any] | None
+
+    @property
+    def stored(self) -> Mapping[Any, Any]:
+        """What the row holds if all goes well."""
+        return self.after if self.merged is None else self.merged
+
+
+def report(observed: Observed, request: Any) -> dict[str, Any]:
+    """All that the panel shows: texts, in lists and dicts. No token is in it."""
+    visit = observed.visit
+    verdict = verdict_of(observed, request)
+    data = _versions(visit)
+    statements = observed.statements
+    total = sum(statement.milliseconds for statement in statements)
+    glance = verdict.headline
+    if statements:
+        plural = "s" * (len(statements) > 1)
+        glance += f", {len(statements)} statement{plural}, {total:.1f} ms"
+    shown = {
+        "glance": glance,
+        "style": verdict.style,
+        "sentence": verdict.sentence,
+        "attempt": _attempt(request),
+        "summary": [
+            ["Cookie received", cookie_received(observed, request)],
+            ["Cookie sent", "\n".join(map(_without_value, observed.cookies)) or "none"],
+            ["Transaction", transaction_of(observed, request)],
+            ["Database", str(visit.store.database)],
+        ],
+        "row": _row(visit),
+        "size": _size(visit, data),
+        "keys": _keys(observed, data),
+        "is_read_whole": observed.is_read_whole,
+        "is_merged": data.merged is not None,
+        "table": visit.store.storage.table.fullname,
+        "statements": [
+            {
+                "kind": statement.kind,
+                "milliseconds": f"{statement.milliseconds:.2f}",
+                "rows": "" if statement.rows is None else str(statement.rows),
+                "sql": statement.sql,
+                "parameters": statement.parameters,
+                "error": statement.error or "",
+            }
+            for statement in statements
+        ],
+        "events": [[type(event).__name__, str(event)] for event in observed.events],
+        "warnings": observed.warnings,
+    }
+    safe: dict[str, Any] = masked(shown, _secrets(visit, data))
+    return safe
+
+
+def _attempt(request: Any) -> str:
+    attempts = request.environ.get("retry.attempts", 1)
+    number = request.environ.get("retry.attempt", 0) + 1
+    return f"Attempt {number} of at most {attempts}" if attempts > 1 else ""
+
+
+def _without_value(cookie: str) -> str:
+    start, _, rest = cookie.partition("=")
+    token, semicolon, attributes = rest.partition(";")
+    return f"{start}={MASK if token else ''}{semicolon}{attributes}"
+
+
+# ---- what was loaded
+
+
+def _row(visit: Visit) -> list[list[str]]:
+    """The row as it was loaded; nothing if the cookie has opened none."""
+    loaded, lifetime, now = visit.state.loaded, visit.store.lifetime, visit.store.clock()
+    if loaded is None:
+        return []
+    record = loaded.record
+    idle = lifetime.idle(record.max_age)
+    own = " (its own)" if record.max_age is not None else ""
+    rows = [
+        ["Handle", loaded.handle.hex()],
+        ["User", "nobody" if record.user_id is None else represented(record.user_id)],
+        ["Version", str(record.version)],
+        ["Created", moment(record.created, now)],
+        ["Last seen", moment(record.last_seen, now)],
+        ["Idle timeout", f"{duration(idle)}{own}: {moment(record.last_seen + idle, now)}"],
+    ]
+    absolute = lifetime.absolute
+    if absolute is None:
+        rows.append(["Absolute timeout", "none"])
+    else:
+        at = moment(record.created + absolute, now)
+        rows.append(["Absolute timeout", f"{duration(absolute)}: {at}"])
+    rows.append(["May be deleted", f"after {moment(record.purge_after, now)}"])
+    return rows
+
+
+def _size(visit: Visit, data: Versions) -> str:
+    """How long the data is, before and after."""
+    state, codec = visit.state, visit.store.codec
+    before = 0 if state.loaded is None else len(state.loaded.serialized)
+    try:
+        after = str(len(codec.dumps(dict(data.stored))))
+    except SessionDataError:
+        after = "?"
+    return f"{before} → {after} of at most {codec.max_size} bytes"
+
+
+# ---- the keys
+
+
+def _versions(visit: Visit) -> Versions:
+    state = visit.state
+    # after a conflict nothing of it is stored
+    merged = None if visit.merged is None or visit.saved is None else visit.merged.data
+    if state.loaded is not None:
+        before = visit.store.codec.loads(state.loaded.serialized)
+    else:
+        before = {} if state.marker is None else state.marker.visible
+    return Versions(before, state.data or {}, merged)
+
+
+def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
+    """One row for each key that was there, that is there, or that was asked for."""
+    changed = _changed(observed.visit, data.before, data.after)
+    theirs = _changed(observed.visit, data.after, data.stored)
+    keys = {**data.before, **data.after, **data.stored, **observed.keys}
+    rows = [
+        {
+            "key": represented(key),
+            "is_read": key in observed.keys,
+            "change": _change(key, data) if key in changed else "",
+            "is_theirs": key in theirs,
+            "before": _shown(key, data.before),
+            "after": _shown(key, data.after),
+            "stored": _shown(key, data.stored),
+        }
+        for key in keys
+    ]
+    return sorted(rows, key=lambda row: str(row["key"]))
+
+
+def _changed(visit: Visit, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Any]:
+    try:
+        return changed_keys(old, new, visit.store.codec.differ)
+    except SessionDataError:
+        # something in it cannot be stored, and so cannot be compared by what is stored
+        return changed_keys(old, new, lambda _, one, other: bool(one != other))
+
+
+def _change(key: Any, data: Versions) -> str:
+    if key not in data.before:
+        return "set"
+    return "changed" if key in data.after else "deleted"
+
+
+def _shown(key: Any, data: Mapping[Any, Any]) -> str:
+    if key not in data:
+        return ""
+    return MASK if key == CSRF else represented(data[key])
+
+
+def _secrets(visit: Visit, data: Versions) -> set[str]:
+    """The tokens of this request, wherever the application may have put them."""
+    sent = (visit.cookie or (None, None))[0]
+    versions = (data.before, data.after, data.stored)
+    csrf = [found for version in versions if isinstance(found := version.get(CSRF), str)]
+    return {*filter(None, (visit.token, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}
