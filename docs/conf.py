@@ -30,3 +30,6 @@ html_theme_options = {"in_progress": False, "outdated": False}
 html_title = f"{project} {release}"
 html_show_sphinx = False
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_sidebars = {"**": ["searchbox.html", "localtoc.html", "globaltoc.html"]}

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
+from xml.etree import ElementTree
 
 import pytest
 from apps import Note, SessionRow, configurator
@@ -51,7 +52,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound, HTTPSeeOther
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request, apply_request_extensions
-from sqlalchemy import ForeignKey, create_engine, event, inspect, select, text, update
+from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, select, text, update
 from sqlalchemy.orm import mapped_column
 from webtest import TestApp
 
@@ -294,6 +295,45 @@ def test_the_settings_in_the_readme_have_these_defaults() -> None:
 def test_the_model_in_the_readme_is_one(base: Any) -> None:
     model = execute(code_block(README, "python", "class Session"), Base=base)["Session"]
     assert set(model.__table__.columns.keys()) == set(SQLSessionRow.__table__.columns.keys())
+
+
+# ---- the first page
+
+
+def test_the_lines_on_the_first_page_are_all_that_is_needed(base: Any, engine: Engine) -> None:
+    (block,) = code_blocks(DOCS / "index.rst", "python")
+    model, include, use = block.rsplit("\n\n", 2)
+    session = execute(model, Base=base)["Session"]
+    base.metadata.create_all(engine)
+
+    def shop(request: Any) -> Any:
+        execute(use, request=request)
+        return dict(request.session)
+
+    settings = {"sqlsession.model": session}
+    config = configurator(engine, settings, create=False, include=False)
+    execute(include, config=config)
+    assert serve_views(config, shop=shop).get("/shop").json == {"cart": ["tea"]}
+    with engine.connect() as connection:
+        assert connection.scalar(select(session.version)) == 1
+
+
+def test_the_package_on_the_first_page_is_this_one() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    name = re.search(r'^name = "(.+)"$', project, re.MULTILINE)
+    assert name
+    assert code_blocks(DOCS / "index.rst", "console") == [f"$ pip install {name[1]}\n"]
+
+
+@pytest.mark.parametrize("picture", sorted(DOCS.glob("pictures/*.svg")), ids=lambda path: path.name)
+def test_a_picture_is_described_and_loads_nothing(picture: Path) -> None:
+    space = "{http://www.w3.org/2000/svg}"
+    root = ElementTree.parse(picture).getroot()  # noqa: S314  # our own
+    described = [root.find(f"{space}{tag}") for tag in ("title", "desc")]
+    assert all(element is not None and element.text for element in described)
+    assert root.get("aria-labelledby") == "title desc"
+    assert "prefers-color-scheme: dark" in picture.read_text()
+    assert re.findall(r"href|@import|url\((?!#)", picture.read_text()) == []
 
 
 # ---- commands
