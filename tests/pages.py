@@ -48,6 +48,11 @@ def blocks_of(page: Path) -> list[Block]:
     ]
 
 
+def steps_of(page: Path) -> list[Block]:
+    """The code blocks of a page, for a test that follows it from the first to the last."""
+    return blocks_of(page)
+
+
 def code_blocks(page: Path, language: str) -> list[str]:
     """The texts of the blocks of a page in a language."""
     return [block.text for block in blocks_of(page) if block.language == language]
@@ -72,21 +77,22 @@ def is_taken(page: Path, block: Block) -> bool:
     """Whether a test takes a block.
 
     All blocks of ini are taken by one test. Another is taken by a call, somewhere in the tests,
-    of ``code_blocks`` or ``code_block`` with its page and language, or by its ``:name:`` in quotes.
+    of ``code_blocks`` or ``code_block`` with its page and language, of ``steps_of`` with its page,
+    or by its ``:name:`` in quotes.
     """
     if block.language == "ini" or block.options.get("name") in NAMES:
         return True
     return any(
         path
         and page.as_posix().endswith(path)
-        and language == block.language
+        and language in ("", block.language)
         and part in block.text
         for path, language, part in CALLS
     )
 
 
 def calls(module: Path) -> Iterator[tuple[str, str, str]]:
-    """What a module of tests takes: a page, a language, and a part of the block's text."""
+    """What a module of tests takes: a page, a language or all, and a part of the block's text."""
     tree = ast.parse(module.read_text())
     constants = {
         target.id: node.value
@@ -98,9 +104,10 @@ def calls(module: Path) -> Iterator[tuple[str, str, str]]:
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
-        if node.func.id in ("code_block", "code_blocks"):
-            page, language, *part = (literal(argument, constants) for argument in node.args)
-            yield page, language, part[0] if part else ""
+        if node.func.id in ("code_block", "code_blocks", "steps_of"):
+            page, *rest = (literal(argument, constants) for argument in node.args)
+            language, part, *_ = (*rest, "", "")
+            yield page, language, part
 
 
 def literal(node: ast.AST, constants: dict[str, ast.expr]) -> str:

@@ -6,29 +6,22 @@ import ast
 import configparser
 import hashlib
 import importlib
-import os
 import re
 import runpy
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from datetime import date
 from decimal import Decimal
-from http.cookiejar import CookieJar
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
@@ -46,7 +39,7 @@ from pages import (
     execute,
     is_taken,
 )
-from processes import free_port, web_server
+from programs import SERVED, Browser, Reply, query, run, serving
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound, HTTPSeeOther
@@ -72,69 +65,6 @@ from pyramid_sqlsession.storage import Storage
 
 README = ROOT / "README.rst"
 LEFT_OUT = ("Connection", "Content-Length", "Date", "Server")
-SERVED = 'listen="127.0.0.1:6543"'
-
-
-def run(*arguments: str, cwd: Path) -> str:
-    """What a Python module prints when it is run with these arguments."""
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(cwd), str(ROOT)))}
-    # the settings of this run are not those of the run inside
-    environ.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=cwd,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-# ---- a program in a real server
-
-
-Reply = tuple[int, Any, str]
-
-
-class Browser:
-    """A visitor of a real server, with a cookie jar."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        cookies = urllib.request.HTTPCookieProcessor(CookieJar())
-        self._opener = urllib.request.build_opener(cookies)
-
-    def request(self, **form: str) -> Reply:
-        """GET, or POST if there is a form: the status, the headers and the text."""
-        data = urlencode(form).encode() if form else None
-        try:
-            with self._opener.open(self.url, data, timeout=20) as response:
-                return response.status, response.headers, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.headers, error.read().decode()
-
-
-@contextmanager
-def serving(program: str, folder: Path) -> Iterator[str]:
-    """The URL of a program that serves on port 6543, moved to a free port."""
-    port = free_port()
-    assert SERVED in program
-    (folder / "app.py").write_text(program.replace(SERVED, SERVED.replace("6543", str(port))))
-    env = {"PYTHONPATH": str(ROOT)}
-    with web_server([sys.executable, "app.py"], port, cwd=folder, env=env):
-        yield f"http://127.0.0.1:{port}/"
-
-
-def query(database: Path, sql: str) -> list[Any]:
-    connection = sqlite3.connect(database)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
 
 
 # ---- the build
