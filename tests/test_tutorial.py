@@ -39,7 +39,7 @@ class Reader:
             ):
                 self.run(command, shown)
             return
-        names, _, line = step.options["caption"].partition(", after the line ")
+        names, _, line = step.options["caption"].replace("``", "").partition(", after the line ")
         for name in names.split(" and "):
             file = self.folder / name
             file.write_text(inserted(file.read_text(), line, step.text) if line else step.text)
