@@ -23,6 +23,7 @@ exclude_patterns = ["_build", "demo", "examples", "performance", "reliability"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 
 html_theme = "pyramid"
 html_theme_path = pylons_sphinx_themes.get_html_themes_path()
