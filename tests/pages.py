@@ -58,6 +58,13 @@ def code_blocks(page: Path, language: str) -> list[str]:
     return [block.text for block in blocks_of(page) if block.language == language]
 
 
+def named_blocks(page: Path) -> dict[str, str]:
+    """The texts of the blocks of a page that have a ``:name:``, by that."""
+    return {
+        block.options["name"]: block.text for block in blocks_of(page) if "name" in block.options
+    }
+
+
 def code_block(page: Path, language: str, part: str) -> str:
     """The text of the one block of a page in a language that holds this part."""
     (block,) = (text for text in code_blocks(page, language) if part in text)

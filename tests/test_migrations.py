@@ -30,7 +30,7 @@ from apps import (
     show,
     statements,
 )
-from pages import DOCS, EXAMPLES, ROOT, blocks_of
+from pages import DOCS, EXAMPLES, ROOT, named_blocks
 from pyramid.config import Configurator
 from pyramid.session import SignedCookieSessionFactory
 from servers import Backend, MariaDB, serving
@@ -64,7 +64,7 @@ only_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 # ---- the page
 
 
-BLOCKS = {block.options["name"]: block.text for block in blocks_of(PAGE)}
+BLOCKS = named_blocks(PAGE)
 
 
 def statements_of(name: str) -> list[str]:
