@@ -112,6 +112,7 @@ def starter(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(300)
 def test_the_tutorial_can_be_followed_to_its_end(starter: Path) -> None:
     database = starter / "myapp.sqlite"
     with ExitStack() as servers:
