@@ -48,6 +48,11 @@ def blocks_of(page: Path) -> list[Block]:
     ]
 
 
+def prose_of(page: Path) -> str:
+    """A page without its code blocks."""
+    return BLOCK.sub("", page.read_text())
+
+
 def steps_of(page: Path) -> list[Block]:
     """The code blocks of a page, for a test that follows it from the first to the last."""
     return blocks_of(page)
@@ -83,11 +88,13 @@ def execute(block: str, **names: Any) -> dict[str, Any]:
 def is_taken(page: Path, block: Block) -> bool:
     """Whether a test takes a block.
 
-    All blocks of ini are taken by one test. Another is taken by a call, somewhere in the tests,
-    of ``code_blocks`` or ``code_block`` with its page and language, of ``steps_of`` with its page,
-    or by its ``:name:`` in quotes.
+    One that has a ``:name:`` is taken where a test has that name in quotes. Of the others, ini is
+    taken by one test for all; everything else by a call, somewhere in the tests, of ``code_blocks``
+    or ``code_block`` with its page and language, or of ``steps_of`` with its page.
     """
-    if block.language == "ini" or block.options.get("name") in NAMES:
+    if "name" in block.options:
+        return block.options["name"] in NAMES
+    if block.language == "ini":
         return True
     return any(
         path
