@@ -481,7 +481,7 @@ def ini_examples() -> Iterator[Any]:
                 yield pytest.param(block.text, id=f"{path}-{n}")
 
 
-@pytest.mark.parametrize("block", ini_examples())
+@pytest.mark.parametrize("block", list(ini_examples()))
 def test_every_ini_example_is_accepted(block: str, models: dict[str, Any]) -> None:
     # what the command line of pserve adds
     parser = configparser.ConfigParser({"SESSION_KEYS": b64encode(bytes(32)).decode()})
