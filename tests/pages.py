@@ -96,11 +96,9 @@ def is_taken(page: Path, block: Block) -> bool:
         return block.options["name"] in NAMES
     if block.language == "ini":
         return True
+    name = page.relative_to(DOCS if DOCS in page.parents else ROOT).as_posix()
     return any(
-        path
-        and page.as_posix().endswith(path)
-        and language in ("", block.language)
-        and part in block.text
+        path == name and language in ("", block.language) and part in block.text
         for path, language, part in CALLS
     )
 

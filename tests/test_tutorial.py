@@ -34,9 +34,7 @@ class Reader:
     def do(self, step: Block) -> None:
         """Write a block into its file, or run its commands."""
         if step.language == "console":
-            for command, shown in re.findall(
-                r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", step.text, re.MULTILINE
-            ):
+            for command, shown in COMMAND.findall(step.text):
                 self.run(command, shown)
             return
         names, _, line = step.options["caption"].replace("``", "").partition(", after the line ")
