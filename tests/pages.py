@@ -98,7 +98,9 @@ def is_taken(page: Path, block: Block) -> bool:
         return True
     name = page.relative_to(DOCS if DOCS in page.parents else ROOT).as_posix()
     return any(
-        path == name and language in ("", block.language) and part in block.text
+        path.rpartition("docs/")[2] == name
+        and language in ("", block.language)
+        and part in block.text
         for path, language, part in CALLS
     )
 
