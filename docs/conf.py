@@ -23,6 +23,7 @@ exclude_patterns = ["_build", "demo", "examples", "performance", "reliability"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 
 html_theme = "pyramid"
 html_theme_path = pylons_sphinx_themes.get_html_themes_path()
@@ -30,3 +31,6 @@ html_theme_options = {"in_progress": False, "outdated": False}
 html_title = f"{project} {release}"
 html_show_sphinx = False
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_sidebars = {"**": ["searchbox.html", "localtoc.html", "globaltoc.html"]}

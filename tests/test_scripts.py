@@ -12,7 +12,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any
 import operated
 import pytest
 from apps import TABLE, Base, rows
+from pages import DOCS, code_blocks
 from processes import free_port
 from servers import Backend
 from sqlalchemy import (
@@ -1018,19 +1018,13 @@ def test_the_package_is_a_program_too(
 # ---- the page
 
 
-PAGE = TESTS.parent / "docs" / "command_line.rst"
-
-
-def blocks(language: str) -> str:
-    """The lines of the page's blocks in a language, dedented."""
-    pattern = rf"\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)"
-    return textwrap.dedent("\n".join(re.findall(pattern, PAGE.read_text())))
+PAGE = DOCS / "command_line.rst"
 
 
 def transcript() -> list[tuple[list[str], str]]:
     """The commands on the page, and what it shows that they print."""
     command = re.compile(r"^\$ pyramid_sqlsession production.ini (.+)\n", re.MULTILINE)
-    _, *parts = command.split(blocks("console"))
+    _, *parts = command.split("\n".join(code_blocks(PAGE, "console")))
     shown = (part.strip("\n") for part in parts[1::2])
     return [(line.split(), text) for line, text in zip(parts[::2], shown, strict=True)]
 
@@ -1082,6 +1076,8 @@ def test_the_exit_codes_on_the_page_are_those_of_the_commands(sqlite_uri: str, r
 
 
 def test_the_jobs_on_the_page_are_commands(sqlite_uri: str, run: Run) -> None:
-    jobs = re.findall(r"/bin/pyramid_sqlsession \S+production.ini (.+)", blocks("text"))
+    jobs = re.findall(
+        r"/bin/pyramid_sqlsession \S+production.ini (.+)", "\n".join(code_blocks(PAGE, "text"))
+    )
     assert jobs == ["purge"] * 2
     assert all(run(sqlite_uri, *job.split())[0] == 0 for job in jobs)
