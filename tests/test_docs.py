@@ -279,7 +279,7 @@ def test_a_picture_is_described_and_loads_nothing(picture: Path) -> None:
 
 
 def test_one_module_of_tests_is_run_as_the_page_for_contributors_says() -> None:
-    block = code_block(DOCS / "contributing.rst", "console")
+    (block,) = code_blocks(DOCS / "contributing.rst", "console")
     program, *arguments = block.removeprefix("$ ").split()
     assert program == ".venv/bin/python"
     assert arguments.pop(0) == "-m"
