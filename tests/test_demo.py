@@ -8,6 +8,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,10 @@ def row_of(page: TestResponse) -> dict[str, str]:
     return {c.dt.get_text(strip=True): c.dd.get_text(strip=True) for c in columns}
 
 
-def numbers(page: TestResponse) -> tuple[int, int]:
-    """Read the pieces and the orders that the failing page counts."""
-    return int(page.html.select_one("#pieces").text), int(page.html.select_one("#orders").text)
+def numbers(page: TestResponse) -> dict[str, list[int]]:
+    """Read the pieces, the messages and the orders that the failing page counts, by their row."""
+    rows = page.html.select("tbody tr")
+    return {row["id"]: [int(cell.text) for cell in row.select("td")] for row in rows}
 
 
 # ---- shelves and cart
@@ -317,6 +319,7 @@ def test_your_devices_lists_every_sign_in_and_marks_this_one(visitor: Make, quer
         assert (entry.button is None) is marked
         assert re.search(r"Signed in \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
         assert re.search(r"Last seen \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
+        assert re.search(r"Ends \d\d \w+ 20\d\d if it is not used", entry.text)
     assert len(bob.get("/devices").html.select(".devices li")) == 1
 
 
@@ -354,6 +357,42 @@ def test_everywhere_else_is_signed_out_at_once(visitor: Make) -> None:
     assert page.html.select_one(".flash").text == "You are signed in nowhere else."
 
 
+def test_every_device_is_signed_out_at_once_this_one_included(visitor: Make, query: Query) -> None:
+    """Whoever has lost a device begins anew, and other customers are left alone."""
+    phone, laptop, bob = visitor(), visitor(), visitor()
+    sign_in(phone)
+    sign_in(laptop)
+    sign_in(bob, "bob")
+    page = form_of(laptop.get("/devices"), "/devices").submit("everywhere").follow()
+    assert page.html.select_one(".flash").text == "You are signed out everywhere."
+    assert not is_signed_in(laptop)
+    assert not is_signed_in(phone)
+    assert is_signed_in(bob)
+    assert query("select * from sqlsession where user_id = 'alice' and successor is null") == []
+
+
+@pytest.mark.parametrize(("agent", "name"), [
+    ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox on Linux"),
+    ("Mozilla/5.0 (Linux; Android 15) AppleWebKit/537.36 Chrome/140.0.0.0 Mobile Safari/537.36",
+     "Chrome on Android"),
+    ("Mozilla/5.0 (Windows NT 10.0; Win64) Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0",
+     "Edge on Windows"),
+    ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1",
+     "Safari on iPhone"),
+    ("", "A browser"),
+    ("curl" + "x" * 999, "A browser"),
+], ids=["Firefox", "Chrome", "Edge", "Safari", "none", "long"])  # fmt: skip
+def test_a_device_is_called_by_its_browser(
+    browser: TestApp, query: Query, agent: str, name: str
+) -> None:
+    """What the browser calls itself is a column that the shop has added to the row."""
+    browser.extra_environ["HTTP_USER_AGENT"] = agent
+    sign_in(browser)
+    entry = browser.get("/devices").html.select_one(".devices .name")
+    assert entry.get_text(" ", strip=True).startswith(f"{name} This device")
+    assert query("select agent from sqlsession where successor is null") == [(agent[:200],)]
+
+
 def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query: Query) -> None:
     """Its handle is no secret, and is of no use."""
     alice, bob = visitor(), visitor()
@@ -383,7 +422,7 @@ def test_another_site_signs_no_device_out(visitor: Make, query: Query) -> None:
     sign_in(phone)
     handle = handle_of(query, "alice")
     sign_in(laptop)
-    for answer in {"handle": handle}, {"others": "1"}:
+    for answer in {"handle": handle}, {"others": "1"}, {"everywhere": "1"}:
         laptop.post("/devices", answer, status=400)
     assert is_signed_in(phone)
 
@@ -397,7 +436,7 @@ def test_nobody_has_no_devices(visitor: Make, query: Query) -> None:
     assert page.html.select_one('a[href="/devices"]') is None
     assert browser.get("/devices").follow().request.path == "/sign-in"
     token = form_of(page, "/sign-in")["csrf_token"].value
-    for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}:
+    for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
         browser.post("/devices", {"csrf_token": token, **answer}).follow()
     assert is_signed_in(alice)
 
@@ -462,20 +501,71 @@ def test_looking_at_the_session_does_not_write_it(browser: TestApp, query: Query
 # ---- a page that fails
 
 
-def test_a_failure_undoes_the_order_and_the_cart_together(browser: TestApp, query: Query) -> None:
-    """The failing request saw both; nothing of either is left."""
+def test_a_failure_undoes_the_order_and_the_session_together(
+    browser: TestApp, query: Query
+) -> None:
+    """The failing request saw what it had written; nothing of it is left."""
     add(browser, "2")
     before = browser.get("/failing")
-    assert numbers(before) == (1, 0)
+    assert numbers(before) == {"now": [1, 0, 0]}
     error = form_of(before, "/failing").submit(status=500)
-    assert numbers(error) == (2, 1)
-    after = browser.get("/failing")
-    assert numbers(after) == (1, 0)
+    assert numbers(error) == {"before": [1, 0, 0], "seen": [2, 1, 1]}
+    after = error.click("Look what is left")
+    assert numbers(after) == {"seen": [2, 1, 1], "now": [1, 0, 0]}
     assert "Nobody ever sees" not in error.text + after.text
     cart = browser.get("/cart")
     assert "Meadow honey" in cart.text
     assert "Country bread" not in cart.text
     assert query('select * from "order"') == []
+
+
+@pytest.mark.parametrize("address", ["?pieces=1&messages=1", "?pieces=1&messages=<b>&orders=-1"])
+def test_an_address_without_numbers_shows_only_what_there_is(
+    browser: TestApp, address: str
+) -> None:
+    """Whatever stands in it."""
+    assert numbers(browser.get("/failing" + address)) == {"now": [0, 0, 0]}
+
+
+# ---- two tabs
+
+
+def test_two_tabs_that_write_at_once_lose_nothing(visitor: Make, query: Query) -> None:
+    """The one that is too late is run again, and finds what the other one wrote."""
+    rounds, tabs = 3, {"a": visitor(), "b": visitor()}
+    token = form_of(tabs["a"].get("/tabs"), "").fields["csrf_token"][0].value
+    cookie = tabs["a"].cookies[TOKEN]
+    tabs["b"].set_cookie(TOKEN, cookie)
+    before = tabs["a"].get("/tabs/row").json
+
+    def write(tab: str) -> dict[str, int]:
+        return dict(tabs[tab].post(f"/tabs/{tab}", headers={"X-CSRF-Token": token}).json)
+
+    with ThreadPoolExecutor(len(tabs)) as threads:
+        answers = [answer for _ in range(rounds) for answer in threads.map(write, tabs)]
+    assert sorted(answer["found"] for answer in answers) == list(range(2 * rounds))
+    # a busy machine may serve some of them one after the other
+    assert {answer["attempt"] for answer in answers} == {1, 2}
+    after = tabs["a"].get("/tabs/row").json
+    assert after.pop("version") == before.pop("version") + 2 * rounds
+    assert before == {"tab a": 0, "tab b": 0, "both tabs": 0, "messages": 0}
+    both = 2 * rounds
+    assert after == {"tab a": rounds, "tab b": rounds, "both tabs": both, "messages": both}
+    assert tabs["a"].get("/tabs/row").json["messages"] == 0
+    assert len(query("select * from sqlsession")) == 1
+
+
+def test_the_row_of_a_visitor_who_did_nothing_is_all_zeros(browser: TestApp, query: Query) -> None:
+    """To ask for it makes none."""
+    assert set(browser.get("/tabs/row").json.values()) == {0}
+    assert query("select * from sqlsession") == []
+
+
+def test_another_site_writes_from_no_tab(browser: TestApp) -> None:
+    """What the script sends needs the CSRF token, as the forms do."""
+    browser.get("/tabs")
+    browser.post("/tabs/a", status=400)
+    assert browser.get("/tabs/row").json["tab a"] == 0
 
 
 # ---- what can go wrong
@@ -489,7 +579,7 @@ def test_a_form_of_another_site_is_refused(browser: TestApp) -> None:
     assert browser.get("/cart").html.select_one(".badge").text == "1"
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/add"])
+@pytest.mark.parametrize("path", ["/nowhere", "/add", "/tabs/c"])
 def test_a_page_that_is_not_there_says_so(browser: TestApp, path: str) -> None:
     """Unknown addresses get a page of the shop's own."""
     assert "There is nothing here" in browser.get(path, status=404).text
@@ -504,9 +594,9 @@ def test_a_product_that_is_not_there_cannot_be_bought(browser: TestApp, product:
 
 
 def test_nothing_is_fetched_from_elsewhere() -> None:
-    """Pages, style and pictures name no other host."""
+    """Pages, style, script and pictures name no other host."""
     for path in DEMO.joinpath("shop").rglob("*"):
-        if path.suffix in {".jinja2", ".css", ".svg"}:
+        if path.suffix in {".jinja2", ".css", ".svg", ".js"}:
             text = path.read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
             assert not re.search(r"https?:|//[a-z]", text), path
 

@@ -60,7 +60,14 @@ class Order(Base):
 
 
 class Session(SessionMixin, Base):
-    """The visitors' sessions: one table among the others."""
+    """The visitors' sessions: one table among the others, with a column of the shop's own."""
+
+    agent: Mapped[str | None] = mapped_column(String(200))
+
+
+def where_from(request: Request, _session: Any) -> dict[str, Any]:
+    """Return what goes into the shop's own column whenever the row is written."""
+    return {"agent": (request.user_agent or "")[:200]}
 
 
 PRODUCTS = [

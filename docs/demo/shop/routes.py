@@ -16,4 +16,7 @@ def includeme(config: Configurator) -> None:
     config.add_route("sign_out", "/sign-out")
     config.add_route("devices", "/devices")
     config.add_route("session", "/session")
+    config.add_route("tabs", "/tabs")
+    config.add_route("tab", "/tabs/{tab:a|b}")
+    config.add_route("tabs_row", "/tabs/row")
     config.add_route("failing", "/failing")

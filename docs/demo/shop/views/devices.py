@@ -12,13 +12,19 @@ from pyramid.view import view_config
 
 from pyramid_sqlsession import UserSession
 
+# what they say of themselves; the first that fits counts, because Edge says that it is Chrome, too
+BROWSERS = {"Edg/": "Edge", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+SYSTEMS = {"Android": "Android", "Windows": "Windows", "Linux": "Linux", "iPhone": "iPhone"}
+
 
 class Device(NamedTuple):
     """A browser in which the user is signed in."""
 
+    name: str
     handle: str
     signed_in: datetime
     last_seen: datetime
+    expires: datetime
     is_current: bool
 
 
@@ -56,6 +62,15 @@ def sign_out_others(request: Request) -> Response:
     return HTTPSeeOther(request.route_path("devices"))
 
 
+@view_config(route_name="devices", request_method="POST", request_param="everywhere")
+def sign_out_everywhere(request: Request) -> Response:
+    """Sign the user out on every device, this one included."""
+    if request.authenticated_userid is not None:
+        request.sqlsessions.revoke_user(request.authenticated_userid)
+    request.session.flash("You are signed out everywhere.")
+    return HTTPSeeOther(request.route_path("home"))
+
+
 def sessions_of_user(request: Request) -> list[UserSession]:
     """Return the live sessions of the user; nobody has none."""
     userid = request.authenticated_userid
@@ -65,8 +80,22 @@ def sessions_of_user(request: Request) -> list[UserSession]:
 def describe(session: UserSession) -> Device:
     """Return a session as the page shows it."""
     return Device(
+        name=name_of(session.columns["agent"] or ""),
         handle=session.handle,
-        signed_in=datetime.fromtimestamp(session.created, timezone.utc),
-        last_seen=datetime.fromtimestamp(session.last_seen, timezone.utc),
+        signed_in=moment(session.created),
+        last_seen=moment(session.last_seen),
+        expires=moment(session.expires_at),
         is_current=session.current,
     )
+
+
+def name_of(agent: str) -> str:
+    """Name a browser by what it calls itself."""
+    browser = next((name for sign, name in BROWSERS.items() if sign in agent), "A browser")
+    system = next((f" on {name}" for sign, name in SYSTEMS.items() if sign in agent), "")
+    return browser + system
+
+
+def moment(seconds: int) -> datetime:
+    """Return a time of the table as a template can format it."""
+    return datetime.fromtimestamp(seconds, timezone.utc)

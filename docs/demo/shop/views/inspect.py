@@ -30,6 +30,8 @@ MEANINGS = {
     "successor": "The id of the row that replaced this one. Signing in or out gives your session a"
     " new token and a new row; the old row is only a marker then, kept for half a minute for"
     " requests that come late. It opens no session, so yours is never one.",
+    "agent": "What your browser calls itself: a column that the shop has added for its page “Your"
+    " devices”.",
 }
 
 
