@@ -17,7 +17,7 @@ SCALE ?= 10
 # How long "make soak" lasts.
 SECONDS ?= 600
 
-.PHONY: demo test test-cluster soak reliability lint format docs bench bench-scale clean servers
+.PHONY: demo test test-cluster test-browser screenshots soak reliability lint format docs bench bench-scale clean servers
 
 demo: $(VENV)/demo.stamp
 	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
@@ -28,6 +28,13 @@ test: lint servers
 
 test-cluster: servers
 	$(BIN)/python -m pytest tests/cluster
+
+test-browser: servers
+	$(BIN)/python -m pytest tests/browser
+
+# The pictures in docs/demo.rst.
+screenshots: servers
+	$(BIN)/python -m pytest tests/browser/test_pictures.py --screenshots=docs/pictures
 
 soak: servers
 	$(BIN)/python -m pytest tests/soak --seconds=$(SECONDS)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Install the servers that the tests and benchmarks start, wrk, which puts load on web servers, and
-# what builds mysqlclient, as far as this machine allows: as root, from Debian's packages. Else one
-# line says what is missing. Nothing is started: the tests run the servers themselves.
+# Install the servers that the tests and benchmarks start, Chromium, wrk, which puts load on web
+# servers, and what builds mysqlclient, as far as this machine allows: as root, from Debian's
+# packages. Else one line says what is missing. Nothing is started: the tests run the servers themselves.
 set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -14,6 +14,7 @@ missing() {
     command -v rsync >/dev/null || printf ' rsync'
     command -v pgbouncer >/dev/null || printf ' pgbouncer'
     command -v redis-server >/dev/null || printf ' redis-server'
+    command -v chromium >/dev/null || printf ' chromium'
     command -v wrk >/dev/null || printf ' wrk'
     command -v mariadb_config >/dev/null || printf ' libmariadb-dev'
     command -v pkg-config >/dev/null || printf ' pkg-config'

@@ -10,9 +10,9 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 DEMO = Path(__file__).parents[1] / "docs" / "demo"
 
@@ -70,12 +70,26 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def served_demo(pserve: Path, folder: Path) -> Iterator[Fetch]:
-    """A copy of the demo in a folder, as it is but for the port."""
-    copy = folder / "demo"
-    shutil.copytree(DEMO, copy, ignore=shutil.ignore_patterns("*.sqlite*", "__pycache__"))
-    port, ini = free_port(), copy / "development.ini"
-    ini.write_text(ini.read_text().replace("listen = 127.0.0.1:6543", f"listen = 127.0.0.1:{port}"))
-    env: dict[str, Any] = {"PYTHONPATH": str(copy)}
+def served_demo(
+    pserve: Path, folder: Path, port: int | None = None, **settings: str
+) -> Iterator[Fetch]:
+    """A copy of the demo in a folder, as it is but for its port and these settings."""
+    port = port or free_port()
+    ini = copy_demo(folder, port, settings)
+    env = {"PYTHONPATH": str(ini.parent)}
     with web_server([pserve, ini], port, cwd=folder, env=env) as fetch:
         yield fetch
+
+
+def copy_demo(folder: Path, port: int, settings: Mapping[str, str]) -> Path:
+    """The ini file of a copy of the demo, in a folder of its own."""
+    copy = folder / "demo"
+    shutil.copytree(DEMO, copy, ignore=shutil.ignore_patterns("*.sqlite*", "__pycache__"))
+    ini = copy / "development.ini"
+    parser = ConfigParser(interpolation=None)
+    parser.read(ini)
+    parser["app:main"].update(settings)
+    parser["server:main"]["listen"] = f"127.0.0.1:{port}"
+    with ini.open("w") as file:
+        parser.write(file)
+    return ini

@@ -1,0 +1,144 @@
+"""Fixtures: the demo on PostgreSQL, and Chromium to visit it with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import Chromium, Visit
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from processes import copy_demo, free_port, served_demo, web_server
+from servers import Server, find_program
+from sqlalchemy import Engine, create_engine, text
+
+BIN = Path(sys.executable).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option of ``make screenshots``."""
+    parser.addoption(
+        "--screenshots", type=Path, help="keep the pictures of the demo in this folder"
+    )
+
+
+@pytest.fixture(scope="session")
+def running_chromium() -> Iterator[Chromium]:
+    """Debian's Chromium, driven by Playwright."""
+    program = find_program("chromium")
+    with sync_playwright() as playwright:
+        yield Chromium(program, playwright.chromium)
+
+
+@pytest.fixture
+def chromium(running_chromium: Chromium) -> Iterator[Chromium]:
+    """The same, without complaints: none may be left at the end of a test."""
+    running_chromium.complaints.clear()
+    yield running_chromium
+    assert running_chromium.complaints == []
+
+
+@pytest.fixture(scope="session")
+def opened_chromium(running_chromium: Chromium) -> Iterator[Browser]:
+    """One process for all tests."""
+    with running_chromium.start() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(chromium: Chromium, opened_chromium: Browser) -> Iterator[Visit]:
+    """Open the first page of a shop in a browser of its own, which may have options."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(url: str, **options: Any) -> Page:
+        context = chromium.listen(opened_chromium.new_context(base_url=url, **options))
+        contexts.append(context)
+        page = context.new_page()
+        page.goto("/")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def database(postgresql_server: Server) -> Iterator[str]:
+    """The URL of the database of all shops of the run."""
+    with postgresql_server.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def served_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo as its ini file serves it, but for the database."""
+    port, settings = free_port(), {"sqlalchemy.url": database}
+    with served_demo(BIN / "pserve", tmp_path_factory.mktemp("shop"), port, **settings):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def engine(database: str, served_shop: str) -> Iterator[Engine]:
+    """The shop's database, in which nobody has done anything yet."""
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(text('DELETE FROM "order"'))
+        connection.execute(text("DELETE FROM sqlsession"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def shop(served_shop: str, engine: Engine) -> str:
+    """The address of the demo."""
+    return served_shop
+
+
+@pytest.fixture(scope="session")
+def host_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo with another name for its cookie, on a host that browsers trust without https."""
+    port = free_port()
+    settings = {"sqlalchemy.url": database, "sqlsession.cookie_name": "__Host-session"}
+    with served_demo(BIN / "pserve", tmp_path_factory.mktemp("host"), port, **settings):
+        yield f"http://localhost:{port}"
+
+
+@pytest.fixture(scope="session")
+def secure_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo served over https, by gunicorn."""
+    folder, port = tmp_path_factory.mktemp("secure"), free_port()
+    ini = copy_demo(folder, port, {"sqlalchemy.url": database})
+    certificate = self_signed(folder)
+    command = [BIN / "gunicorn", "--paste", ini, "--bind", f"127.0.0.1:{port}", "--threads", "4"]
+    command += ["--certfile", certificate, "--keyfile", certificate]
+    with web_server(command, port, cwd=folder, env={"PYTHONPATH": str(ini.parent)}, exit_code=0):
+        yield f"https://localhost:{port}"
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for localhost and its key, in one file."""
+    path = folder / "certificate.pem"
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return path
