@@ -117,8 +117,8 @@ def secure_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder, port = tmp_path_factory.mktemp("secure"), free_port()
     ini = copy_demo(folder, port, {"sqlalchemy.url": database})
     certificate = self_signed(folder)
-    command = [BIN / "gunicorn", "--paste", ini, "--bind", f"127.0.0.1:{port}", "--threads", "4"]
-    command += ["--certfile", certificate, "--keyfile", certificate]
+    options = f"--bind=127.0.0.1:{port} --certfile={certificate} --keyfile={certificate}"
+    command = [str(BIN / "gunicorn"), "--paste", str(ini), *options.split()]
     with web_server(command, port, cwd=folder, env={"PYTHONPATH": str(ini.parent)}, exit_code=0):
         yield f"https://localhost:{port}"
 

@@ -11,6 +11,7 @@ from playwright.sync_api import Route, expect
 from sqlalchemy import Engine, text
 from surfing import (
     PAGES,
+    PHONE,
     cookie,
     expect_nobody,
     expect_user,
@@ -20,7 +21,6 @@ from surfing import (
     write_from_both_tabs,
 )
 
-PHONE = {"viewport": {"width": 375, "height": 720}, "has_touch": True, "is_mobile": True}
 MONTH = 30 * 24 * 60 * 60
 
 
