@@ -20,7 +20,7 @@ from processes import copy_demo, free_port, served_demo, web_server
 from servers import Server, find_program
 from sqlalchemy import Engine, create_engine, text
 
-BIN = Path(sys.executable).parent
+PSERVE = Path(sys.executable).with_name("pserve")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -71,24 +71,26 @@ def visit(chromium: Chromium, opened_chromium: Browser) -> Iterator[Visit]:
 
 
 @pytest.fixture(scope="session")
-def database(postgresql_server: Server) -> Iterator[str]:
-    """The URL of the database of all shops of the run."""
+def settings(postgresql_server: Server) -> Iterator[dict[str, str]]:
+    """What every shop has in common: the database, and no toolbar on its pages."""
     with postgresql_server.database() as url:
-        yield url
+        yield {"sqlalchemy.url": url, "debugtoolbar.enabled": "false"}
 
 
 @pytest.fixture(scope="session")
-def served_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The demo as its ini file serves it, but for the database."""
-    port, settings = free_port(), {"sqlalchemy.url": database}
-    with served_demo(BIN / "pserve", tmp_path_factory.mktemp("shop"), port, **settings):
+def served_shop(
+    settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The demo as its ini file serves it, but for these settings."""
+    port = free_port()
+    with served_demo(PSERVE, tmp_path_factory.mktemp("shop"), port, **settings):
         yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
-def engine(database: str, served_shop: str) -> Iterator[Engine]:
+def engine(settings: dict[str, str], served_shop: str) -> Iterator[Engine]:
     """The shop's database, in which nobody has done anything yet."""
-    engine = create_engine(database)
+    engine = create_engine(settings["sqlalchemy.url"])
     with engine.begin() as connection:
         connection.execute(text('DELETE FROM "order"'))
         connection.execute(text("DELETE FROM sqlsession"))
@@ -102,24 +104,34 @@ def shop(served_shop: str, engine: Engine) -> str:
     return served_shop
 
 
-@pytest.fixture(scope="session")
-def host_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture
+def toolbar_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The demo with the debug toolbar, as its ini file has it."""
+    port = free_port()
+    settings = {**settings, "debugtoolbar.enabled": "true"}
+    with served_demo(PSERVE, tmp_path, port, **settings):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def host_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The demo with another name for its cookie, on a host that browsers trust without https."""
     port = free_port()
-    settings = {"sqlalchemy.url": database, "sqlsession.cookie_name": "__Host-session"}
-    with served_demo(BIN / "pserve", tmp_path_factory.mktemp("host"), port, **settings):
+    settings = {**settings, "sqlsession.cookie_name": "__Host-session"}
+    with served_demo(PSERVE, tmp_path, port, **settings):
         yield f"http://localhost:{port}"
 
 
-@pytest.fixture(scope="session")
-def secure_shop(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture
+def secure_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The demo served over https, by gunicorn."""
-    folder, port = tmp_path_factory.mktemp("secure"), free_port()
-    ini = copy_demo(folder, port, {"sqlalchemy.url": database})
-    certificate = self_signed(folder)
+    port = free_port()
+    ini = copy_demo(tmp_path, port, settings)
+    certificate = self_signed(tmp_path)
     options = f"--bind=127.0.0.1:{port} --certfile={certificate} --keyfile={certificate}"
-    command = [str(BIN / "gunicorn"), "--paste", str(ini), *options.split()]
-    with web_server(command, port, cwd=folder, env={"PYTHONPATH": str(ini.parent)}, exit_code=0):
+    command = [str(PSERVE.with_name("gunicorn")), "--paste", str(ini), *options.split()]
+    env = {"PYTHONPATH": str(ini.parent)}
+    with web_server(command, port, cwd=tmp_path, env=env, exit_code=0):
         yield f"https://localhost:{port}"
 
 
