@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from chromium import Chromium, Visit
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from processes import DEMO
 from surfing import PHONE, put_into_cart, sign_in, write_from_both_tabs
 
@@ -76,6 +76,30 @@ def test_what_is_left_of_a_failure(shop: str, visit: Visit, take: Take, chromium
     page.get_by_role("button", name="Order, and fail").click()
     page.get_by_role("link", name="Look what is left").click()
     take(page, "failure")
+    chromium.complaints.clear()
+
+
+def test_the_panel_of_the_toolbar(
+    toolbar_shop: str, visit: Visit, take: Take, chromium: Chromium
+) -> None:
+    """What it knows of a request that was run again, and of the attempt before."""
+    page = visit(toolbar_shop, viewport={"width": 1100, "height": 1035})
+    page.goto("/tabs")
+    # a busy machine may serve the two one after the other
+    while "1 of them run again" not in page.get_by_role("status").inner_text():
+        write_from_both_tabs(page, "Write from both")
+    with page.expect_popup() as popup:
+        page.get_by_title("Show Toolbar").click()
+    toolbar = popup.value
+    undone = toolbar.get_by_role("link", name="500 POST").inner_text()
+    toolbar.get_by_role("link", name=undone.replace("500", "200")).first.click()
+    tab = toolbar.get_by_role("link", name="Session row")
+    tab.click()
+    expect(toolbar.get_by_text("Attempt 2 of at most 5. Before it: CONFLICT")).to_be_visible()
+    tab.blur()
+    take(toolbar, "panel")
+    # the toolbar has no icon, and so the browser asks the shop for one
+    assert all("404" in complaint for complaint in chromium.complaints)
     chromium.complaints.clear()
 
 
