@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 PAGES = ("/", "/cart", "/session", "/tabs", "/failing", "/sign-in", "/devices")
 TOKEN = "session"
+DESKTOP = {"viewport": {"width": 1000, "height": 720}}
 PHONE = {"viewport": {"width": 375, "height": 720}, "has_touch": True, "is_mobile": True}
 
 

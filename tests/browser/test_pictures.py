@@ -12,10 +12,9 @@ from chromium import Chromium, Visit
 from PIL import Image
 from playwright.sync_api import Page, expect
 from processes import DEMO
-from surfing import PHONE, put_into_cart, sign_in, write_from_both_tabs
+from surfing import DESKTOP, PHONE, put_into_cart, sign_in, write_from_both_tabs
 
 DOCS = DEMO.parent
-DESKTOP = {"viewport": {"width": 1000, "height": 720}}
 COLOURS = 128
 LARGEST = 60_000
 
