@@ -160,6 +160,21 @@ def test_two_windows_with_two_tabs_each_lose_nothing_either(
     assert row == {"tab a": 20, "tab b": 20, "both tabs": 40, "messages": 40}
 
 
+def test_a_tab_whose_session_has_ended_says_so(shop: str, visit: Visit, chromium: Chromium) -> None:
+    """The shop refuses what it sends, because the CSRF token was that session's."""
+    page = visit(shop)
+    sign_in(page)
+    page.goto("/tabs")
+    other = page.context.new_page()
+    other.goto("/devices")
+    other.get_by_role("button", name="Sign out everywhere", exact=True).click()
+    expect_nobody(other)
+    page.get_by_role("button", name="Ten times").click()
+    expect(page.get_by_role("status")).to_have_text("The shop answered 400. Load this page again.")
+    assert all("status of 400" in complaint for complaint in chromium.complaints)
+    chromium.complaints.clear()
+
+
 # ---- a page that fails
 
 
