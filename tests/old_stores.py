@@ -176,7 +176,8 @@ class BeakerSessions(FactoryStore):
     def set_up(self, config: Configurator) -> None:
         config.include("pyramid_beaker")
 
-    def _open(self, cookie: str) -> Any:
+    def open(self, cookie: str) -> Any:
+        """A session as Beaker opens it."""
         options = {key.removeprefix("session."): self.settings[key] for key in self.settings}
         options = {**options, "timeout": 1200, "key": self.cookie_name}
         return BeakerSession({"cookie": f"{self.cookie_name}={cookie}"}, **options)
@@ -189,13 +190,13 @@ class BeakerSessions(FactoryStore):
             session.namespace.release_write_lock()
 
     def expire(self, cookie: str) -> str:
-        session = self._open(cookie)
+        session = self.open(cookie)
         data = {**session, "_accessed_time": time.time() - 1201}
         self._store(session, session._encrypt_data(data))
         return cookie
 
     def spoil(self, cookie: str) -> str:
-        self._store(self._open(cookie), base64.b64encode(b"spoilt"))
+        self._store(self.open(cookie), base64.b64encode(b"spoilt"))
         return cookie
 
 
@@ -236,7 +237,7 @@ class Rows(OldStore):
         class Base(DeclarativeBase):
             pass
 
-        class OldSession(model.FullyFeaturedSession, Base):  # type: ignore[misc]
+        class OldSession(model.FullyFeaturedSession, Base):  # type: ignore[misc, name-defined]
             __tablename__ = "session"
 
         self.model: Any = OldSession

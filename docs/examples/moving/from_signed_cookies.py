@@ -6,8 +6,5 @@ from . import OldSessions, move_from
 
 
 def includeme(config):
-    # as it was made, but for reissue_time
-    factory = SignedCookieSessionFactory(
-        config.registry.settings["session.secret"], timeout=1200, reissue_time=None
-    )
+    factory = SignedCookieSessionFactory(config.registry.settings["session.secret"], timeout=1200)
     move_from(config, OldSessions(factory))
