@@ -131,10 +131,10 @@ class RedisSessions(FactoryStore):
 
     module = "moving.from_redis"
 
-    def __init__(self, server: Redis) -> None:
+    def __init__(self, server: Redis, options: dict[str, str] | None = None) -> None:
         self.server = server
-        url = server.url("")
-        super().__init__({"redis.sessions.secret": SECRET, "redis.sessions.redis_url": url})
+        known = {"redis.sessions.secret": SECRET, "redis.sessions.redis_url": server.url("")}
+        super().__init__({**known, **(options or {})})
 
     def set_up(self, config: Configurator) -> None:
         config.include("pyramid_session_redis")

@@ -18,10 +18,19 @@ from typing import Any
 import pytest
 from apps import add_views, configurator, show
 from beaker.session import Session as BeakerSession
-from old_stores import BeakerRows, Release, Rows, SignedCookies, pyramid_sqlalchemy_sessions
+from benchmarks.peers.servers import Redis
+from old_stores import (
+    BeakerRows,
+    RedisSessions,
+    Release,
+    Rows,
+    SignedCookies,
+    pyramid_sqlalchemy_sessions,
+)
 from pyramid.session import JSONSerializer, SignedCookieSessionFactory
 from pyramid_session_redis import RedisSessionFactory
-from servers import Backend
+from pyramid_session_redis.exceptions import RawDeserializationError
+from servers import Backend, serving
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 from webtest import TestApp
@@ -145,6 +154,16 @@ def test_beaker_leaves_a_session_that_is_invalidated_in_its_store(sqlite: Backen
     session.invalidate()
     session.save()
     assert old.read(cookie)["cart"] == ["tea"]
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+def test_with_one_of_its_settings_pyramid_session_redis_cannot_read_a_session() -> None:
+    options = {"redis.sessions.set_redis_ttl_readheavy": "true"}
+    with serving(Redis) as server:
+        old = RedisSessions(server, {**options, "redis.sessions.python_expires": "false"})
+        cookie, _ = old.begin({"cart": ["tea"]}, "Welcome")
+        with pytest.raises(RawDeserializationError):
+            old.read(cookie)
 
 
 def test_the_release_of_pyramid_sqlalchemy_sessions_cannot_be_imported(
