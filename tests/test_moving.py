@@ -114,6 +114,12 @@ def sign_out(request: Any) -> Any:
     return {}
 
 
+def say_goodbye(request: Any) -> Any:
+    request.session.invalidate()
+    request.session.flash("Goodbye")
+    return {}
+
+
 def fail(request: Any) -> Any:
     request.dbsession.add(Note(text="never"))
     put(request)
@@ -134,7 +140,7 @@ def token(request: Any) -> Any:
     return request.session.get_csrf_token()
 
 
-VIEWS = (show, put, sign_in, forget, sign_out, fail, refuse, rest, token)
+VIEWS = (show, put, sign_in, forget, sign_out, say_goodbye, fail, refuse, rest, token)
 
 
 def move(engine: Engine, old: OldStore, settings: Any = None, **more: Any) -> Any:
@@ -275,6 +281,18 @@ def test_a_sign_out_in_the_first_request_ends_the_old_session(
         assert browser.get("/show").json == {}
         replayed = visitor(app, old, cookie).get("/show").json
         assert bool(replayed) != old.revokes
+        assert bool(of_application(old.read(cookie))) != old.revokes
+
+
+@every_store
+def test_a_sign_out_that_leaves_a_message_ends_the_old_session_at_once(
+    old: OldStore, engine: Engine
+) -> None:
+    for path in ("/say_goodbye", "/sign_in?user=8"):
+        cookie, _ = old.begin(ALICE, "Welcome")
+        browser = visitor(move(engine, old), old, cookie)
+        browser.get(path)
+        assert set(browser.cookies) == {"sid"}
         assert bool(of_application(old.read(cookie))) != old.revokes
 
 

@@ -80,13 +80,13 @@ def moving_tween_factory(handler, registry):
             return handler(request)
         request.session.update(taken)
         response = handler(request)
-        leave_behind(request.session, taken, settings.userid_key)
+        is_left = leave_behind(request.session, taken, settings.userid_key)
         transaction = request.tm.get() if is_tm_active(request) else None
 
         def finish(request, response):
             is_committed = transaction is None or transaction.status == "Committed"
-            # there was nothing to move, or this request has signed out
-            if is_committed and not request.session:
+            # this request has signed out, or there was nothing to move
+            if is_committed and (is_left or not request.session):
                 end(request, response)
 
         request.add_response_callback(finish)
@@ -120,17 +120,18 @@ def storable(data, max_size):
 
 
 def leave_behind(session, taken, userid_key):
-    """Drop what must not outlive a sign-in or a sign-out in the same request.
+    """Drop what must not outlive a sign-in or a sign-out; tell whether a user was left.
 
     The store does that by itself for a session that it has loaded. This one is new to it.
     """
     user = taken.get(userid_key)
     if session.get(userid_key) == user:
-        return
+        return False
     for key, value in taken.items():
         # after a sign-in the CSRF token, which was known before; of another user everything
         if (user is not None or key == CSRF) and session.get(key) is value:
             del session[key]
+    return user is not None
 
 
 def _plain_item(key, value):
