@@ -15,6 +15,7 @@ missing() {
     command -v pgbouncer >/dev/null || printf ' pgbouncer'
     command -v redis-server >/dev/null || printf ' redis-server'
     command -v wrk >/dev/null || printf ' wrk'
+    command -v nginx >/dev/null || printf ' nginx-light'
     command -v mariadb_config >/dev/null || printf ' libmariadb-dev'
     command -v pkg-config >/dev/null || printf ' pkg-config'
 }

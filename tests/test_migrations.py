@@ -30,6 +30,7 @@ from apps import (
     show,
     statements,
 )
+from pages import DOCS, ROOT, named_blocks
 from pyramid.config import Configurator
 from pyramid.session import SignedCookieSessionFactory
 from servers import Backend, MariaDB, serving
@@ -46,9 +47,8 @@ from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.storage import Storage
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "migrations.rst"
-QUICKSTART = ROOT / "docs" / "examples" / "quickstart"
+PAGE = DOCS / "migrations.rst"
+QUICKSTART = DOCS / "examples" / "quickstart"
 
 TABLE: Any = SQLSessionRow.__table__
 DAY = 86400
@@ -64,14 +64,7 @@ only_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
 # ---- the page
 
 
-def named_blocks() -> dict[str, str]:
-    """The code blocks of the page by their names, dedented."""
-    pattern = r"^( *)\.\. code-block:: \w+\n\1   :name: ([\w-]+)\n\n((?:\1   .*\n|\n)+)"
-    found = re.findall(pattern, PAGE.read_text(), re.MULTILINE)
-    return {name: textwrap.dedent(block).strip("\n") + "\n" for _, name, block in found}
-
-
-BLOCKS = named_blocks()
+BLOCKS = named_blocks(PAGE)
 
 
 def statements_of(name: str) -> list[str]:

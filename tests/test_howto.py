@@ -1,0 +1,237 @@
+"""The how-to pages: what they show is run, and what they say about it is so."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apps import Clock
+from pages import DOCS, named_blocks
+from pyramid.interfaces import ISessionFactory
+from pyramid.paster import get_app
+from servers import Backend
+from shoppers import wait_until
+from sqlalchemy import Engine, event, inspect, text
+from webtest import TestApp
+
+PAGES = DOCS / "howto"
+EXAMPLES = DOCS / "examples" / "howto"
+
+only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+only_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+
+Example = Callable[[str], Any]
+Opened = Callable[..., TestApp]
+
+
+# ---- all pages
+
+
+def test_every_block_on_the_pages_has_a_name_that_a_test_knows() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_howto*.py"))
+    for page in PAGES.glob("*.rst"):
+        blocks = named_blocks(page)
+        assert page.read_text().count(".. code-block::") == len(blocks), page.name
+        assert [name for name in blocks if f'"{name}"' not in tests] == [], page.name
+
+
+def test_every_page_is_in_the_index_and_every_example_on_a_page() -> None:
+    index = (PAGES / "index.rst").read_text()
+    shown = "".join(page.read_text() for page in PAGES.glob("*.rst"))
+    pages = {page.stem for page in PAGES.glob("*.rst")} - {"index"}
+    assert {page for page in pages if not re.search(rf"^   {page}$", index, re.MULTILINE)} == set()
+    assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in shown] == []
+
+
+# ---- helpers
+
+
+def blocks(page: str) -> dict[str, str]:
+    """The blocks of a page, by their names."""
+    return named_blocks(PAGES / f"{page}.rst")
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
+    """Imports one of the examples; its models are forgotten afterwards."""
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    imported: list[Any] = []
+
+    def example(name: str) -> Any:
+        imported.append(importlib.import_module(name))
+        return imported[-1]
+
+    yield example
+    for module in imported:
+        sys.modules.pop(module.__name__, None)
+        if hasattr(module, "Base"):
+            # other tests look for "the one model that uses SessionMixin"
+            module.Base.registry.dispose()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    """A browser for the application of an ini file on a page."""
+
+    def opened(ini: str, **settings: str) -> TestApp:
+        """
+        :param settings: what is to be another value here; ``__`` is a dot.
+        """
+        return TestApp(get_app(str(written(tmp_path, ini, **settings))))
+
+    return opened
+
+
+def written(folder: Path, ini: str, **settings: str) -> Path:
+    """An ini file of a page, with other values where this machine has others."""
+    for name, value in settings.items():
+        name, value = name.replace("__", "."), value.replace("%", "%%")
+        ini, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", ini, flags=re.MULTILINE)
+        assert count == 1, name
+    path = folder / "production.ini"
+    path.write_text(ini)
+    return path
+
+
+def another(browser: TestApp) -> TestApp:
+    """Another browser for the same application."""
+    return TestApp(browser.app)
+
+
+def set_clock(browser: TestApp) -> Clock:
+    """The clock of the application's sessions, which stands still from now on."""
+    factory = browser.app.registry.getUtility(ISessionFactory)
+    factory.clock = Clock()
+    clock: Clock = factory.clock
+    return clock
+
+
+def execute(engine: Engine, *statements: str, **parameters: Any) -> list[Any]:
+    """Run statements, each in a transaction of its own; the rows of the last one."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in statements:
+            result = connection.execute(text(statement), parameters)
+        return list(result.all()) if result.returns_rows else []
+
+
+def count(engine: Engine, table: str = "sqlsession") -> int:
+    """How many rows a table has."""
+    ((number,),) = execute(engine, f"SELECT count(*) FROM {table}")
+    return int(number)
+
+
+def statements_of(block: str) -> list[str]:
+    """The SQL statements of a block."""
+    return [statement.strip() for statement in block.split(";\n") if statement.strip()]
+
+
+# ---- your own model
+
+
+@pytest.fixture
+def foreign_keys(backend: Backend) -> Iterator[None]:
+    """SQLite follows foreign keys, as the page says how."""
+
+    def follow(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    if backend.name != "sqlite":
+        yield
+        return
+    event.listen(Engine, "connect", follow)
+    yield
+    event.remove(Engine, "connect", follow)
+
+
+@pytest.fixture
+def own_model(
+    example: Example, opened: Opened, backend: Backend, engine: Engine, foreign_keys: None
+) -> TestApp:
+    """A browser for the application with a model of its own, which has users."""
+    example("own_model")
+    browser = opened(blocks("own_model")["own-model"], sqlalchemy__url=backend.url)
+    execute(engine, "INSERT INTO users (id, name) VALUES (7, 'alice'), (8, 'bob')")
+    return browser
+
+
+def test_a_user_who_is_deleted_takes_all_sessions_along(own_model: TestApp, engine: Engine) -> None:
+    alice, bob = own_model, another(own_model)
+    elsewhere = another(own_model)
+    for browser, name in ((alice, "alice"), (elsewhere, "alice"), (bob, "bob")):
+        browser.post("/sign_in", {"name": name})
+    assert alice.get("/show").json == {"user": 7, "cart": []}
+    bob.post("/close_account", {"user": "7"})
+    assert count(engine, "web_sessions") == 1
+    assert [it.get("/show").json["user"] for it in (alice, elsewhere, bob)] == [None, None, 8]
+    execute(engine, "DELETE FROM users")
+    assert count(engine, "web_sessions") == 0
+
+
+def test_the_columns_of_the_model_are_as_the_page_says(own_model: TestApp, engine: Engine) -> None:
+    own_model.post("/add", {"product": "tea"}, headers={"User-Agent": "x" * 999},
+                   extra_environ={"REMOTE_ADDR": "192.0.2.1"})  # fmt: skip
+    columns = inspect(engine).get_columns("web_sessions")
+    names = {column["name"] for column in columns}
+    assert {"started_at", "seen_at", "address", "agent"} <= names
+    assert not {"created", "last_seen"} & names
+    query = "SELECT address, agent, user_id FROM web_sessions"
+    assert execute(engine, query) == [("192.0.2.1", "x" * 200, None)]
+
+
+def test_what_all_sessions_hold_is_asked_by_the_orm(own_model: TestApp) -> None:
+    for product in ("tea", "milk", "tea"):
+        another(own_model).post("/add", {"product": product})
+    own_model.post("/sign_in", {"name": "alice"})
+    assert own_model.get("/first_products").json == {"tea": 2, "milk": 1}
+
+
+@only_postgresql
+def test_an_index_on_the_data_answers_the_query_and_costs_hot_updates(
+    own_model: TestApp, engine: Engine
+) -> None:
+    page = blocks("own_model")
+    (query,) = statements_of(page["jsonb-query"])
+    execute(engine, *statements_of(page["jsonb-index"]))
+    clock = set_clock(own_model)
+    for product in ("tea", "milk"):
+        another(own_model).post("/add", {"product": product})
+    own_model.post("/add", {"product": "tea"})
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql(query).scalar() == 2
+        connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = connection.exec_driver_sql(f"EXPLAIN {query}").scalars().all()
+    assert any("ix_web_sessions_data" in line for line in plan)
+
+    def changes() -> tuple[int, int]:
+        return updates(own_model, engine, "web_sessions")
+
+    before = changes()
+    for _ in range(5):
+        clock.advance(301)
+        own_model.get("/show")
+    touched = changes()
+    assert (touched[0] - before[0], touched[1] - before[1]) == (5, 5)
+    for _ in range(5):
+        own_model.post("/add", {"product": "tea"})
+    after = changes()
+    assert (after[0] - touched[0], after[1] - touched[1]) == (5, 0)
+
+
+def updates(browser: TestApp, engine: Engine, table: str = "sqlsession") -> tuple[int, int]:
+    """How many rows of a table PostgreSQL has updated, and how many of these updates were HOT."""
+    # a process of the server's may count what it did only when it ends
+    browser.app.registry["dbsession_factory"].kw["bind"].dispose()
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+    wait_until(lambda: execute(engine, others) == [(0,)])
+    query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = :table"
+    ((updated, hot),) = execute(engine, query, table=table)
+    return updated, hot
+
