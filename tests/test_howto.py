@@ -14,9 +14,10 @@ from apps import Clock
 from pages import DOCS, named_blocks
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
-from servers import Backend
+from servers import Backend, PostgreSQL, Server, Standby, serving
 from shoppers import wait_until
-from sqlalchemy import Engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError
 from webtest import TestApp
 
 PAGES = DOCS / "howto"
@@ -235,3 +236,100 @@ def updates(browser: TestApp, engine: Engine, table: str = "sqlsession") -> tupl
     ((updated, hot),) = execute(engine, query, table=table)
     return updated, hot
 
+
+# ---- several databases
+
+
+@pytest.fixture
+def two_databases(example: Example) -> Any:
+    """The application with two databases; its own tables are forgotten afterwards."""
+    module = example("two_databases")
+    yield module
+    module.ShopBase.registry.dispose()
+
+
+def shop_on(postgresql: Backend, mariadb: Backend, name: str) -> dict[str, str]:
+    """The databases of a block: orders on PostgreSQL, sessions on MariaDB."""
+    web = {"named": "web__url", "beside": "sqlsession__sqlalchemy__url"}[name]
+    return {"shop__url": postgresql.url, web: mariadb.url}
+
+
+@pytest.mark.parametrize("name", ["named", "beside"])
+def test_orders_and_sessions_are_in_two_databases(
+    name: str, two_databases: Any, postgresql: Backend, mariadb: Backend, opened: Opened
+) -> None:
+    browser = opened(blocks("several_databases")[name], **shop_on(postgresql, mariadb, name))
+    browser.post("/order", {"product": "tea"})
+    assert browser.get("/show").json == {"orders": 1, "ordered by you": ["tea"]}
+    assert another(browser).get("/show").json == {"orders": 1, "ordered by you": []}
+    shop, web = (create_engine(backend.url) for backend in (postgresql, mariadb))
+    assert inspect(shop).get_table_names() == ["orders"]
+    assert inspect(web).get_table_names() == ["sqlsession"]
+
+
+def refusing_commits(engine: Engine, table: str) -> None:
+    """Let PostgreSQL refuse the COMMIT of whoever inserts or updates a row of a table."""
+    execute(
+        engine,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'not at COMMIT'; END $$",
+        f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON {table} "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+
+
+def test_a_failing_commit_of_the_application_takes_the_session_along(
+    two_databases: Any, postgresql: Backend, mariadb: Backend, opened: Opened
+) -> None:
+    page = blocks("several_databases")
+    browser = opened(page["beside"], **shop_on(postgresql, mariadb, "beside"))
+    shop, web = (create_engine(backend.url) for backend in (postgresql, mariadb))
+    refusing_commits(shop, "orders")
+    with pytest.raises(DBAPIError, match="not at COMMIT"):
+        browser.post("/order", {"product": "tea"})
+    assert browser.cookies == {}
+    assert (count(shop, "orders"), count(web)) == (0, 0)
+
+
+def test_a_failing_commit_of_the_session_leaves_the_order_and_is_logged(
+    two_databases: Any,
+    postgresql: Backend,
+    postgresql_server: Server,
+    opened: Opened,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    page = blocks("several_databases")
+    with postgresql_server.database() as url:
+        urls = {"shop__url": postgresql.url, "sqlsession__sqlalchemy__url": url}
+        browser = opened(page["beside"], **urls)
+        shop, web = (create_engine(each) for each in urls.values())
+        browser.get("/show")
+        two_databases.Base.metadata.create_all(web)
+        refusing_commits(web, "sqlsession")
+        assert browser.post("/order", {"product": "tea"}).status_int == 200
+        assert browser.cookies == {}
+        assert (count(shop, "orders"), count(web)) == (1, 0)
+        assert "ERROR" in {record.levelname for record in caplog.records}
+        assert "the session was not stored" in caplog.text
+        browser.app.registry.getUtility(ISessionFactory).close()
+        web.dispose()
+
+
+def test_sessions_are_read_from_the_primary_beside_a_replica(
+    example: Example, opened: Opened
+) -> None:
+    example("replica")
+    with serving(PostgreSQL) as primary, serving(Standby, primary) as standby:
+        primary.execute(*primary.create_statements("shop"))
+        browser = opened(
+            blocks("several_databases")["replica"],
+            primary__url=primary.url("shop"),
+            replica__url=standby.url("shop"),
+        )
+        standby.catch_up()
+        standby.execute("SELECT pg_wal_replay_pause()")
+        browser.post("/order", {"product": "tea"})
+        assert browser.get("/show").json == {"orders": 0, "ordered by you": ["tea"]}
+        standby.execute("SELECT pg_wal_replay_resume()")
+        standby.catch_up()
+        assert browser.get("/show").json == {"orders": 1, "ordered by you": ["tea"]}
