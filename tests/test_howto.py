@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from apps import Clock
-from pages import DOCS, named_blocks
+from pages import DOCS, ROOT, named_blocks
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
 from servers import Backend, PostgreSQL, Server, Standby, serving
 from shoppers import wait_until
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
+
+from pyramid_sqlsession.scripts import main
 
 PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"
+PSHELL = Path(sys.executable).with_name("pshell")
 
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 only_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
@@ -333,3 +340,203 @@ def test_sessions_are_read_from_the_primary_beside_a_replica(
         standby.execute("SELECT pg_wal_replay_resume()")
         standby.catch_up()
         assert browser.get("/show").json == {"orders": 1, "ordered by you": ["tea"]}
+
+
+# ---- accounts: log out everywhere, remember me
+
+
+@pytest.fixture
+def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[[str], TestApp]:
+    """Opens the application with accounts by a block of settings; alice and bob have one."""
+    module = example("accounts")
+
+    def accounts(ini: str) -> TestApp:
+        browser = opened(ini, sqlalchemy__url=sqlite.url)
+        engine = create_engine(sqlite.url)
+        with sessionmaker(engine).begin() as dbsession:
+            for name in ("alice", "bob"):
+                user = module.User(name=name)
+                user.set_password("demo")
+                dbsession.add(user)
+        engine.dispose()
+        return browser
+
+    return accounts
+
+
+def sign_in(browser: TestApp, name: str, **form: str) -> Any:
+    return browser.post("/sign_in", {"name": name, "password": "demo", **form}, status=303)
+
+
+def users(*browsers: TestApp) -> list[str | None]:
+    """Who is signed in there."""
+    return [browser.get("/home").json["user"] for browser in browsers]
+
+
+@pytest.fixture
+def signed_in(accounts: Callable[[str], TestApp]) -> list[TestApp]:
+    """Three browsers in which alice is signed in, and one of bob's."""
+    first = accounts(blocks("log_out_everywhere")["limit"])
+    browsers = [first, *(another(first) for _ in range(3))]
+    for browser, name in zip(browsers, ("alice", "alice", "alice", "bob"), strict=True):
+        sign_in(browser, name)
+    return browsers
+
+
+def test_who_logs_out_everywhere_is_signed_in_nowhere(signed_in: list[TestApp]) -> None:
+    signed_in[0].post("/log_out_everywhere")
+    assert signed_in[0].cookies == {}
+    assert users(*signed_in) == [None, None, None, "bob"]
+
+
+def test_a_change_of_the_password_leaves_one_session_with_a_new_token(
+    signed_in: list[TestApp],
+) -> None:
+    before = signed_in[0].cookies["session"]
+    signed_in[0].post("/change_password", {"password": "better"})
+    assert users(*signed_in) == ["alice", None, None, "bob"]
+    assert signed_in[0].cookies["session"] != before
+    another(signed_in[0]).post("/sign_in", {"name": "alice", "password": "demo"}, status=403)
+
+
+def test_who_is_disabled_is_signed_out_and_cannot_sign_in(signed_in: list[TestApp]) -> None:
+    assert signed_in[3].post("/disable", {"name": "alice"}).json == {"ended": 3}
+    assert users(*signed_in) == [None, None, None, "bob"]
+    signed_in[0].post("/sign_in", {"name": "alice", "password": "demo"}, status=403)
+
+
+def test_a_fourth_sign_in_ends_the_session_that_was_not_used_for_longest(
+    signed_in: list[TestApp],
+) -> None:
+    clock = set_clock(signed_in[0])
+    clock.now = int(time.time()) + 600
+    users(signed_in[0], signed_in[2])
+    fourth = another(signed_in[0])
+    sign_in(fourth, "alice")
+    assert users(*signed_in, fourth) == ["alice", None, "alice", "bob", "alice"]
+
+
+def test_the_operator_ends_the_sessions_of_a_user_as_on_the_page(
+    signed_in: list[TestApp], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed_in[2].post("/sign_out")
+    shown = blocks("log_out_everywhere")["command-line"]
+    printed = ""
+    for line in shown.splitlines():
+        if line.startswith("$ "):
+            _, _, *arguments = line.removeprefix("$ ").split()
+            assert main([str(tmp_path / "production.ini"), *arguments]) == 0
+            output = capsys.readouterr()
+            printed += f"{line}\n{output.out}{output.err}"
+    assert printed == shown
+    assert users(*signed_in) == [None, None, None, "bob"]
+
+
+@pytest.fixture
+def remembering(accounts: Callable[[str], TestApp]) -> TestApp:
+    """A browser of the application that remembers."""
+    return accounts(blocks("remember_me")["remember"])
+
+
+def test_only_who_ticks_the_box_is_remembered_for_a_month(remembering: TestApp) -> None:
+    clock = set_clock(remembering)
+    forgotten = another(remembering)
+    assert (
+        "Max-Age=2592000;" in sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"]
+    )
+    assert "Max-Age" not in sign_in(forgotten, "alice").headers["Set-Cookie"]
+    clock.advance(2 * 3600)
+    assert users(remembering, forgotten) == ["alice", None]
+    clock.advance(29 * 86400)
+    assert users(remembering) == ["alice"]
+    clock.advance(29 * 86400)
+    assert users(remembering) == ["alice"]
+
+
+def test_nobody_is_remembered_for_longer_than_the_absolute_timeout(remembering: TestApp) -> None:
+    clock = set_clock(remembering)
+    sign_in(remembering, "alice", remember_me="on")
+    for _ in range(3):
+        clock.advance(29 * 86400)
+        assert users(remembering) == ["alice"]
+    clock.advance(3 * 86400)
+    assert users(remembering) == [None]
+
+
+def test_signing_out_forgets_the_lifetime(remembering: TestApp) -> None:
+    sign_in(remembering, "alice", remember_me="on")
+    remembering.post("/sign_out")
+    assert "Max-Age" not in sign_in(remembering, "bob").headers["Set-Cookie"]
+
+
+def test_a_transfer_wants_a_fresh_password(remembering: TestApp) -> None:
+    clock = set_clock(remembering)
+    clock.now = int(time.time()) - 16 * 60
+    token = sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"]
+    assert remembering.post("/transfer").status_int == 303
+    clock.now = int(time.time())
+    assert sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"] != token
+    assert remembering.post("/transfer").json == {"done": True}
+
+
+# ---- scripts and pshell
+
+
+def run(*command: str | Path, folder: Path, stdin: str = "") -> str:
+    """What a program prints that finds the examples."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        input=stdin,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(EXAMPLES), str(ROOT))),
+            # Pyramid 2.0 imports it, which setuptools remarks upon
+            "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def alice(accounts: Callable[[str], TestApp]) -> TestApp:
+    """A browser in which alice is signed in, of the application that pshell opens."""
+    browser = accounts(blocks("scripts")["shell"])
+    sign_in(browser, "alice")
+    return browser
+
+
+def same_session(printed: str, shown: str) -> bool:
+    """Whether a text shows what another one does, but for handles and times."""
+    others = re.compile(r"\b[0-9a-f]{8}\b|\d{4}-\d\d-\d\d \d\d:\d\d")
+    return others.sub("*", printed) == others.sub("*", shown)
+
+
+def test_the_script_shows_and_ends_the_sessions_of_a_user(alice: TestApp, tmp_path: Path) -> None:
+    command, *shown = blocks("scripts")["script"].splitlines(keepends=True)
+    program, *arguments = command.removeprefix("$ python ").split()
+    printed = run(sys.executable, EXAMPLES / program, *arguments, folder=tmp_path)
+    assert same_session(printed, "".join(shown))
+    assert users(alice) == [None]
+
+
+def test_the_shell_finds_reads_and_ends_sessions_as_on_the_page(
+    alice: TestApp, tmp_path: Path
+) -> None:
+    page = blocks("scripts")
+    token = alice.cookies["session"]
+    shown = re.sub(r"[\w-]{43}", token, page["row"] + page["session"])
+    lines = [line.removeprefix(">>> ") for line in shown.splitlines() if line.startswith(">>> ")]
+    answers = [line for line in shown.splitlines() if not line.startswith(">>> ")]
+    printed = run(
+        PSHELL, "-p", "python", "production.ini", folder=tmp_path, stdin="\n".join([*lines, ""])
+    )
+    # between its greeting and its farewell the shell shows its prompt, and what it answers
+    given = [line for line in printed.replace(">>> ", "").splitlines() if line][:-1]
+    assert same_session("\n".join(given[-len(answers) :]), "\n".join(answers))
+    assert users(alice) == [None]
