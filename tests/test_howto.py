@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import configparser
+import http.client
 import importlib
 import os
 import re
+import signal
+import ssl
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Clock
+from apps import Clock, own_configurator, put, serve, show
 from pages import DOCS, ROOT, named_blocks
+from processes import free_port, web_server
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
-from servers import Backend, PostgreSQL, Server, Standby, serving
+from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
 from shoppers import wait_until
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
 
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.scripts import main
+from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.storage import Storage
 
 PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"
-PSHELL = Path(sys.executable).with_name("pshell")
+PSHELL, PSERVE = (Path(sys.executable).with_name(name) for name in ("pshell", "pserve"))
 
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 only_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
@@ -540,3 +552,238 @@ def test_the_shell_finds_reads_and_ends_sessions_as_on_the_page(
     given = [line for line in printed.replace(">>> ", "").splitlines() if line][:-1]
     assert same_session("\n".join(given[-len(answers) :]), "\n".join(answers))
     assert users(alice) == [None]
+
+
+# ---- behind a proxy
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for this machine, and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    run(
+        find_program("openssl"),
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+        *("-subj", "/CN=shop.example.com", "-addext", f"subjectAltName=IP:{HOST}"),
+        *("-keyout", "shop.key", "-out", "shop.pem"),
+        folder=folder,
+    )
+    return folder
+
+
+@contextmanager
+def nginx(certificate: Path, folder: Path, behind: int) -> Iterator[int]:
+    """The port of a real nginx with the configuration on the page, before this port."""
+    port, server = free_port(), blocks("proxy")["nginx"]
+    for shown, here in (
+        ("443", f"{HOST}:{port}"),
+        ("/etc/ssl", str(certificate)),
+        (":6543", f":{behind}"),
+    ):
+        assert shown in server
+        server = server.replace(shown, here)
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};"
+        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log stderr;\n"
+        f"events {{}}\nhttp {{ access_log off; {temporary}\n{server}}}\n"
+    )
+    command = [find_program("nginx"), "-e", "stderr", "-p", folder, "-c", configuration]
+    with web_server(command, port, cwd=folder, exit_code=0):
+        yield port
+
+
+@contextmanager
+def web_application(name: str, folder: Path, url: str, **settings: str) -> Iterator[int]:
+    """The port of the application on the page, in this web server."""
+    page, port = blocks("proxy"), free_port()
+    application = page["waitress"].split("[server:main]")[0]
+    server = page["waitress" if name == "gunicorn" else name].split("[server:main]")[1]
+    ini = f"{application}[server:main]{server}"
+    settings |= {"listen": f"{HOST}:{port}", "sqlsession__sqlalchemy__url": url}
+    command: list[Any] = [PSERVE, written(folder, ini, **settings)]
+    if name == "gunicorn":
+        shown = page["gunicorn"].removeprefix("$ gunicorn ").replace("6543", str(port))
+        command = [sys.executable, "-m", "gunicorn", *shown.split()]
+    paths = os.pathsep.join((str(DOCS / "examples"), str(ROOT)))
+    env = {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
+    exit_code = 0 if name == "gunicorn" else -signal.SIGTERM
+    with web_server(command, port, cwd=folder, env=env, exit_code=exit_code):
+        yield port
+
+
+def fetched(
+    port: int, certificate: Path | None = None, source: str = HOST, **headers: str
+) -> tuple[str, str]:
+    """The Set-Cookie header and the page of a real request, over https with a certificate."""
+    address = {"timeout": 30.0, "source_address": (source, 0)}
+    connection = http.client.HTTPConnection(HOST, port, **address)  # type: ignore[arg-type]
+    if certificate is not None:
+        context = ssl.create_default_context(cafile=certificate / "shop.pem")
+        connection = http.client.HTTPSConnection(HOST, port, context=context, **address)  # type: ignore[arg-type]
+    with closing(connection):
+        connection.request("GET", "/", headers=headers)
+        response = connection.getresponse()
+        return response.headers["Set-Cookie"] or "", response.read().decode()
+
+
+@pytest.mark.parametrize("name", ["waitress", "url-scheme", "gunicorn"])
+@pytest.mark.parametrize("cookie", ["session", "__Host-session"])
+def test_the_cookie_is_secure_behind_nginx(
+    name: str, cookie: str, certificate: Path, sqlite: Backend, tmp_path: Path
+) -> None:
+    with (
+        web_application(name, tmp_path, sqlite.url, sqlsession__cookie_name=cookie) as behind,
+        nginx(certificate, tmp_path, behind) as port,
+    ):
+        header, page = fetched(port, certificate)
+        assert page == '{"visits": 1}'
+        (shown,) = (
+            line.removeprefix("Set-Cookie: ")
+            for line in blocks("proxy")["look"].splitlines()
+            if line.startswith("Set-Cookie: ")
+        )
+        token = re.compile(r"[\w-]{43}")
+        shown = token.sub("*", shown).replace("__Host-session", cookie)
+        assert token.sub("*", header) == shown
+        assert fetched(port, certificate, Cookie=header)[1] == '{"visits": 2}'
+
+
+@pytest.mark.parametrize("name", ["waitress", "gunicorn"])
+def test_nobody_but_the_proxy_can_say_that_a_request_came_over_https(
+    name: str, sqlite: Backend, tmp_path: Path
+) -> None:
+    with web_application(name, tmp_path, sqlite.url, sqlsession__cookie_name="session") as port:
+        told = {"X-Forwarded-Proto": "https"}
+        assert "secure" in fetched(port, **told)[0]
+        assert "secure" not in fetched(port)[0]
+        assert "secure" not in fetched(port, source="127.0.0.2", **told)[0]
+
+
+# ---- several hosts
+
+
+@pytest.fixture
+def hosts(sqlite: Backend) -> Callable[..., tuple[TestApp, TestApp]]:
+    """Two hosts with one database and these settings; the browser's cookies are the same."""
+
+    def hosts(*settings: dict[str, Any]) -> tuple[TestApp, TestApp]:
+        first, second = (
+            serve(own_configurator(sqlite.url, **it), put=put, show=show) for it in settings
+        )
+        second.cookiejar = first.cookiejar
+        return first, second
+
+    return hosts
+
+
+def both_know_a_visitor_of_either(first: TestApp, second: TestApp) -> bool:
+    """Whether each host knows what the other one stores, and adds to it."""
+    known = True
+    for one, other in ((first, second), (second, first)):
+        one.reset()
+        one.get("/put")
+        known &= other.get("/show").json == {"cart": [1]}
+        other.get("/put")
+        known &= one.get("/show").json == {"cart": [1, 1]}
+    return known
+
+
+DIFFERENCES = {
+    "conflict": ("merge", "strict"),
+    "touch_interval": ("10s", "1m"),
+    "cleanup_interval": ("1h", "0"),
+    "cleanup_batch": ("10", "100"),
+    "max_size": ("64 KiB", "1 MiB"),
+    "max_sessions_per_user": ("2", "none"),
+    "cookie_samesite": ("Lax", "Strict"),
+    "cookie_httponly": ("true", "false"),
+    "cookie_secure": ("false", "auto"),
+}
+
+
+def test_hosts_that_differ_in_these_settings_know_each_others_visitors(
+    hosts: Callable[..., tuple[TestApp, TestApp]],
+) -> None:
+    assert both_know_a_visitor_of_either(*hosts({}, {}))
+    page = (PAGES / "several_hosts.rst").read_text()
+    for name, values in DIFFERENCES.items():
+        assert f":setting:`{name}`" in page or name.startswith("cookie_")
+        assert both_know_a_visitor_of_either(*hosts(*({name: value} for value in values))), name
+
+
+@pytest.mark.parametrize("name", ["ttl", "absolute_ttl", "cookie_max_age"])
+def test_a_host_with_a_shorter_lifetime_ends_the_others_sessions(
+    name: str, hosts: Callable[..., tuple[TestApp, TestApp]], sqlite: Backend
+) -> None:
+    long, short = hosts({name: "10d", "touch_interval": "1m"}, {name: "1d", "touch_interval": "1m"})
+    clock = set_clock(long)
+    short.app.registry.getUtility(ISessionFactory).clock = clock
+    long.get("/put")
+    clock.advance(2 * 86400)
+    assert short.get("/show").json == {}
+    assert long.get("/show").json == {"cart": [1]}
+    engine = create_engine(sqlite.url)
+    execute(
+        engine,
+        "UPDATE sqlsession SET last_seen = :then, purge_after = :then",
+        then=clock.now - 2 * 86400,
+    )
+    purge = Purge(Storage(SQLSessionRow), Lifetime(Settings.from_options({name: "1d"})), clock)
+    assert sum(purge.batches(engine, 10)) == 1
+
+
+def test_hosts_with_different_cookies_do_not_know_each_others_visitors(
+    hosts: Callable[..., tuple[TestApp, TestApp]],
+) -> None:
+    first, second = hosts({"cookie_name": "one"}, {"cookie_name": "two"})
+    first.get("/put")
+    assert second.get("/show").json == {}
+
+
+def step(name: str) -> dict[str, str]:
+    """The one setting of a step on the page."""
+    parser = configparser.ConfigParser({"OLD_KEY": OLD_KEY, "NEW_KEY": NEW_KEY})
+    parser.read_string("[app:main]\n" + blocks("several_hosts")[name])
+    found = dict(parser["app:main"])
+    return {key.removeprefix("sqlsession."): found[key] for key in found if "." in key}
+
+
+OLD_KEY, NEW_KEY = (b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+BEFORE = {"key-1": {"encryption_keys": OLD_KEY}, "first-step": {}}
+
+
+@pytest.mark.parametrize("steps", [
+    (None, "first-step"), ("first-step", "second-step"),
+    (None, "key-1"), ("key-1", "key-2"), ("key-2", "key-3"),
+], ids=lambda steps: steps[1])  # fmt: skip
+def test_hosts_of_two_steps_know_each_others_visitors(
+    steps: tuple[str | None, str],
+    example: Example,
+    hosts: Callable[..., tuple[TestApp, TestApp]],
+) -> None:
+    example("compressed")
+    before = BEFORE[steps[1]] if steps[0] is None else step(steps[0])
+    assert both_know_a_visitor_of_either(*hosts(before, step(steps[1])))
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ({}, "second-step"), ({"encryption_keys": OLD_KEY}, "key-2"), ({"encryption_keys": OLD_KEY}, "key-3"),
+    ({}, "key-3"),
+], ids=["serializer", "key-1", "two-steps", "on"])  # fmt: skip
+def test_a_step_that_is_left_out_signs_visitors_out(
+    before: dict[str, str],
+    after: str,
+    example: Example,
+    hosts: Callable[..., tuple[TestApp, TestApp]],
+) -> None:
+    example("compressed")
+    settings = step(after)
+    if not before and "encryption_keys" in settings:
+        settings["encryption_migrate"] = "true"
+    old, new = hosts(before, settings)
+    new.get("/put")
+    assert old.get("/show").json == {}
