@@ -26,7 +26,7 @@ from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
 from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
 from shoppers import wait_until
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
@@ -40,6 +40,7 @@ from pyramid_sqlsession.storage import Storage
 
 PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"
+DEFAULT_MODEL = "pyramid_sqlsession.model.SQLSessionRow"
 PSHELL, PSERVE = (Path(sys.executable).with_name(name) for name in ("pshell", "pserve"))
 
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -102,6 +103,9 @@ def opened(tmp_path: Path) -> Opened:
         """
         :param settings: what is to be another value here; ``__`` is a dot.
         """
+        if "sqlsession.model" not in ini:
+            # elsewhere it is found by itself, but here the tests' models are found too
+            ini = ini.replace("[app:main]", f"[app:main]\nsqlsession.model = {DEFAULT_MODEL}")
         return TestApp(get_app(str(written(tmp_path, ini, **settings))))
 
     return opened
@@ -787,3 +791,60 @@ def test_a_step_that_is_left_out_signs_visitors_out(
     old, new = hosts(before, settings)
     new.get("/put")
     assert old.get("/show").json == {}
+
+
+# ---- high availability
+
+
+def test_visitors_see_a_page_during_a_failover_and_go_on_afterwards(
+    example: Example, opened: Opened
+) -> None:
+    example("outage")
+    page = blocks("high_availability")
+    with serving(PostgreSQL) as primary, serving(Standby, primary) as standby:
+        primary.execute(*primary.create_statements("shop"))
+        primary.execute(*statements_of(page["synchronous"]))
+        state = "SELECT sync_state FROM pg_stat_replication"
+        wait_until(lambda: primary.execute(state) == [("sync",)])
+        (shown,) = re.findall(r"\?.*$", page["failover"], re.MULTILINE)
+        for number, server in enumerate((primary, standby), 1):
+            shown = shown.replace(f"db{number}.example.com:5432", f"{server.host}:{server.port}")
+        assert "example.com" not in shown
+        url = make_url(primary.url("shop")).set(host=None, port=None)
+        url = make_url(url.render_as_string(hide_password=False) + shown)
+        browser = opened(
+            page["failover"], sqlsession__sqlalchemy__url=url.render_as_string(hide_password=False)
+        )
+        assert [browser.get("/").json["visits"] for _ in range(2)] == [1, 2]
+        token = browser.cookies["session"]
+        primary.kill()
+        away = browser.get("/", status=503)
+        assert (away.headers["Retry-After"], "Set-Cookie" in away.headers) == ("5", False)
+        assert browser.get("/alive").status_int == 200
+        standby.promote()
+        assert browser.get("/").json == {"visits": 3}
+        assert browser.cookies["session"] == token
+
+
+def test_an_error_of_commit_is_the_same_page_and_a_conflict_is_run_again(
+    example: Example, opened: Opened, postgresql: Backend
+) -> None:
+    example("outage")
+    ini = blocks("high_availability")["failover"]
+    browser = opened(ini, sqlsession__sqlalchemy__url=postgresql.url)
+    browser.get("/")
+    engine = create_engine(postgresql.url)
+    execute(
+        engine,
+        "CREATE SEQUENCE commits",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF nextval('commits') = 1 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END IF; "
+        "IF currval('commits') = 3 THEN RAISE EXCEPTION 'gone' USING ERRCODE = '57P01'; END IF; "
+        "RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON sqlsession "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    assert browser.get("/").json == {"visits": 2}
+    assert execute(engine, "SELECT last_value FROM commits") == [(2,)]
+    assert browser.get("/", status=503).headers["Retry-After"] == "5"
+    assert browser.get("/").json == {"visits": 3}
