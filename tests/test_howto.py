@@ -5,9 +5,11 @@ from __future__ import annotations
 import configparser
 import http.client
 import importlib
+import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
 from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
 from shoppers import wait_until
-from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
@@ -103,9 +105,6 @@ def opened(tmp_path: Path) -> Opened:
         """
         :param settings: what is to be another value here; ``__`` is a dot.
         """
-        if "sqlsession.model" not in ini:
-            # elsewhere it is found by itself, but here the tests' models are found too
-            ini = ini.replace("[app:main]", f"[app:main]\nsqlsession.model = {DEFAULT_MODEL}")
         return TestApp(get_app(str(written(tmp_path, ini, **settings))))
 
     return opened
@@ -117,6 +116,9 @@ def written(folder: Path, ini: str, **settings: str) -> Path:
         name, value = name.replace("__", "."), value.replace("%", "%%")
         ini, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", ini, flags=re.MULTILINE)
         assert count == 1, name
+    if "sqlsession.model" not in ini:
+        # elsewhere it is found by itself, but in this process the tests' models are found too
+        ini = ini.replace("[app:main]", f"[app:main]\nsqlsession.model = {DEFAULT_MODEL}")
     path = folder / "production.ini"
     path.write_text(ini)
     return path
@@ -362,12 +364,12 @@ def test_sessions_are_read_from_the_primary_beside_a_replica(
 
 
 @pytest.fixture
-def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[[str], TestApp]:
+def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[..., TestApp]:
     """Opens the application with accounts by a block of settings; alice and bob have one."""
     module = example("accounts")
 
-    def accounts(ini: str) -> TestApp:
-        browser = opened(ini, sqlalchemy__url=sqlite.url)
+    def accounts(ini: str, **settings: str) -> TestApp:
+        browser = opened(ini, sqlalchemy__url=sqlite.url, **settings)
         engine = create_engine(sqlite.url)
         with sessionmaker(engine).begin() as dbsession:
             for name in ("alice", "bob"):
@@ -390,7 +392,7 @@ def users(*browsers: TestApp) -> list[str | None]:
 
 
 @pytest.fixture
-def signed_in(accounts: Callable[[str], TestApp]) -> list[TestApp]:
+def signed_in(accounts: Callable[..., TestApp]) -> list[TestApp]:
     """Three browsers in which alice is signed in, and one of bob's."""
     first = accounts(blocks("log_out_everywhere")["limit"])
     browsers = [first, *(another(first) for _ in range(3))]
@@ -449,7 +451,7 @@ def test_the_operator_ends_the_sessions_of_a_user_as_on_the_page(
 
 
 @pytest.fixture
-def remembering(accounts: Callable[[str], TestApp]) -> TestApp:
+def remembering(accounts: Callable[..., TestApp]) -> TestApp:
     """A browser of the application that remembers."""
     return accounts(blocks("remember_me")["remember"])
 
@@ -520,7 +522,7 @@ def run(*command: str | Path, folder: Path, stdin: str = "") -> str:
 
 
 @pytest.fixture
-def alice(accounts: Callable[[str], TestApp]) -> TestApp:
+def alice(accounts: Callable[..., TestApp]) -> TestApp:
     """A browser in which alice is signed in, of the application that pshell opens."""
     browser = accounts(blocks("scripts")["shell"])
     sign_in(browser, "alice")
@@ -848,3 +850,122 @@ def test_an_error_of_commit_is_the_same_page_and_a_conflict_is_run_again(
     assert execute(engine, "SELECT last_value FROM commits") == [(2,)]
     assert browser.get("/", status=503).headers["Retry-After"] == "5"
     assert browser.get("/").json == {"visits": 3}
+
+
+# ---- monitoring
+
+
+@pytest.fixture
+def statsd() -> Iterator[socket.socket]:
+    """A socket that receives what is sent to a StatsD server."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as received:
+        received.bind((HOST, 0))
+        received.settimeout(30)
+        yield received
+
+
+def test_each_event_is_counted(
+    accounts: Callable[..., TestApp], example: Example, statsd: socket.socket
+) -> None:
+    example("counters")
+    page = blocks("monitoring")
+    browser = accounts(page["counters"], statsd=f"{HOST}:{statsd.getsockname()[1]}")
+    with closing(browser.app.registry["counters"].socket):
+        sign_in(browser, "alice")
+        sign_in(browser, "alice")
+        another(browser).get("/home", headers={"Cookie": "session=nonsense"})
+        browser.post("/sign_out")
+    lines = page["counted"].splitlines()
+    assert [statsd.recv(1000).decode() for _ in lines] == lines
+
+
+SESSIONS: list[dict[str, Any]] = [
+    {"user_id": "alice"},
+    {"user_id": "alice", "last_seen": -5000},
+    {},
+    {"max_age": 60, "last_seen": -5000},
+    {"last_seen": -20 * 86400, "max_age": 30 * 86400},
+    {"last_seen": -20 * 86400, "purge_after": -7200},
+    {"successor": bytes(32), "user_id": "alice"},
+]
+
+
+@pytest.fixture
+def operated(backend: Backend, engine: Engine, tmp_path: Path) -> Path:
+    """An ini file of an application with sessions of all kinds, live, expired and replaced."""
+    now, table = int(time.time()), SQLSessionRow.__table__
+    SQLSessionRow.metadata.create_all(engine)
+    row = {"data": b"{}", "version": 1, "created": -9999, "last_seen": -5, "purge_after": 9999}
+    row |= {"user_id": None, "max_age": None, "successor": None}
+    with engine.begin() as connection:
+        for number, given in enumerate(SESSIONS):
+            values = {"id": bytes([number]) * 32, **row, **given}
+            for name in ("created", "last_seen", "purge_after"):
+                values[name] += now
+            connection.execute(insert(table), values)
+    ini = blocks("high_availability")["failover"]
+    return written(tmp_path, ini, sqlsession__sqlalchemy__url=backend.url)
+
+
+def figures(ini: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What the command stats says."""
+    assert main([str(ini), "stats", "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+QUERIES = {
+    "postgresql": ("live-postgresql", "active-postgresql", "lag-postgresql", "table-postgresql"),
+    "mariadb": ("live-mariadb", "active-mariadb", "lag-mariadb", "table-mariadb"),
+}
+
+
+@only_servers
+def test_the_queries_for_dashboards_say_what_stats_says(
+    backend: Backend,
+    engine: Engine,
+    operated: Path,
+    example: Example,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    example("outage")
+    page = blocks("monitoring")
+    live, active, lag, table = (page[name] for name in QUERIES[backend.name])
+    found = figures(operated, capsys)
+    assert execute(engine, live) == [(found["signed_in"], found["anonymous"])] == [(2, 2)]
+    assert execute(engine, active) == [(1, 2)]
+    ((due, seconds),) = execute(engine, lag)
+    assert due == found["purgeable"] == 1
+    assert 7200 <= seconds < 7300
+    analyze = {"postgresql": "ANALYZE sqlsession", "mariadb": "ANALYZE TABLE sqlsession"}
+    execute(engine, analyze[backend.name])
+    ((size, stored, *_),) = execute(engine, table)
+    assert size > 8192
+    assert stored == len(SESSIONS)
+
+
+@only_postgresql
+def test_the_lag_of_the_cleaning_is_answered_by_an_index(engine: Engine, operated: Path) -> None:
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET enable_seqscan = off")
+        plan = connection.exec_driver_sql(f"EXPLAIN {blocks('monitoring')['lag-postgresql']}")
+        assert "ix_sqlsession_purge_after" in "".join(plan.scalars())
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_the_figures_become_metrics(operated: Path) -> None:
+    command = blocks("monitoring")["textfile"].removeprefix("$ ").strip()
+    command = command.replace("python textfile.py", f"{sys.executable} {EXAMPLES / 'textfile.py'}")
+    program = Path(sys.executable).with_name("pyramid_sqlsession")
+    command = command.replace("pyramid_sqlsession ", f"{program} ")
+    run("sh", "-ec", command, folder=operated.parent)
+    lines = (operated.parent / "sessions.prom").read_text().splitlines()
+    assert lines == [
+        'sqlsession_sessions{state="signed_in"} 2',
+        'sqlsession_sessions{state="anonymous"} 2',
+        'sqlsession_sessions{state="replaced"} 1',
+        'sqlsession_sessions{state="expired"} 2',
+        'sqlsession_sessions{state="purgeable"} 1',
+        "sqlsession_data_bytes 14",
+        "sqlsession_data_bytes_mean 2",
+    ]
