@@ -8,6 +8,8 @@ import importlib
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -15,17 +17,18 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Clock, own_configurator, put, serve, show
+from apps import Clock, configurator, own_configurator, put, serve, show
 from pages import DOCS, ROOT, named_blocks
 from processes import free_port, web_server
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import get_app
+from pyramid.request import Request
 from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
 from shoppers import wait_until
 from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, text
@@ -180,7 +183,7 @@ def own_model(
 ) -> TestApp:
     """A browser for the application with a model of its own, which has users."""
     example("own_model")
-    browser = opened(blocks("own_model")["own-model"], sqlalchemy__url=backend.url)
+    browser = opened(blocks("own_model")["own-model-ini"], sqlalchemy__url=backend.url)
     execute(engine, "INSERT INTO users (id, name) VALUES (7, 'alice'), (8, 'bob')")
     return browser
 
@@ -500,17 +503,19 @@ def test_a_transfer_wants_a_fresh_password(remembering: TestApp) -> None:
 # ---- scripts and pshell
 
 
-def run(*command: str | Path, folder: Path, stdin: str = "") -> str:
-    """What a program prints that finds the examples."""
+def run(*command: str | Path, folder: Path, stdin: str = "", path: Path = EXAMPLES) -> str:
+    """What a program prints that finds the modules of a folder, else the examples."""
     done = subprocess.run(
         command,
         cwd=folder,
         input=stdin,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(EXAMPLES), str(ROOT))),
+            "PYTHONPATH": os.pathsep.join((str(path), str(ROOT))),
             # Pyramid 2.0 imports it, which setuptools remarks upon
             "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
+            # the settings of this run are not those of a run inside
+            "PYTEST_ADDOPTS": "",
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -597,7 +602,15 @@ def nginx(certificate: Path, folder: Path, behind: int) -> Iterator[int]:
         f"daemon off; pid {folder}/nginx.pid; error_log stderr;\n"
         f"events {{}}\nhttp {{ access_log off; {temporary}\n{server}}}\n"
     )
-    command = [find_program("nginx"), "-e", "stderr", "-p", folder, "-c", configuration]
+    command: list[str | Path] = [
+        find_program("nginx"),
+        "-e",
+        "stderr",
+        "-p",
+        folder,
+        "-c",
+        configuration,
+    ]
     with web_server(command, port, cwd=folder, exit_code=0):
         yield port
 
@@ -610,7 +623,7 @@ def web_application(name: str, folder: Path, url: str, **settings: str) -> Itera
     server = page["waitress" if name == "gunicorn" else name].split("[server:main]")[1]
     ini = f"{application}[server:main]{server}"
     settings |= {"listen": f"{HOST}:{port}", "sqlsession__sqlalchemy__url": url}
-    command: list[Any] = [PSERVE, written(folder, ini, **settings)]
+    command: list[str | Path] = [PSERVE, written(folder, ini, **settings)]
     if name == "gunicorn":
         shown = page["gunicorn"].removeprefix("$ gunicorn ").replace("6543", str(port))
         command = [sys.executable, "-m", "gunicorn", *shown.split()]
@@ -622,16 +635,20 @@ def web_application(name: str, folder: Path, url: str, **settings: str) -> Itera
 
 
 def fetched(
-    port: int, certificate: Path | None = None, source: str = HOST, **headers: str
+    port: int,
+    certificate: Path | None = None,
+    *,
+    source: str = HOST,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """The Set-Cookie header and the page of a real request, over https with a certificate."""
-    address = {"timeout": 30.0, "source_address": (source, 0)}
-    connection = http.client.HTTPConnection(HOST, port, **address)  # type: ignore[arg-type]
-    if certificate is not None:
+    if certificate is None:
+        connection = http.client.HTTPConnection(HOST, port, 30, (source, 0))
+    else:
         context = ssl.create_default_context(cafile=certificate / "shop.pem")
-        connection = http.client.HTTPSConnection(HOST, port, context=context, **address)  # type: ignore[arg-type]
+        connection = http.client.HTTPSConnection(HOST, port, timeout=30, context=context)
     with closing(connection):
-        connection.request("GET", "/", headers=headers)
+        connection.request("GET", "/", headers=headers or {})
         response = connection.getresponse()
         return response.headers["Set-Cookie"] or "", response.read().decode()
 
@@ -655,7 +672,7 @@ def test_the_cookie_is_secure_behind_nginx(
         token = re.compile(r"[\w-]{43}")
         shown = token.sub("*", shown).replace("__Host-session", cookie)
         assert token.sub("*", header) == shown
-        assert fetched(port, certificate, Cookie=header)[1] == '{"visits": 2}'
+        assert fetched(port, certificate, headers={"Cookie": header})[1] == '{"visits": 2}'
 
 
 @pytest.mark.parametrize("name", ["waitress", "gunicorn"])
@@ -664,9 +681,9 @@ def test_nobody_but_the_proxy_can_say_that_a_request_came_over_https(
 ) -> None:
     with web_application(name, tmp_path, sqlite.url, sqlsession__cookie_name="session") as port:
         told = {"X-Forwarded-Proto": "https"}
-        assert "secure" in fetched(port, **told)[0]
+        assert "secure" in fetched(port, headers=told)[0]
         assert "secure" not in fetched(port)[0]
-        assert "secure" not in fetched(port, source="127.0.0.2", **told)[0]
+        assert "secure" not in fetched(port, source="127.0.0.2", headers=told)[0]
 
 
 # ---- several hosts
@@ -777,8 +794,7 @@ def test_hosts_of_two_steps_know_each_others_visitors(
 
 
 @pytest.mark.parametrize(("before", "after"), [
-    ({}, "second-step"), ({"encryption_keys": OLD_KEY}, "key-2"), ({"encryption_keys": OLD_KEY}, "key-3"),
-    ({}, "key-3"),
+    ({}, "second-step"), (BEFORE["key-1"], "key-2"), (BEFORE["key-1"], "key-3"), ({}, "key-3"),
 ], ids=["serializer", "key-1", "two-steps", "on"])  # fmt: skip
 def test_a_step_that_is_left_out_signs_visitors_out(
     before: dict[str, str],
@@ -840,7 +856,7 @@ def test_an_error_of_commit_is_the_same_page_and_a_conflict_is_run_again(
         engine,
         "CREATE SEQUENCE commits",
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-        "IF nextval('commits') = 1 THEN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END IF; "
+        "IF nextval('commits') = 1 THEN RAISE EXCEPTION 'busy' USING ERRCODE = '40001'; END IF; "
         "IF currval('commits') = 3 THEN RAISE EXCEPTION 'gone' USING ERRCODE = '57P01'; END IF; "
         "RETURN NULL; END $$",
         "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON sqlsession "
@@ -893,7 +909,7 @@ SESSIONS: list[dict[str, Any]] = [
 @pytest.fixture
 def operated(backend: Backend, engine: Engine, tmp_path: Path) -> Path:
     """An ini file of an application with sessions of all kinds, live, expired and replaced."""
-    now, table = int(time.time()), SQLSessionRow.__table__
+    now = int(time.time())
     SQLSessionRow.metadata.create_all(engine)
     row = {"data": b"{}", "version": 1, "created": -9999, "last_seen": -5, "purge_after": 9999}
     row |= {"user_id": None, "max_age": None, "successor": None}
@@ -902,7 +918,7 @@ def operated(backend: Backend, engine: Engine, tmp_path: Path) -> Path:
             values = {"id": bytes([number]) * 32, **row, **given}
             for name in ("created", "last_seen", "purge_after"):
                 values[name] += now
-            connection.execute(insert(table), values)
+            connection.execute(insert(SQLSessionRow), values)
     ini = blocks("high_availability")["failover"]
     return written(tmp_path, ini, sqlsession__sqlalchemy__url=backend.url)
 
@@ -969,3 +985,200 @@ def test_the_figures_become_metrics(operated: Path) -> None:
         "sqlsession_data_bytes 14",
         "sqlsession_data_bytes_mean 2",
     ]
+
+
+# ---- tuning
+
+
+def held(engine: Engine, work: Callable[[], Any]) -> int:
+    """How many connections of an engine are in use at once, at most, during some work."""
+    most = now = 0
+
+    def taken(*_: Any) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+
+    def given_back(*_: Any) -> None:
+        nonlocal now
+        now -= 1
+
+    event.listen(engine, "checkout", taken)
+    event.listen(engine, "checkin", given_back)
+    work()
+    event.remove(engine, "checkout", taken)
+    event.remove(engine, "checkin", given_back)
+    return most
+
+
+def own_engine(browser: TestApp) -> Engine:
+    """The engine of the store's own."""
+    factory = browser.app.registry.getUtility(ISessionFactory)
+    engine = factory.visit(Request.blank("/")).store.database.engine()
+    assert isinstance(engine, Engine)
+    return engine
+
+
+def everything(browser: TestApp, clock: Clock) -> None:
+    """Requests that store, read, touch, sign in, revoke and end sessions."""
+    for path in ("put", "show", "enter", "put", "devices", "leave", "show"):
+        browser.get(f"/{path}")
+        clock.advance(301)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "dbsession"])
+def test_a_request_holds_one_connection_at_a_time(
+    own: bool, backend: Backend, engine: Engine
+) -> None:
+    def enter(request: Any) -> None:
+        request.session["auth.userid"] = "alice"
+
+    def devices(request: Any) -> int:
+        return len(request.sqlsessions.of_user("alice"))
+
+    def leave(request: Any) -> int:
+        ended: int = request.sqlsessions.revoke_user("alice")
+        return ended
+
+    views = {"put": put, "show": show, "enter": enter, "devices": devices, "leave": leave}
+    clock = Clock()
+    if own:
+        browser = serve(own_configurator(backend.url), **views)
+        browser.app.registry.getUtility(ISessionFactory).clock = clock
+        engine = own_engine(browser)
+    else:
+        browser = serve(configurator(engine, clock=clock), **views)
+    assert held(engine, lambda: everything(browser, clock)) == 1
+    purge = Purge(Storage(SQLSessionRow), Lifetime(Settings()), clock)
+    assert held(engine, lambda: sum(purge.batches(engine, 10))) == 1
+
+
+def test_the_pool_is_as_large_as_the_page_says(
+    example: Example, opened: Opened, postgresql: Backend
+) -> None:
+    example("outage")
+    browser = opened(blocks("tuning")["pool"], sqlsession__sqlalchemy__url=postgresql.url)
+    assert browser.get("/").json == {"visits": 1}
+    pool: Any = own_engine(browser).pool
+    assert (pool.size(), pool._max_overflow) == (5, 0)
+
+
+ATTEMPTS = re.compile(r"\* - ([A-Z ]+)\n +- (\d)\n +- (\d)\n")
+
+
+@only_servers
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_two_changes_take_as_many_attempts_as_the_page_says(level: str, backend: Backend) -> None:
+    found = ATTEMPTS.findall((PAGES / "tuning.rst").read_text())
+    shown = {name: {"postgresql": int(one), "mariadb": int(two)} for name, one, two in found}
+    assert len(shown) == 2
+    block = blocks("tuning")["isolation"].replace("READ COMMITTED", level)
+    names: dict[str, Any] = {
+        "create_engine": create_engine,
+        "settings": {"sqlalchemy.url": backend.url},
+    }
+    exec(block, names)  # noqa: S102  # an example of ours
+    attempts: list[str] = []
+
+    def change(request: Any) -> None:
+        attempts.append(request.params["key"])
+        dict(request.session)
+        if len(attempts) == 1:
+            other.get("/change", {"key": "b"})
+        request.session[request.params["key"]] = 1
+
+    browser = serve(configurator(names["engine"], retry=True), change=change, show=show, put=put)
+    browser.get("/put")
+    other = another(browser)
+    other.cookiejar = browser.cookiejar
+    browser.get("/change", {"key": "a"})
+    assert browser.get("/show").json == {"cart": [1], "a": 1, "b": 1}
+    assert len(attempts) == shown[level][backend.name]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("index", [None, "last_seen"])
+def test_an_index_on_the_last_visit_costs_hot_updates(
+    index: str | None, backend: Backend, engine: Engine
+) -> None:
+    clock = Clock()
+    browser = serve(configurator(engine, clock=clock), put=put, show=show)
+    browser.app.registry["dbsession_factory"] = sessionmaker(engine)
+    execute(engine, *statements_of(blocks("tuning")["fillfactor"]))
+    if index:
+        execute(engine, f"CREATE INDEX ix_own ON sqlsession ({index})")
+    browser.get("/put")
+    before = updates(browser, engine)
+    for _ in range(5):
+        clock.advance(301)
+        browser.get("/show")
+    for _ in range(5):
+        browser.get("/put")
+    after = updates(browser, engine)
+    # the writes are HOT with that index too: the second is the same
+    assert (after[0] - before[0], after[1] - before[1]) == (10, 5 if index else 10)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[PostgreSQL]:
+    """A server that takes its time to write what nobody waits for."""
+    with serving(PostgreSQL) as server:
+        server.execute(
+            *server.create_statements("web"),
+            "ALTER SYSTEM SET wal_writer_delay = '10s'",
+            "SELECT pg_reload_conf()",
+        )
+        yield server
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_sign_out_that_nobody_waited_for_is_undone_by_a_crash(
+    waiting: bool, forgetful: PostgreSQL
+) -> None:
+    (query,) = re.findall(r"\?.*$", blocks("tuning")["synchronous-commit"], re.MULTILINE)
+    url = forgetful.url("web") + ("" if waiting else query)
+
+    def leave(request: Any) -> None:
+        request.session.invalidate()
+
+    browser = serve(own_configurator(url), put=put, show=show, leave=leave)
+    with own_engine(browser).connect() as connection:
+        (value,) = connection.exec_driver_sql("SHOW synchronous_commit").one()
+        assert value == ("on" if waiting else "off")
+    browser.get("/put")
+    token = browser.cookies["session"]
+    forgetful.execute("CHECKPOINT")
+    browser.get("/leave")
+    forgetful.kill()
+    forgetful.start()
+    browser.set_cookie("session", token)
+    assert browser.get("/show").json == ({} if waiting else {"cart": [1]})
+
+
+def test_mariadb_takes_the_setting_of_the_page(mariadb: Backend) -> None:
+    (statement,) = statements_of(blocks("tuning")["flush-log"])
+    assert mariadb.server is not None
+    mariadb.server.execute(statement)
+    shown = mariadb.server.execute("SELECT @@innodb_flush_log_at_trx_commit")
+    assert [str(value) for value in shown[0]] == re.findall(r"\d", statement)
+
+
+def test_the_program_measures_writes_as_the_page_shows(postgresql: Backend, tmp_path: Path) -> None:
+    command, *shown = blocks("tuning")["measure"].splitlines()
+    program, *urls = shlex.split(command.removeprefix("$ python "))
+    here = [re.sub(r"^[^?]+", postgresql.url, url) for url in urls]
+    printed = run(sys.executable, EXAMPLES / program, *here, folder=tmp_path)
+    times = re.compile(r"\d+\.\d\d ms$", re.MULTILINE)
+    assert times.sub("*", printed).splitlines() == [times.sub("*", line) for line in shown]
+
+
+# ---- testing
+
+
+def test_the_tests_on_the_page_pass_in_a_cookiecutter_application(tmp_path: Path) -> None:
+    folder = tmp_path / "quickstart"
+    ignored = shutil.ignore_patterns("__pycache__", "*.sqlite")
+    shutil.copytree(DOCS / "examples" / "quickstart", folder, ignore=ignored)
+    shutil.copy(EXAMPLES / "test_visitors.py", folder / "tests")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    assert "6 passed" in run(*command, folder=folder, path=folder)

@@ -86,7 +86,7 @@ def first_products(request):
     """How often each product is the first one in a cart, over all sessions."""
     first = Session.data["cart"][0].as_string()
     counted = select(first, func.count()).where(first.is_not(None)).group_by(first)
-    return {product: count for product, count in request.dbsession.execute(counted)}
+    return dict(request.dbsession.execute(counted).all())
 
 
 def main(global_config, **settings):
