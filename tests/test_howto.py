@@ -295,12 +295,12 @@ def test_orders_and_sessions_are_in_two_databases(
     assert inspect(web).get_table_names() == ["sqlsession"]
 
 
-def refusing_commits(engine: Engine, table: str) -> None:
+def refusing_commits(engine: Engine, table: str, code: str = "P0001") -> None:
     """Let PostgreSQL refuse the COMMIT of whoever inserts or updates a row of a table."""
     execute(
         engine,
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'not at COMMIT'; END $$",
+        f"$$ BEGIN RAISE EXCEPTION 'not at COMMIT' USING ERRCODE = '{code}'; END $$",
         f"CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON {table} "
         "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     )
@@ -319,7 +319,9 @@ def test_a_failing_commit_of_the_application_takes_the_session_along(
     assert (count(shop, "orders"), count(web)) == (0, 0)
 
 
-def test_a_failing_commit_of_the_session_leaves_the_order_and_is_logged(
+@pytest.mark.parametrize("code", ["P0001", "40001"], ids=["error", "conflict"])
+def test_a_failing_commit_of_the_session_leaves_one_order_and_is_logged(
+    code: str,
     two_databases: Any,
     postgresql: Backend,
     postgresql_server: Server,
@@ -333,7 +335,7 @@ def test_a_failing_commit_of_the_session_leaves_the_order_and_is_logged(
         shop, web = (create_engine(each) for each in urls.values())
         browser.get("/show")
         two_databases.Base.metadata.create_all(web)
-        refusing_commits(web, "sqlsession")
+        refusing_commits(web, "sqlsession", code)
         assert browser.post("/order", {"product": "tea"}).status_int == 200
         assert browser.cookies == {}
         assert (count(shop, "orders"), count(web)) == (1, 0)

@@ -55,6 +55,7 @@ def show(request):
 def main(global_config, **settings):
     with Configurator(settings=settings) as config:
         config.include("pyramid_tm")
+        config.include("pyramid_retry")
         add_database(config, "shop", ShopBase)
         if "web.url" in settings:
             add_database(config, "web", Base)
