@@ -27,7 +27,7 @@ from apps import Clock, configurator, own_configurator, put, serve, show
 from pages import DOCS, ROOT, named_blocks
 from processes import free_port, web_server
 from pyramid.interfaces import ISessionFactory
-from pyramid.paster import get_app
+from pyramid.paster import bootstrap, get_app
 from pyramid.request import Request
 from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
 from shoppers import wait_until
@@ -198,6 +198,23 @@ def test_a_user_who_is_deleted_takes_all_sessions_along(own_model: TestApp, engi
     assert count(engine, "web_sessions") == 1
     assert [it.get("/show").json["user"] for it in (alice, elsewhere, bob)] == [None, None, 8]
     execute(engine, "DELETE FROM users")
+    assert count(engine, "web_sessions") == 0
+
+
+@only_servers
+def test_a_request_in_a_session_whose_user_is_deleted_stores_nothing(
+    own_model: TestApp, engine: Engine
+) -> None:
+    own_model.post("/sign_in", {"name": "alice"})
+
+    def delete(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE web_sessions"):
+            execute(engine, "DELETE FROM users WHERE id = 7")
+
+    event.listen(Engine, "before_cursor_execute", delete)
+    response = own_model.post("/add", {"product": "tea"})
+    event.remove(Engine, "before_cursor_execute", delete)
+    assert response.headers.getall("Set-Cookie") == []
     assert count(engine, "web_sessions") == 0
 
 
@@ -553,6 +570,17 @@ def test_the_script_shows_and_ends_the_sessions_of_a_user(alice: TestApp, tmp_pa
     assert users(alice) == [None]
 
 
+def test_what_a_script_revokes_is_ended_whatever_becomes_of_a_transaction(
+    alice: TestApp, tmp_path: Path
+) -> None:
+    with bootstrap(str(tmp_path / "production.ini")) as env:
+        request = env["request"]
+        request.tm.begin()
+        assert request.sqlsessions.revoke_user("alice") == 1
+        request.tm.abort()
+    assert users(alice) == [None]
+
+
 def test_the_shell_finds_reads_and_ends_sessions_as_on_the_page(
     alice: TestApp, tmp_path: Path
 ) -> None:
@@ -839,14 +867,16 @@ def test_visitors_see_a_page_during_a_failover_and_go_on_afterwards(
         browser = opened(
             page["failover"], sqlsession__sqlalchemy__url=url.render_as_string(hide_password=False)
         )
-        assert [browser.get("/").json["visits"] for _ in range(2)] == [1, 2]
+        assert [browser.post("/").json["visits"] for _ in range(2)] == [1, 2]
         token = browser.cookies["session"]
         primary.kill()
-        away = browser.get("/", status=503)
+        away = browser.post("/", status=503)
         assert (away.headers["Retry-After"], "Set-Cookie" in away.headers) == ("5", False)
-        assert browser.get("/alive").status_int == 200
+        assert browser.get("/", status=503).headers["Retry-After"] == "5"
+        assert another(browser).get("/").json == {"visits": 0}
+        assert browser.get("/alive").text == "alive\n"
         standby.promote()
-        assert browser.get("/").json == {"visits": 3}
+        assert browser.post("/").json == {"visits": 3}
         assert browser.cookies["session"] == token
 
 
@@ -856,7 +886,7 @@ def test_an_error_of_commit_is_the_same_page_and_a_conflict_is_run_again(
     example("outage")
     ini = blocks("high_availability")["failover"]
     browser = opened(ini, sqlsession__sqlalchemy__url=postgresql.url)
-    browser.get("/")
+    browser.post("/")
     engine = create_engine(postgresql.url)
     execute(
         engine,
@@ -868,10 +898,10 @@ def test_an_error_of_commit_is_the_same_page_and_a_conflict_is_run_again(
         "CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON sqlsession "
         "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     )
-    assert browser.get("/").json == {"visits": 2}
+    assert browser.post("/").json == {"visits": 2}
     assert execute(engine, "SELECT last_value FROM commits") == [(2,)]
-    assert browser.get("/", status=503).headers["Retry-After"] == "5"
-    assert browser.get("/").json == {"visits": 3}
+    assert browser.post("/", status=503).headers["Retry-After"] == "5"
+    assert browser.post("/").json == {"visits": 3}
 
 
 # ---- monitoring
@@ -1065,7 +1095,7 @@ def test_the_pool_is_as_large_as_the_page_says(
 ) -> None:
     example("outage")
     browser = opened(blocks("tuning")["pool"], sqlsession__sqlalchemy__url=postgresql.url)
-    assert browser.get("/").json == {"visits": 1}
+    assert browser.post("/").json == {"visits": 1}
     pool: Any = own_engine(browser).pool
     assert (pool.size(), pool._max_overflow) == (5, 0)
 

@@ -22,6 +22,10 @@ def away_tween_factory(handler, registry):
     return tween
 
 
+def show(request):
+    return {"visits": request.session.get("visits", 0)}
+
+
 def count(request):
     request.session["visits"] = request.session.get("visits", 0) + 1
     return {"visits": request.session["visits"]}
@@ -38,7 +42,8 @@ def main(global_config, **settings):
         config.include("pyramid_sqlsession")
         config.add_tween("outage.away_tween_factory", over="pyramid_tm.tm_tween_factory")
         config.add_route("home", "/")
-        config.add_view(count, route_name="home", renderer="json")
+        config.add_view(show, route_name="home", request_method="GET", renderer="json")
+        config.add_view(count, route_name="home", request_method="POST", renderer="json")
         config.add_route("alive", "/alive")
         config.add_view(alive, route_name="alive")
     return config.make_wsgi_app()
