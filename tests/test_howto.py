@@ -728,12 +728,18 @@ def hosts(sqlite: Backend) -> Callable[..., tuple[TestApp, TestApp]]:
 
     def hosts(*settings: dict[str, Any]) -> tuple[TestApp, TestApp]:
         first, second = (
-            serve(own_configurator(sqlite.url, **it), put=put, show=show) for it in settings
+            serve(own_configurator(sqlite.url, **it), put=put, show=show, name=name)
+            for it in settings
         )
         second.cookiejar = first.cookiejar
         return first, second
 
     return hosts
+
+
+def name(request: Any) -> Any:
+    """A view that keeps a text, and reads nothing else."""
+    return request.session.setdefault("name", "alice")
 
 
 def both_know_a_visitor_of_either(first: TestApp, second: TestApp) -> bool:
@@ -824,6 +830,29 @@ def test_hosts_of_two_steps_know_each_others_visitors(
     example("compressed")
     before = BEFORE[steps[1]] if steps[0] is None else step(steps[0])
     assert both_know_a_visitor_of_either(*hosts(before, step(steps[1])))
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_a_session_stays_in_the_old_format_while_only_texts_are_read(
+    example: Example, hosts: Callable[..., tuple[TestApp, TestApp]], engine: Engine
+) -> None:
+    example("compressed")
+    first, second = hosts(step("first-step"), step("second-step"))
+    clock = set_clock(first)
+    second.app.registry.getUtility(ISessionFactory).clock = clock
+
+    def formats() -> list[tuple[bytes, int]]:
+        found = execute(engine, "SELECT data, last_seen FROM sqlsession")
+        return [(data[:1], last_seen) for data, last_seen in found]
+
+    first.get("/name")
+    clock.advance(301)
+    assert second.get("/name").json == "alice"
+    assert formats() == [(b"{", clock.now)]
+    first.get("/put")
+    assert formats() == [(b"{", clock.now)]
+    assert second.get("/show").json == {"name": "alice", "cart": [1]}
+    assert formats() == [(b"z", clock.now)]
 
 
 @pytest.mark.parametrize(("before", "after"), [
