@@ -1,0 +1,130 @@
+"""Accounts: signing in, staying signed in, and ending sessions everywhere."""
+
+import hashlib
+import hmac
+import secrets
+import time
+
+import zope.sqlalchemy
+from pyramid.authentication import SessionAuthenticationHelper
+from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPForbidden, HTTPSeeOther
+from pyramid.security import forget, remember
+from sqlalchemy import LargeBinary, String, engine_from_config
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+from pyramid_sqlsession import SessionMixin
+
+MONTH = 30 * 86400
+QUARTER_OF_AN_HOUR = 15 * 60
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Session(SessionMixin, Base):
+    pass
+
+
+class User(Base):
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    password: Mapped[bytes] = mapped_column(LargeBinary(80))
+    disabled: Mapped[bool] = mapped_column(default=False)
+
+    def set_password(self, password):
+        salt = secrets.token_bytes(16)
+        self.password = salt + digest(password, salt)
+
+    def accepts(self, password):
+        salt, stored = self.password[:16], self.password[16:]
+        return not self.disabled and hmac.compare_digest(stored, digest(password, salt))
+
+
+def digest(password, salt):
+    return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
+
+
+class SecurityPolicy:
+    """Keeps who is signed in where Pyramid's helper does, in ``session["auth.userid"]``."""
+
+    helper = SessionAuthenticationHelper()
+
+    def authenticated_userid(self, request):
+        return self.helper.authenticated_userid(request)
+
+    def remember(self, request, userid, **kw):
+        return self.helper.remember(request, userid, **kw)
+
+    def forget(self, request, **kw):
+        return self.helper.forget(request, **kw)
+
+
+def sign_in(request):
+    user = request.dbsession.get(User, request.POST["name"])
+    if user is None or not user.accepts(request.POST["password"]):
+        return HTTPForbidden()
+    headers = remember(request, user.name)
+    request.session.max_age = MONTH if "remember_me" in request.POST else None
+    return HTTPSeeOther(request.route_path("home"), headers=headers)
+
+
+def sign_out(request):
+    return HTTPSeeOther(request.route_path("home"), headers=forget(request))
+
+
+def home(request):
+    return {"user": request.authenticated_userid}
+
+
+def change_password(request):
+    name = request.authenticated_userid
+    user = request.dbsession.get(User, name)
+    user.set_password(request.POST["password"])
+    # all the others, in the transaction that changes the password
+    request.sqlsessions.revoke_user(name, keep=request.session.id)
+    # and this one gets a new token
+    headers = remember(request, name)
+    return HTTPSeeOther(request.route_path("home"), headers=headers)
+
+
+def log_out_everywhere(request):
+    request.sqlsessions.revoke_user(request.authenticated_userid)
+    return HTTPSeeOther(request.route_path("home"))
+
+
+def disable(request):
+    """Lock somebody out; in a real application, administrators may do this."""
+    user = request.dbsession.get(User, request.POST["name"])
+    user.disabled = True
+    return {"ended": request.sqlsessions.revoke_user(user.name)}
+
+
+def transfer(request):
+    """Something for which the password has to be fresh, however long one is remembered."""
+    if time.time() - request.session.created > QUARTER_OF_AN_HOUR:
+        return HTTPSeeOther(request.route_path("sign_in"))
+    return {"done": True}
+
+
+def main(global_config, **settings):
+    engine = engine_from_config(settings)
+    Base.metadata.create_all(engine)  # a real application leaves this to Alembic
+    make_session = sessionmaker(engine)
+
+    def dbsession(request):
+        session = make_session()
+        zope.sqlalchemy.register(session, transaction_manager=request.tm)
+        return session
+
+    changing = (sign_in, sign_out, change_password, log_out_everywhere, disable, transfer)
+    with Configurator(settings=settings, security_policy=SecurityPolicy()) as config:
+        config.add_request_method(dbsession, reify=True)
+        config.include("pyramid_sqlsession")
+        for view in (home, *changing):
+            name, method = view.__name__, "POST" if view in changing else "GET"
+            config.add_route(name, f"/{name}")
+            config.add_view(view, route_name=name, request_method=method, renderer="json")
+    return config.make_wsgi_app()

@@ -1,0 +1,27 @@
+"""Counts what happens to sessions, in a StatsD server: config.include("counters")."""
+
+import socket
+
+from pyramid_sqlsession import SessionEvent
+
+
+class Counters:
+    """A subscriber. It sends a datagram for each event and waits for nobody."""
+
+    def __init__(self, host, port):
+        self.address = (host, port)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def __call__(self, event):
+        name = type(event).__name__
+        # what an event has more to say: how it ended, what became of it, why
+        for detail in ("by", "outcome", "reason"):
+            if hasattr(event, detail):
+                name += f".{getattr(event, detail)}"
+        self.socket.sendto(f"sessions.{name}:1|c".encode(), self.address)
+
+
+def includeme(config):
+    host, port = config.get_settings()["statsd"].split(":")
+    counters = config.registry["counters"] = Counters(host, int(port))
+    config.add_subscriber(counters, SessionEvent)
