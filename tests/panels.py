@@ -7,8 +7,6 @@ from typing import Any
 
 from apps import Base, SessionRow, configurator, own_configurator, serve
 from pyramid.config import Configurator
-from pyramid.events import NewRequest
-from pyramid.request import Request
 from races import Flight, Site, view
 from sqlalchemy import Engine
 from webtest import TestApp
@@ -41,9 +39,6 @@ def with_panel(
         config = own_configurator(url, model=SessionRow)
         config.add_settings(values)
     config.include("pyramid_debugtoolbar")
-    # the toolbar's name for a request is its address, which another one may have later
-    requests: list[Request] = []
-    config.add_subscriber(lambda event: requests.append(event.request), NewRequest)
     return config
 
 

@@ -198,18 +198,18 @@ def test_the_panel_says_what_the_cookie_was_taken_for(sqlite_engine: Engine) -> 
     assert list(shown(app).events) == ["SessionEnded"]
 
 
+def opening_tween_factory(handler: Any, registry: Any) -> Any:
+    def opening_tween(request: Any) -> Any:
+        len(request.session)
+        return handler(request)
+
+    return opening_tween
+
+
 def test_the_panel_works_where_the_session_was_opened_above_the_toolbar(
     sqlite_engine: Engine,
 ) -> None:
-    def opening_tween_factory(handler: Any, registry: Any) -> Any:
-        def opening_tween(request: Any) -> Any:
-            len(request.session)
-            return handler(request)
-
-        return opening_tween
-
     config = with_panel(sqlite_engine)
-    globals()["opening_tween_factory"] = opening_tween_factory
     config.add_tween(f"{__name__}.opening_tween_factory", over=TOOLBAR)
     app = browse(config, put=put)
     page = visit(app, "/put")
@@ -347,6 +347,7 @@ def test_the_panel_shows_a_request_whose_error_left_the_application(sqlite_engin
     with pytest.raises(Refused):
         app.get("/fail")
     assert shown(app).glance == "NOT STORED"
+    assert "The request failed with Refused: not today" in shown(app).verdict
 
 
 def test_the_panel_names_the_veto_that_a_raised_redirect_needs(sqlite_engine: Engine) -> None:
@@ -413,15 +414,17 @@ def test_the_panel_says_that_a_session_cannot_be_stored(sqlite_engine: Engine) -
             raise ValueError("no words")
 
     app = browse(
-        with_panel(sqlite_engine), put=put, odd=use("odd", lambda it: it.update(odd=Odd(), cart=2))
+        with_panel(sqlite_engine),
+        put=put,
+        odd=use("odd", lambda it: it.update(odd=Odd(), cart=Odd())),
     )
     app.get("/put")
     page = visit(app, "/odd", status=500)
     assert page.glance.startswith("NOT STORED, 1 statement")
     assert "SessionDataError: " in page.verdict
-    assert "session['odd']" in page.verdict
+    assert "Odd, which JSON cannot hold" in page.verdict
     assert page.keys["'odd'"] == ["set", "", "<Odd: repr() raised ValueError>"]
-    assert page.keys["'cart'"] == ["changed", "[1]", "2"]
+    assert page.keys["'cart'"] == ["changed", "[1]", "<Odd: repr() raised ValueError>"]
     assert "Serialized: 12 → ? of at most" in page.text
 
 
@@ -537,7 +540,13 @@ def test_the_panel_shows_what_the_application_did_to_other_sessions(sqlite_engin
             request.sqlsessions.revoke(it.handle)
         return {}
 
-    app = browse(with_panel(sqlite_engine), put=put, sign_in=sign_in, revoke=revoke)
+    def revoke_and_out(request: Any) -> Any:
+        revoke(request)
+        return sign_out(request)
+
+    config = with_panel(sqlite_engine)
+    views = {"revoke": revoke, "revoke_and_out": revoke_and_out}
+    app = browse(config, put=put, sign_in=sign_in, **views)
     app.get("/sign_in")
     app.reset()
     app.get("/put")
@@ -545,6 +554,9 @@ def test_the_panel_shows_what_the_application_did_to_other_sessions(sqlite_engin
     assert page.glance.startswith("read v1, ")
     assert page.purposes[-1] == "delete"
     assert "by revoked" in page.events["SessionEnded"]
+    app.get("/sign_in")
+    app.reset()
+    assert visit(app, "/revoke_and_out").glance.startswith("nothing to write, ")
 
 
 def test_the_panel_shows_data_that_was_encrypted_anew(sqlite_engine: Engine) -> None:
@@ -593,6 +605,7 @@ def test_the_panel_shows_a_conflict_and_the_attempt_that_followed_it(
     assert "pyramid_retry runs it again" in first.verdict
     assert "progress-bar-warning" in first.style
     assert "Attempt 1 of at most 3." in first.text
+    assert first.keys == {"'n'": ["read changed", "0", "1"]}
     assert list(first.events) == ["SessionConflicted"]
     assert "Attempt 2 of at most 3. Before it: CONFLICT, " in second.text
     assert second.glance.startswith("UPDATE v3")
@@ -702,6 +715,14 @@ def test_no_token_is_on_any_page_of_the_panel(sqlite_engine: Engine, model: Any)
         assert "Cookie received" in page.text
         for secret in secrets:
             assert secret not in page.html
+
+
+def test_of_data_that_is_text_no_statement_shows_anything(sqlite_engine: Engine) -> None:
+    TextBase.metadata.create_all(sqlite_engine)
+    app = browse(with_panel(sqlite_engine, {"sqlsession.model": TextRow}), put=put)
+    ((*_, parameters),) = visit(app, "/put").statements
+    assert "data = …, " in parameters
+    assert "cart" not in parameters
 
 
 def test_short_csrf_tokens_do_not_blacken_the_page(sqlite_engine: Engine) -> None:

@@ -44,7 +44,7 @@ def parameter(name: str, value: Any) -> str:
         return f"{name} = {value.hex()[:12]}…"
     if isinstance(value, bytes):
         return f"{name} = {len(value)} bytes"
-    if name.startswith("data"):
+    if name == "data":
         return f"{name} = …"
     return f"{name} = {represented(value)}"
 
