@@ -6,7 +6,6 @@ import configparser
 import http.client
 import importlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -24,8 +23,10 @@ from typing import Any
 
 import pytest
 from apps import Clock, configurator, own_configurator, put, serve, show
-from pages import DOCS, ROOT, named_blocks
+from pages import DOCS, blocks_of, named_blocks
+from pages import execute as evaluate
 from processes import free_port, web_server
+from programs import environ
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import bootstrap, get_app
 from pyramid.request import Request
@@ -47,6 +48,8 @@ PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"
 DEFAULT_MODEL = "pyramid_sqlsession.model.SQLSessionRow"
 PSHELL, PSERVE = (Path(sys.executable).with_name(name) for name in ("pshell", "pserve"))
+# Pyramid 2.0 imports it, which setuptools remarks upon
+QUIET = {"PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
 
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 only_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
@@ -58,12 +61,9 @@ Opened = Callable[..., TestApp]
 # ---- all pages
 
 
-def test_every_block_on_the_pages_has_a_name_that_a_test_knows() -> None:
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_howto*.py"))
+def test_every_block_on_the_pages_has_a_name_so_that_it_has_a_test_of_its_own() -> None:
     for page in PAGES.glob("*.rst"):
-        blocks = named_blocks(page)
-        assert page.read_text().count(".. code-block::") == len(blocks), page.name
-        assert [name for name in blocks if f'"{name}"' not in tests] == [], page.name
+        assert all("name" in block.options for block in blocks_of(page)), page.name
 
 
 def test_every_page_is_in_the_index_and_every_example_on_a_page() -> None:
@@ -531,14 +531,7 @@ def run(*command: str | Path, folder: Path, stdin: str = "", path: Path = EXAMPL
         command,
         cwd=folder,
         input=stdin,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(path), str(ROOT))),
-            # Pyramid 2.0 imports it, which setuptools remarks upon
-            "PYTHONWARNINGS": "ignore:pkg_resources is deprecated",
-            # the settings of this run are not those of a run inside
-            "PYTEST_ADDOPTS": "",
-        },
+        env=environ(path) | QUIET,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -660,8 +653,7 @@ def web_application(name: str, folder: Path, url: str, **settings: str) -> Itera
     if name == "gunicorn":
         shown = page["gunicorn"].removeprefix("$ gunicorn ").replace("6543", str(port))
         command = [sys.executable, "-m", "gunicorn", *shown.split()]
-    paths = os.pathsep.join((str(DOCS / "examples"), str(ROOT)))
-    env = {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
+    env = environ(DOCS / "examples") | QUIET
     exit_code = 0 if name == "gunicorn" else -signal.SIGTERM
     with web_server(command, port, cwd=folder, env=env, exit_code=exit_code):
         yield port
@@ -1135,8 +1127,8 @@ ATTEMPTS = re.compile(r"\* - ([A-Z ]+)\n +- (\d)\n +- (\d)\n")
 def attempts_of_two_changes(url: str, level: str) -> int:
     """How often two requests run that change different keys of one session at once."""
     block = blocks("tuning")["isolation"].replace("READ COMMITTED", level)
-    names: dict[str, Any] = {"create_engine": create_engine, "settings": {"sqlalchemy.url": url}}
-    exec(block, names)  # noqa: S102  # an example of ours
+    settings = {"sqlalchemy.url": url}
+    engine = evaluate(block, create_engine=create_engine, settings=settings)["engine"]
     attempts: list[str] = []
 
     def change(request: Any) -> None:
@@ -1146,7 +1138,7 @@ def attempts_of_two_changes(url: str, level: str) -> int:
             other.get("/change", {"key": "b"})
         request.session[request.params["key"]] = 1
 
-    browser = serve(configurator(names["engine"], retry=True), change=change, show=show, put=put)
+    browser = serve(configurator(engine, retry=True), change=change, show=show, put=put)
     browser.get("/put")
     other = another(browser)
     other.cookiejar = browser.cookiejar
