@@ -26,12 +26,10 @@ class Intent(Enum):
 
 
 def intent_of(state: State, codec: Codec) -> Intent:
-    """What a request's session asks for.
+    """What a request's session asks for, which has been used.
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
-    if state.data is None:
-        return Intent.NOTHING
     state.notice_user_changed_in_place()
     if state.marker is not None:
         return _intent_on_marker(state)
