@@ -81,6 +81,13 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert "What it promises" in (html / "index.html").read_text()
 
 
+def test_no_table_has_a_header_that_begins_with_an_empty_cell() -> None:
+    # it would be taken for the rest of a row above it, and be left out
+    header = re.compile(r"^ *=+ [= ]+\n {12}.*\n *=+ [= ]+$", re.MULTILINE)
+    for page in DOCS.rglob("*.rst"):
+        assert not header.search(page.read_text()), page
+
+
 @pytest.mark.parametrize("page", [README, ROOT / "CHANGES.rst"], ids=lambda page: page.name)
 def test_the_package_index_can_render_it(page: Path) -> None:
     core = pytest.importorskip("docutils.core")

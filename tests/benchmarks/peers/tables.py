@@ -49,17 +49,18 @@ def reached(results: Results) -> str:
 
 def costs(results: Results) -> str:
     """Microseconds, on PostgreSQL."""
-    return _by_workload("", results.costs["PostgreSQL"], lambda cost, _: _microseconds(cost.median))
+    found = results.costs["PostgreSQL"]
+    return _by_workload("PostgreSQL", found, lambda cost, _: _microseconds(cost.median))
 
 
 def ratios(results: Results) -> str:
     """How many times what the driver takes, on PostgreSQL."""
-    return _by_workload("", results.costs["PostgreSQL"], _times_median)
+    return _by_workload("PostgreSQL", results.costs["PostgreSQL"], _times_median)
 
 
 def fastest(results: Results) -> str:
     """The same by the fastest requests."""
-    return _by_workload("", results.costs["PostgreSQL"], _times_fastest)
+    return _by_workload("PostgreSQL", results.costs["PostgreSQL"], _times_fastest)
 
 
 def databases(results: Results) -> str:
@@ -137,7 +138,7 @@ def _both(cost: Seconds, lowest: Seconds | None) -> str:
 
 
 def _microseconds(seconds: float) -> str:
-    return f"{1e6 * seconds:,.0f}"
+    return f"{round(1e6 * seconds):,}"
 
 
 def _mebibytes(size: int) -> str:
