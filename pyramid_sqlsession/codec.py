@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _DEEPEST = 100
 _LEAVES = frozenset({str, int, float, bool, type(None)})
+_SEQUENCES = frozenset({list, tuple})
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
@@ -111,25 +112,26 @@ def _has_its_shape(data: dict[Any, Any]) -> bool:
     If not, it is to be asked: this one is quicker and cannot say what is wrong, and where.
     """
     level: list[Any] = [data]
-    for _ in range(_DEEPEST + 1):
+    for _ in range(_DEEPEST):
         inner: list[Any] = []
         for parent in level:
-            if isinstance(parent, dict):
+            if type(parent) is dict:
                 try:
                     "".join(parent)
                 except TypeError:
                     # a key is no string
                     return False
                 inner += [item for item in parent.values() if type(item) not in _LEAVES]
-            elif isinstance(parent, (list, tuple)):
+            elif type(parent) in _SEQUENCES:
                 inner += [item for item in parent if type(item) not in _LEAVES]
             else:
-                # a subclass of a leaf's type
+                # of subclasses nobody knows what they give to whom
                 return False
         if not inner:
             return True
         level = inner
-    return False
+    # what is in these is too deep
+    return not any(level)
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:

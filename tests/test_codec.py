@@ -149,6 +149,30 @@ def test_what_is_read_could_be_stored(levels: int, kind: str, leaf: Any) -> None
         assert this.from_column(stored, TOKEN).data == {"d": value}
 
 
+class Half(dict[Any, Any]):
+    """Keys in it that are no strings are not among those that it gives away one by one."""
+
+    def __iter__(self) -> Any:
+        return (key for key in super().__iter__() if isinstance(key, str))
+
+
+@pytest.mark.parametrize("leaf", [1, "x", None, [], (), {}, [1], Color.RED, Half({1: 2})])
+@pytest.mark.parametrize("kind", [list, dict])
+@pytest.mark.parametrize("levels", [1, *range(98, 103)])
+def test_all_columns_refuse_the_same(levels: int, kind: type, leaf: Any) -> None:
+    value = leaf
+    for _ in range(levels):
+        value = [value] if kind is list else {"k": value}
+    refused = []
+    # a JSON column is always asked about each value
+    for type_ in (LargeBinary(), JSON()):
+        try:
+            codec(type_).to_column({"d": value}, TOKEN)
+        except SessionDataError as error:
+            refused.append(str(error))
+    assert len(set(refused)) == len(refused) / 2
+
+
 def test_brackets_in_texts_do_not_hide_depth() -> None:
     value: Any = []
     for _ in range(300):
