@@ -76,6 +76,8 @@ def _intent_on_marker(state: State) -> Intent:
 
 
 def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:
+    # of an earlier save, whose transaction did not commit
+    state.serialized = None
     return (
         state.max_age != loaded.record.max_age
         # a message that is there again, or still, was flashed now nevertheless

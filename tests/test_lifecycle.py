@@ -608,6 +608,35 @@ def test_a_tween_above_pyramid_tm_that_renders_errors_may_read_the_session(
     assert app.get("/show").json == {"cart": [1]}
 
 
+@pytest.mark.parametrize("last", ["flash", "max_age"])
+def test_a_request_whose_view_runs_again_after_a_failed_commit_stores_what_it_has_at_last(
+    engine: Engine, last: str
+) -> None:
+    seen: list[int] = []
+
+    def twice(request: Any) -> Any:
+        seen.append(1)
+        request.session["runs"] = len(seen)
+        if len(seen) == 1:
+            return fail_at_vote(request)
+        if last == "flash":
+            request.session.flash("at last")
+        else:
+            request.session.max_age = 600
+        return {}
+
+    def tween(handler: Any, request: Any) -> Any:
+        try:
+            return handler(request)
+        except Broken:
+            return handler(request)
+
+    app = serve(around(configurator(engine), tween, over=TM), put=put, twice=twice, show=show)
+    app.get("/put")
+    app.get("/twice")
+    assert app.get("/show").json["runs"] == 2
+
+
 # ---- no transaction
 
 
