@@ -27,12 +27,14 @@ from apps import (
     session_cookies,
     show,
 )
+from jinja2 import Template
 from panels import PANEL, TOOLBAR, Shown, browse, history_of, race, racing, shown, visit, with_panel
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request
+from pyramid.response import Response
 from pyramid.session import SignedCookieSessionFactory
 from races import add, both
 from races import put as put_key
@@ -426,6 +428,83 @@ def test_the_panel_says_that_a_session_cannot_be_stored(sqlite_engine: Engine) -
     assert page.keys["'odd'"] == ["set", "", "<Odd: repr() raised ValueError>"]
     assert page.keys["'cart'"] == ["changed", "[1]", "<Odd: repr() raised ValueError>"]
     assert "Serialized: 12 → ? of at most" in page.text
+
+
+class Silent(Exception):
+    """An error with no words."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Array:
+    """As those of scientific libraries: it is neither equal to another value nor unequal."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]  # what a class with __eq__ has
+
+
+def raise_silent(*_: Any) -> Any:
+    raise Silent
+
+
+def half_a_pair(request: Any) -> Any:
+    raise Refused("\ud800")
+
+
+def store_array(request: Any) -> Any:
+    request.session["cart"] = Array()
+    return {}
+
+
+def redirect_with_array(request: Any) -> Any:
+    store_array(request)
+    raise HTTPFound("/")
+
+
+@pytest.mark.parametrize(
+    ("view", "status", "said"),
+    [
+        (raise_silent, 500, "Silent, whose str() raised ValueError"),
+        (half_a_pair, 500, "Refused: \\ud800"),
+        (store_array, 500, "Array, which JSON cannot hold"),
+        (redirect_with_array, 302, "What was changed in the session is not stored."),
+    ],
+    ids=["silent", "half a pair", "array", "array below an error page"],
+)
+def test_an_odd_value_or_error_breaks_neither_the_request_nor_the_page(
+    sqlite_engine: Engine, view: Any, status: int, said: str
+) -> None:
+    config = with_panel(sqlite_engine, VETO)
+    config.add_exception_view(lambda request: Response(status=500), context=Exception)
+    app = browse(config, put=put, view=view)
+    app.get("/put")
+    assert said in visit(app, "/view", status=status).verdict
+
+
+def test_a_warning_about_an_odd_error_breaks_nothing(sqlite_engine: Engine) -> None:
+    config = with_panel(sqlite_engine, VETO, clock=Clock(), extra_columns=raise_silent)
+    app = browse(config, redirect=redirect)
+    page = visit(app, "/redirect", status=302)
+    assert page.warnings[0].endswith("the error page stands: Silent, whose str() raised ValueError")
+
+
+def test_a_template_may_use_the_session(sqlite_engine: Engine) -> None:
+    template = Template(
+        "{% if 'cart' in it %}{{ it|length }}{% for key in it %}{{ key }}{% endfor %}{% endif %}"
+    )
+
+    def render(request: Any) -> Any:
+        return template.render(it=request.session)
+
+    app = browse(with_panel(sqlite_engine), put=put, render=render)
+    app.get("/put")
+    assert app.get("/render").json == "1cart"
+    page = shown(app)
+    assert page.keys["'cart'"][0] == "read"
+    assert "The application has read all of them" in page.text
 
 
 def test_the_panel_shows_the_error_of_a_save_below_an_error_page(sqlite_engine: Engine) -> None:

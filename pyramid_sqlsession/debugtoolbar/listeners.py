@@ -19,7 +19,7 @@ from ..dberrors import reason
 from ..events import SessionEvent
 from ..store import current_transaction
 from .observed import Observed, Statement, current, observed_of
-from .readable import parameter
+from .readable import described, parameter
 
 _PREFIX = "b_"
 """Of the parameters in the package's own statements."""
@@ -60,7 +60,7 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         observed = current()
         if observed is not None:
-            error = f": {record.exc_info[1]}" if record.exc_info else ""
+            error = f": {described(record.exc_info[1])}" if record.exc_info else ""
             observed.warnings.append(record.getMessage() + error)
 
 

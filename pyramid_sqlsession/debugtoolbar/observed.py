@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from pyramid.interfaces import ISessionFactory
@@ -139,10 +140,15 @@ class ObservedSession(SQLSession):
     def _is_read_by_the_application(self) -> bool:
         # the toolbar's own panel reads every key as soon as the application asks for the session
         reader = sys._getframe(1)
-        while reader.f_globals["__name__"] == __name__:
+        while _module_of(reader) == __name__:
             reader = reader.f_back  # type: ignore[assignment]  # a method has a caller
-        is_toolbars = reader.f_globals["__name__"].startswith("pyramid_debugtoolbar.")
+        is_toolbars = _module_of(reader).startswith("pyramid_debugtoolbar.")
         return self._observed.is_recording and not is_toolbars
+
+
+def _module_of(frame: FrameType) -> str:
+    # the code of a template has no name
+    return str(frame.f_globals.get("__name__"))
 
 
 def observe(request: Any) -> Observed | None:

@@ -13,6 +13,7 @@ from ..retries import will_be_retried
 from ..save import is_changed
 from ..store import current_transaction
 from .observed import Observed, Statement
+from .readable import described
 
 _WRITES = {
     "mark": (
@@ -57,7 +58,7 @@ def verdict_of(observed: Observed, request: Any) -> Verdict:
         verdict = _unwritten(observed)
     if error is None:
         return verdict
-    sentence = f"{verdict.sentence} The request failed with {type(error).__name__}: {error}"
+    sentence = f"{verdict.sentence} The request failed with {described(error)}"
     if will_be_retried(request, error):
         return Verdict(verdict.headline, "warning", f"{sentence} (pyramid_retry runs it again)")
     return Verdict(verdict.headline, verdict.style, sentence)

@@ -57,12 +57,22 @@ def represented(value: Any) -> str:
         return f"<{type(value).__name__}: repr() raised {type(error).__name__}>"
 
 
+def described(error: BaseException | None) -> str:
+    """An error of the application; it may be of any class."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as another:  # noqa: BLE001  # nothing of it fails the request
+        return f"{type(error).__name__}, whose str() raised {type(another).__name__}"
+
+
 def masked(report: Any, secrets: Collection[str]) -> Any:
     """All texts of a structure of lists and dicts: without secrets, and not too long.
 
     A word that may be the token of any session is taken for one.
     """
     if isinstance(report, str):
+        # half a surrogate pair can be in a text, and not on a page
+        report = report.encode(errors="backslashreplace").decode()
         for secret in secrets:
             report = report.replace(secret, MASK)
         report = _MAYBE_TOKEN.sub(MASK, report)

@@ -172,7 +172,14 @@ def _changed(visit: Visit, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> li
         return changed_keys(old, new, visit.store.codec.differ)
     except SessionDataError:
         # something in it cannot be stored, and so cannot be compared by what is stored
-        return changed_keys(old, new, lambda _, one, other: bool(one != other))
+        return changed_keys(old, new, _are_unequal)
+
+
+def _are_unequal(_key: Any, one: Any, other: Any) -> bool:
+    try:
+        return bool(one != other)
+    except Exception:  # noqa: BLE001  # an array does not know what to say
+        return one is not other
 
 
 def _change(key: Any, data: Versions) -> str:
