@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from decimal import Decimal
 from http.cookiejar import Cookie
 from pathlib import Path
@@ -382,6 +383,56 @@ def test_another_user_gets_nothing_of_an_old_users_session(old: OldStore, engine
     browser.get("/sign_in?user=8")
     assert browser.get("/show").json == {"auth.userid": 8}
     assert [row["user_id"] for row in rows(engine)] == ["8"]
+
+
+class Dates:
+    """A serializer that stores dates, too."""
+
+    def dumps(self, data: dict[str, Any]) -> bytes:
+        return json.dumps(data, default=lambda value: {"date": value.isoformat()}).encode()
+
+    def loads(self, stored: bytes) -> Any:
+        return json.loads(stored, object_hook=self._restore)
+
+    def _restore(self, value: dict[str, Any]) -> Any:
+        return date.fromisoformat(value["date"]) if set(value) == {"date"} else value
+
+
+@with_objects
+def test_what_a_serializer_of_the_applications_own_stores_can_be_moved(
+    old: OldStore, engine: Engine, moving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(value: Any) -> Any:
+        """As one would change it there."""
+        return value
+
+    monkeypatch.setattr(moving, "plain", plain)
+    cookie, _ = old.begin({**CART, "when": [date(2030, 1, 2)]}, "Welcome")
+    config = configurator(engine, {**old.settings, **NEW, "sqlsession.serializer": Dates()})
+    config.include(old.module)
+    app = serve_views(config, when=lambda request: repr(request.session["when"]))
+    browser = visitor(app, old, cookie)
+    for _ in range(2):
+        assert browser.get("/when").json == "[datetime.date(2030, 1, 2)]"
+
+
+@every_store
+def test_a_sign_out_leaves_its_own_message_and_none_of_the_old_user(
+    old: OldStore, engine: Engine
+) -> None:
+    def leave(request: Any) -> Any:
+        forget(request)
+        request.session.flash("Goodbye")
+        request.session.flash("Come again", "more")
+        return {}
+
+    cookie, _ = old.begin(ALICE, "Welcome")
+    config = configurator(engine, {**old.settings, **NEW})
+    config.include(old.module)
+    app = serve_views(config, leave=leave, show=show)
+    browser = visitor(app, old, cookie)
+    browser.get("/leave")
+    assert browser.get("/show").json == {"_f_": ["Goodbye"], "_f_more": ["Come again"]}
 
 
 # ---- other applications

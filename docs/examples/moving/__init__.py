@@ -2,6 +2,7 @@
 
 import json
 import logging
+from copy import deepcopy
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
@@ -13,6 +14,7 @@ from .plain import plain
 log = logging.getLogger(__name__)
 
 CSRF = "_csrft_"
+FLASH = "_f_"
 
 
 class OldSessions:
@@ -78,9 +80,10 @@ def moving_tween_factory(handler, registry):
         except Exception:
             log.warning("an old session cannot be read, and is not moved", exc_info=True)
             return handler(request)
+        known = deepcopy(taken)
         request.session.update(taken)
         response = handler(request)
-        is_left = leave_behind(request.session, taken, settings.userid_key)
+        is_left = leave_behind(request.session, taken, known, settings.userid_key)
         transaction = request.tm.get() if is_tm_active(request) else None
 
         def finish(request, response):
@@ -114,15 +117,17 @@ def storable(data, max_size):
     taken = {}
     for key, value in data.items():
         taken |= _plain_item(key, value)
-    if len(json.dumps(taken)) > max_size:
+    # a serializer of your own may store more than JSON can hold
+    if len(json.dumps(taken, default=str)) > max_size:
         raise ValueError("it is longer than sqlsession.max_size")
     return taken
 
 
-def leave_behind(session, taken, userid_key):
+def leave_behind(session, taken, known, userid_key):
     """Drop what must not outlive a sign-in or a sign-out; tell whether a user was left.
 
-    The store does that by itself for a session that it has loaded. This one is new to it.
+    The store does that by itself for a session that it has loaded. This one is new to it. *known*
+    is what *taken* was before the view ran.
     """
     user = taken.get(userid_key)
     if session.get(userid_key) == user:
@@ -131,6 +136,10 @@ def leave_behind(session, taken, userid_key):
         # after a sign-in the CSRF token, which was known before; of another user everything
         if (user is not None or key == CSRF) and session.get(key) is value:
             del session[key]
+            if key.startswith(FLASH):
+                # messages of this request came to the end of the same list
+                for message in value[len(known[key]) :]:
+                    session.flash(message, key.removeprefix(FLASH))
     return user is not None
 
 
