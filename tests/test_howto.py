@@ -14,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ import pytest
 from apps import Clock, configurator, own_configurator, put, serve, show
 from pages import DOCS, blocks_of, named_blocks
 from pages import execute as evaluate
+from places import Place
 from processes import free_port, web_server
 from programs import environ
 from pyramid.interfaces import ISessionFactory
@@ -391,8 +393,9 @@ def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[...,
     module = example("accounts")
 
     def accounts(ini: str, **settings: str) -> TestApp:
-        browser = opened(ini, sqlalchemy__url=sqlite.url, **settings)
-        engine = create_engine(sqlite.url)
+        settings = {"sqlalchemy__url": sqlite.url, **settings}
+        browser = opened(ini, **settings)
+        engine = create_engine(settings["sqlalchemy__url"])
         with sessionmaker(engine).begin() as dbsession:
             for name in ("alice", "bob"):
                 user = module.User(name=name)
@@ -446,6 +449,42 @@ def test_who_is_disabled_is_signed_out_and_cannot_sign_in(signed_in: list[TestAp
     assert signed_in[3].post("/disable", {"name": "alice"}).json == {"ended": 3}
     assert users(*signed_in) == [None, None, None, "bob"]
     signed_in[0].post("/sign_in", {"name": "alice", "password": "demo"}, status=403)
+
+
+@only_servers
+@pytest.mark.parametrize(
+    ("path", "form"), [("/disable", {"name": "alice"}), ("/change_password", {"password": "new"})]
+)
+def test_a_sign_in_at_the_same_moment_is_ended_too(
+    accounts: Callable[..., TestApp],
+    backend: Backend,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    form: dict[str, str],
+) -> None:
+    other = accounts(blocks("log_out_everywhere")["limit"], sqlalchemy__url=backend.url)
+    sign_in(other, "alice")
+    late = another(other)
+    user = importlib.import_module("accounts").User
+    accepts, place = user.accepts, Place("dbsession", engine)
+    ending = threading.Thread(target=other.post, args=(path, form))
+
+    def is_waiting_or_done() -> bool:
+        with place.watching() as connection:
+            return place.waiting(connection) > 0 or not ending.is_alive()
+
+    def accept_late(self: Any, password: str) -> bool:
+        """Look at the flag, and then be slow."""
+        is_accepted = bool(accepts(self, password))
+        ending.start()
+        wait_until(is_waiting_or_done)
+        return is_accepted
+
+    monkeypatch.setattr(user, "accepts", accept_late)
+    sign_in(late, "alice")
+    ending.join()
+    assert users(late) == [None]
 
 
 def test_a_fourth_sign_in_ends_the_session_that_was_not_used_for_longest(

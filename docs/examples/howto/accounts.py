@@ -63,7 +63,8 @@ class SecurityPolicy:
 
 
 def sign_in(request):
-    user = request.dbsession.get(User, request.POST["name"])
+    # locked, so that nobody disables it, or changes its password, before the session is stored
+    user = request.dbsession.get(User, request.POST["name"], with_for_update=True)
     if user is None or not user.accepts(request.POST["password"]):
         return HTTPForbidden()
     headers = remember(request, user.name)
