@@ -559,6 +559,8 @@ def test_a_transfer_wants_a_fresh_password(remembering: TestApp) -> None:
     clock.now = int(time.time())
     assert sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"] != token
     assert remembering.post("/transfer").json == {"done": True}
+    # a new session is as young as can be, and nobody's
+    assert another(remembering).post("/transfer").status_int == 303
 
 
 # ---- scripts and pshell

@@ -105,7 +105,9 @@ def disable(request):
 
 def transfer(request):
     """Something for which the password has to be fresh, however long one is remembered."""
-    if time.time() - request.session.created > QUARTER_OF_AN_HOUR:
+    is_fresh = time.time() - request.session.created < QUARTER_OF_AN_HOUR
+    # a session in which nobody is signed in is fresh, too
+    if request.authenticated_userid is None or not is_fresh:
         return HTTPSeeOther(request.route_path("sign_in"))
     return {"done": True}
 
