@@ -365,6 +365,16 @@ def test_two_requests_at_once_both_find_the_old_session(old: OldStore, engine: E
 # ---- signing in and out in the request that moves
 
 
+def test_a_copy_counts_where_sessions_are_limited(engine: Engine) -> None:
+    old = SignedCookies()
+    cookie, _ = old.begin(ALICE, "Welcome")
+    app = move(engine, old, {"sqlsession.max_sessions_per_user": 1})
+    browsers = [visitor(app, old, cookie) for _ in range(2)]
+    for browser in browsers:
+        browser.get("/show")
+    assert [of_application(browser.get("/show").json) for browser in browsers] == [{}, ALICE]
+
+
 @every_store
 def test_a_sign_in_drops_the_csrf_token_that_was_known_before(
     old: OldStore, engine: Engine
