@@ -919,3 +919,22 @@ def test_nothing_of_the_panel_is_imported_without_it() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stdout == "[]\n", ran.stderr
+
+
+def test_of_many_keys_those_are_shown_that_something_was_done_with(sqlite_engine: Engine) -> None:
+    def fill(session: Any) -> None:
+        session.update({f"key {number:03}": number for number in range(300)})
+
+    def change(session: Any) -> None:
+        session["key 299"] = session["key 298"]
+        del session["key 000"]
+
+    app = browse(with_panel(sqlite_engine), fill=use("fill", fill), change=use("change", change))
+    app.get("/fill")
+    page = visit(app, "/change")
+    assert len(page.keys) == 200
+    assert page.keys["'key 299'"] == ["changed", "299", "298"]
+    assert page.keys["'key 298'"] == ["read", "298", "298"]
+    assert page.keys["'key 000'"] == ["deleted", "0", ""]
+    assert "'key 297'" not in page.keys
+    assert "There are 100 more keys" in page.text

@@ -17,6 +17,9 @@ from .readable import MASK, duration, masked, moment, represented
 _LONG_ENOUGH = 16
 """Characters of a CSRF token, from which on it cannot be a part of some other text."""
 
+_MOST_KEYS = 200
+"""The toolbar keeps what is shown of many requests."""
+
 
 @dataclass(frozen=True)
 class Versions:
@@ -40,7 +43,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
     visit = observed.visit
     verdict = verdict_of(observed, request)
     data = _versions(visit)
-    statements = observed.statements
+    keys, statements = _keys(observed, data), observed.statements
     total = sum(statement.milliseconds for statement in statements)
     glance = verdict.headline
     if statements:
@@ -59,7 +62,8 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
         ],
         "row": _row(visit),
         "size": _size(visit, data),
-        "keys": _keys(observed, data),
+        "keys": keys,
+        "more_keys": _left_out(len(_all_keys(observed, data)) - len(keys)),
         "is_read_whole": observed.is_read_whole,
         "is_merged": data.merged is not None,
         "table": visit.store.storage.table.fullname,
@@ -147,11 +151,17 @@ def _versions(visit: Visit) -> Versions:
     return Versions(before, state.data or {}, merged)
 
 
+def _all_keys(observed: Observed, data: Versions) -> dict[Any, Any]:
+    """The keys that were there, that are there, or that were asked for."""
+    return {**data.before, **data.after, **data.stored, **observed.keys}
+
+
 def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
-    """One row for each key that was there, that is there, or that was asked for."""
+    """One row for each key; if there are too many, for those first that something was done with."""
     changed = _changed(observed.visit, data.before, data.after)
     theirs = _changed(observed.visit, data.after, data.stored)
-    keys = {**data.before, **data.after, **data.stored, **observed.keys}
+    used = {*changed, *theirs, *observed.keys}
+    keys = sorted(_all_keys(observed, data), key=lambda key: key not in used)
     rows = [
         {
             "key": represented(key),
@@ -162,9 +172,15 @@ def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
             "after": _shown(key, data.after),
             "stored": _shown(key, data.stored),
         }
-        for key in keys
+        for key in keys[:_MOST_KEYS]
     ]
     return sorted(rows, key=lambda row: str(row["key"]))
+
+
+def _left_out(number: int) -> str:
+    return f"There are {number} more keys, which were not read or changed by themselves." * bool(
+        number
+    )
 
 
 def _changed(visit: Visit, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Any]:
