@@ -183,6 +183,11 @@ def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
     assert sorted(room for floor in floors() for room in floor) == sorted(modules)
 
 
+def test_the_design_page_says_what_every_module_is_for() -> None:
+    section = (DOCS / "design.rst").read_text().partition("Why a row in")[0]
+    assert [room for floor in floors() for room in floor if f"``{room}``" not in section] == []
+
+
 def test_no_module_imports_from_a_floor_above_its_own() -> None:
     below: set[str] = set()
     for floor in floors():
