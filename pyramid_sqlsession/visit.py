@@ -39,6 +39,14 @@ class Phase(Enum):
 class Visit:
     """A request and its session.
 
+    ``handed_out``
+      Somebody has got the session, and the callbacks are set.
+    ``entered``
+      The request has reached the save tween.
+    ``nested``
+      It is inside another one, in the same transaction.
+    ``transaction``
+      The one that the save joined; None if it had one of its own, or there was none.
     ``saved``
       Tells whether what was written is durable; None if nothing was written.
     ``cookie``

@@ -163,8 +163,8 @@ class Writer:
         """Whether the user was not signed out since the session got its other token."""
         if marker.successor is None or marker.user_id is None:
             return False
-        successor = self.store.accounts.successor(self.connection, marker.successor)
-        return successor is not None and bool(successor.r_user_id == marker.user_id)
+        live = self.store.accounts.live_row(self.connection, marker.successor)
+        return live is not None and bool(live.r_user_id == marker.user_id)
 
     # ---- the end
 
