@@ -26,6 +26,7 @@ import pytest
 from apps import Clock, configurator, own_configurator, put, serve, show
 from pages import DOCS, blocks_of, named_blocks
 from pages import execute as evaluate
+from patience import wait_until
 from places import Place
 from processes import free_port, web_server
 from programs import environ
@@ -33,7 +34,6 @@ from pyramid.interfaces import ISessionFactory
 from pyramid.paster import bootstrap, get_app
 from pyramid.request import Request
 from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
-from shoppers import wait_until
 from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker

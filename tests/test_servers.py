@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import servers
+from patience import wait_until
 from servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -64,17 +64,12 @@ def runner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def wait_until_gone(pid: int) -> None:
-    """Wait until this process has ended."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        ps = ["ps", "-o", "stat=", "-p", str(pid)]
-        state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
-        # A zombie has ended; whether the machine's init collects it is not ours to test.
-        if not state.strip() or state.startswith("Z"):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"process {pid} is still there")
+def is_gone(pid: int) -> bool:
+    """Whether this process has ended."""
+    ps = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+    # A zombie has ended; whether the machine's init collects it is not ours to test.
+    return not state.strip() or state.startswith("Z")
 
 
 def test_a_database_answers(engine: Engine) -> None:
@@ -160,7 +155,7 @@ def test_a_server_comes_back_with_what_was_committed(
         connection.execute(text("INSERT INTO kept VALUES (1)"))
     before = server.pid
     end(server)
-    wait_until_gone(before)
+    wait_until(lambda: is_gone(before))
     with pytest.raises(DBAPIError), engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     server.start()
@@ -245,7 +240,7 @@ def test_an_interrupted_run_leaves_nothing(
     pid, directory = runner.stdout.readline().split()
     runner.send_signal(signal.SIGINT)
     runner.wait(30)
-    wait_until_gone(int(pid))
+    wait_until(lambda: is_gone(int(pid)))
     assert not Path(directory).exists()
 
 
@@ -257,7 +252,7 @@ def test_a_killed_run_leaves_no_server_and_the_next_one_cleans_up(
     pid, directory = runner.stdout.readline().split()
     runner.kill()
     runner.wait(30)
-    wait_until_gone(int(pid))
+    wait_until(lambda: is_gone(int(pid)))
     assert Path(directory).exists()
     os.utime(directory, (0, 0))
     servers.remove_leftovers()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from apps import Clock, rows
 from customers import WITHOUT_RETRIES, Shop, Visitor, in_shops
+from patience import wait_until
 from proxy import End, Lost, proxied
 from pyramid.interfaces import ISessionFactory
 from races import TIMEOUT, Flight, Gate, Site
@@ -128,14 +128,6 @@ def deletions() -> Iterator[threading.Semaphore]:
         yield done
     finally:
         event.remove(Engine, "after_cursor_execute", see)
-
-
-def wait_until(condition: Any) -> None:
-    """Come back when another thread has done something that it does not tell us."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come true"
-        time.sleep(0.01)
 
 
 @in_shops(WITHOUT_RETRIES)
