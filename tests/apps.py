@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -222,18 +222,25 @@ def session_cookies(response: Any) -> list[str]:
 
 
 @contextmanager
-def statements(engine: Engine) -> Any:
+def listening(target: Any, name: str, listener: Callable[..., object]) -> Iterator[None]:
+    """Have an engine, or all, call this for one of SQLAlchemy's events meanwhile."""
+    event.listen(target, name, listener)
+    try:
+        yield
+    finally:
+        event.remove(target, name, listener)
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[str]]:
     """A list of the statements that the engine executes meanwhile."""
     seen: list[str] = []
 
     def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         seen.append(statement)
 
-    event.listen(engine, "before_cursor_execute", record)
-    try:
+    with listening(engine, "before_cursor_execute", record):
         yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", record)
 
 
 def plain_engine(url: str, **options: Any) -> Engine:

@@ -20,6 +20,7 @@ from apps import (
     Clock,
     SessionRow,
     configurator,
+    listening,
     own_configurator,
     put,
     rows,
@@ -41,7 +42,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     create_engine,
-    event,
     insert,
     update,
 )
@@ -778,9 +778,8 @@ def test_a_rewrite_that_fails_is_a_log_line(
             raise OSError("the disk is full")
 
     (old_row,) = rows(engine)
-    event.listen(engine, "before_cursor_execute", refuse)
-    response = during.get("/show")
-    event.remove(engine, "before_cursor_execute", refuse)
+    with listening(engine, "before_cursor_execute", refuse):
+        response = during.get("/show")
     assert (response.status_int, response.json) == (200, {"secret": CANARY})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from apps import EPOCH, Broken, Clock, configurator, rows, serve, session_cookies, show
+from apps import EPOCH, Broken, Clock, configurator, listening, rows, serve, session_cookies, show
 from patience import wait_until
 from pyramid.config import Configurator
 from servers import Backend, PostgreSQL, Standby, serving
@@ -94,13 +94,10 @@ def test_a_touch_hardly_waits_for_sqlite_and_leaves_it_as_patient_as_it_was(
         ((milliseconds,),) = cursor.connection.execute("PRAGMA busy_timeout")
         patience.append((statement.split()[0], milliseconds))
 
-    event.listen(Engine, "before_cursor_execute", ask)
-    try:
+    with listening(Engine, "before_cursor_execute", ask):
         for _ in range(2):
             clock.advance(DAY)
             site.get("/show")
-    finally:
-        event.remove(Engine, "before_cursor_execute", ask)
     assert last_seen(engine) == clock.now
     assert patience == [("SELECT", 7000), ("UPDATE", 50)] * 2
 

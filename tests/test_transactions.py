@@ -20,6 +20,7 @@ from apps import (
     both_managers,
     configurator,
     every_manager,
+    listening,
     notes,
     order,
     plain_engine,
@@ -34,7 +35,7 @@ from apps import (
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
 from servers import Backend
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from transaction.interfaces import NoTransaction, TransientError
 
@@ -877,11 +878,8 @@ def autocommits() -> Iterator[list[tuple[str, bool]]]:
         is_autocommit = connection.dialect.detect_autocommit_setting(driver)
         seen.append((statement.split()[0], is_autocommit))
 
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
+    with listening(Engine, "before_cursor_execute", record):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
 
 
 def test_a_connection_that_wrote_comes_back_to_autocommit(own: Engine) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE, wait_until
-from processes import Fetch, free_port, web_server
-from servers import Backend
+from processes import Fetch, web_server
+from servers import Backend, free_port
 from sqlalchemy import Engine, insert, text
 
 from pyramid_sqlsession.connections import create_table

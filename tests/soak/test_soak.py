@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from apps import Base, notes, rows
 from patience import working
-from processes import Fetch, free_port, web_server
-from servers import Backend
+from processes import Fetch, web_server
+from servers import Backend, free_port
 from sqlalchemy import Engine, create_engine
 from trials import Trials
 from visitors import Stored, Visitor, complaints
