@@ -1,4 +1,8 @@
-"""An application that takes orders while its database fails, and what it owes to its visitors."""
+"""An application that takes orders while its database fails, and what it owes to its visitors.
+
+Their requests go step by step, so that a test says in which one the database fails. The visitors in
+:mod:`shoppers` are simpler: they order, and whatever happens, happens.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from apps import Base, Note, SessionRow, configurator, notes, rows, serve
+from apps import (
+    Base,
+    Note,
+    SessionRow,
+    configurator,
+    notes,
+    own_configurator,
+    prefixed,
+    rows,
+    serve,
+)
 from patience import wait_until
-from pyramid.config import Configurator
 from pyramid.response import Response
 from races import Flight, Site, view
 from servers import Backend, Server
@@ -139,25 +152,17 @@ class Shop:
         :param settings: those of ``sqlsession.``.
         :param pool: arguments of the engine.
         """
-        url = url or self.url
-        values = {"cleanup_interval": 0, "model": SessionRow, **(settings or {})}
+        url, values = url or self.url, settings or {}
         if self.own:
-            values |= {f"sqlalchemy.{name}": value for name, value in {"url": url, **pool}.items()}
-        values = {f"sqlsession.{name}": value for name, value in values.items()}
-        config = self._configured(values, None if self.own else create_engine(url, **pool))
+            values = {f"sqlalchemy.{name}": value for name, value in pool.items()} | values
+            config = own_configurator(url, retry=self.retry, model=SessionRow, **values)
+        else:
+            engine = create_engine(url, **pool)
+            config = configurator(engine, prefixed(values), retry=self.retry, create=False)
         config.add_route("view", "/")
         config.add_view(view, route_name="view", renderer="json")
         config.add_exception_view(sorry, context=Exception)
         return Site(serve(config).app, self.engine)
-
-    def _configured(self, values: dict[str, Any], engine: Engine | None) -> Configurator:
-        if engine is not None:
-            return configurator(engine, values, retry=self.retry, create=False)
-        config = Configurator(settings={"tm.manager_hook": "pyramid_tm.explicit_manager", **values})
-        if self.retry:
-            config.include("pyramid_retry")
-        config.include("pyramid_sqlsession")
-        return config
 
     def terminate(self) -> int:
         """Have the server end every connection to the database; how many there were."""

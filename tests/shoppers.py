@@ -140,9 +140,7 @@ class Shop:
         options = {"hide_parameters": True, **options}
         if own:
             settings = {f"sqlalchemy.{name}": value for name, value in options.items()}
-            config = own_configurator(url, model=SessionRow, **settings)
-            if retry:
-                config.include("pyramid_retry")
+            config = own_configurator(url, retry=retry, model=SessionRow, **settings)
         else:
             engine = create_engine(url, **options)
             config = configurator(engine, retry=retry, create=False)

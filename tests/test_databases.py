@@ -749,7 +749,9 @@ def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -
 
 def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"pool_pre_ping = 'maybe' must be true or false"):
-        own_configurator("sqlite:///x", **{"sqlalchemy.pool_pre_ping": "maybe"}).make_wsgi_app()
+        own_configurator(
+            "sqlite:///x", {"sqlsession.sqlalchemy.pool_pre_ping": "maybe"}
+        ).make_wsgi_app()
 
 
 def test_a_commit_that_fails_leaves_no_lock_behind(sqlite: Backend) -> None:

@@ -22,6 +22,7 @@ from apps import (
     configurator,
     listening,
     own_configurator,
+    prefixed,
     put,
     rows,
     serve,
@@ -936,8 +937,8 @@ class Bytes(TypeDecorator[bytes]):
 
 
 def application(engine: Engine, model: Any, **settings: Any) -> Any:
-    values = {f"sqlsession.{name}": value for name, value in settings.items()}
-    return configurator(engine, {"sqlsession.model": model, **values}, create=False).make_wsgi_app()
+    values = prefixed({"model": model, **settings})
+    return configurator(engine, values, create=False).make_wsgi_app()
 
 
 @every_kind

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import TABLE, Base, Note, configurator, listening, notes
+from apps import TABLE, Base, Note, configurator, listening, notes, prefixed
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
 from races import Change, Flight, Gate, Site, add, both, put, view
@@ -124,7 +124,7 @@ def serve() -> Iterator[Serve]:
         veto: bool = False,
         **settings: Any,
     ) -> Site:
-        values: dict[str, Any] = {f"sqlsession.{key}": value for key, value in settings.items()}
+        values: dict[str, Any] = prefixed(settings)
         if attempts is not None:
             values["retry.attempts"] = attempts
         if veto:
