@@ -1,14 +1,19 @@
-"""Waiting for what no event tells: what other processes do, and threads that work meanwhile."""
+"""Patience: with what no event tells, and with threads that work meanwhile."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 PATIENCE = 60
 """Seconds."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def wait_until(is_so: Callable[[], object]) -> None:
@@ -17,6 +22,26 @@ def wait_until(is_so: Callable[[], object]) -> None:
     while not is_so():
         assert time.monotonic() < deadline, "it does not come true"
         time.sleep(0.01)  # other processes and servers tell no event
+
+
+def at_once(work: Callable[[T], R], arguments: Iterable[T]) -> list[R]:
+    """What a function gives for each argument, called at the same moment in threads of their own.
+
+    :raises BaseException: what the function has raised.
+    """
+    pairs: list[tuple[T, Future[R]]] = [(argument, Future()) for argument in arguments]
+    start = threading.Barrier(len(pairs), timeout=PATIENCE)
+
+    def call(argument: T, future: Future[R]) -> None:
+        try:
+            start.wait()
+            future.set_result(work(argument))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            future.set_exception(error)
+
+    for pair in pairs:
+        threading.Thread(target=call, args=pair, daemon=True).start()
+    return [future.result(PATIENCE) for _, future in pairs]
 
 
 @contextmanager

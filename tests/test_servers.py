@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import servers
-from patience import wait_until
+from patience import at_once, wait_until
 from servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -202,19 +201,9 @@ def test_a_server_wants_its_password(served: Backend) -> None:
 
 def test_a_server_is_not_started_from_a_thread(server: Server) -> None:
     """It would end with the thread, by its parent-death signal."""
-    errors: list[BaseException] = []
-
-    def start() -> None:
-        try:
-            server.start()
-        except RuntimeError as error:
-            errors.append(error)
-
     server.stop()
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
-    assert "main thread" in str(errors[0])
+    with pytest.raises(RuntimeError, match="main thread"):
+        at_once(Server.start, [server])
     assert not server.running
 
 

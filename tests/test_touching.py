@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from apps import EPOCH, Broken, Clock, configurator, listening, rows, serve, session_cookies, show
-from patience import wait_until
+from patience import at_once, wait_until
 from pyramid.config import Configurator
 from servers import Backend, PostgreSQL, Standby, serving
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -199,16 +199,12 @@ def test_of_requests_at_once_one_records_the_visit_and_none_is_in_its_way(
     headers = {"Cookie": f"session={app.cookies['session']}"}
     answers: list[list[str]] = []
 
-    def browse() -> None:
-        answers.append(session_cookies(TestApp(app.app).get("/read", headers=headers)))
+    def browse(_: int) -> list[str]:
+        return session_cookies(TestApp(app.app).get("/read", headers=headers))
 
     for _ in range(rounds):
         clock.advance(HOUR)
-        threads = [threading.Thread(target=browse) for _ in range(browsers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        answers += at_once(browse, range(browsers))
         assert last_seen(engine) == clock.now
     assert len(answers) == rounds * browsers
     assert sum(map(len, answers)) == rounds
