@@ -100,8 +100,8 @@ class Accounts:
             for handle, created, last_seen, max_age, *values in found
         ]
 
-    def successor(self, connection: Connection, handle: bytes) -> Any:
-        """The row, or the one that has replaced it since, locked; None if there is none."""
+    def live_row(self, connection: Connection, handle: bytes) -> Any:
+        """The row, or the one that has replaced it since, locked; None if the session is gone."""
         return _live(self._chain(connection, handle))
 
     def end(self, connection: Connection, handle: bytes) -> Ended | None:

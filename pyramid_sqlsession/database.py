@@ -24,10 +24,7 @@ from .dberrors import mark_conflicts_retryable
 from .exceptions import SessionDataError
 from .record import Record
 from .storage import Storage
-
-# the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
-COMMITTED = "Committed"
-COMMIT_FAILED = "Commit failed"
+from .transactions import COMMITTED
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)
 

@@ -100,13 +100,11 @@ def _mark(context: ExceptionContext) -> None:
     if not is_conflict(context.original_exception):
         return
     mark_error_retryable(context.sqlalchemy_exception)
-    connection = context.connection
-    if connection is None or context.statement is not None:
-        return
-    if context.dialect.name == "sqlite":
-        # a busy COMMIT leaves the transaction open, and SQLAlchemy returns the connection to its
+    is_commit = context.statement is None
+    if is_commit and context.dialect.name == "sqlite" and context.connection is not None:
+        # a busy one leaves the transaction open, and SQLAlchemy returns the connection to its
         # pool like that: the next request would commit what this one has not stored
-        connection.connection.rollback()
+        context.connection.connection.rollback()
 
 
 def mark_conflicts_retryable(engine: Engine) -> None:

@@ -23,7 +23,7 @@ _ENCRYPTED = b"sqls:e1:"
 _SEALED = b"sqls:s1:"
 _PREFIX_BYTES = 8
 _NONCE_BYTES = 12
-_OVERHEAD = _PREFIX_BYTES + _NONCE_BYTES + 16
+_TAG_BYTES = 16
 
 
 class Encryption:
@@ -63,7 +63,7 @@ class Encryption:
             raise SessionDataError("it is not encrypted as sqlsession.seal says")
         nonce = envelope[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
         box = envelope[_PREFIX_BYTES + _NONCE_BYTES :]
-        if len(envelope) < _OVERHEAD:
+        if len(box) < _TAG_BYTES:
             raise SessionDataError("its encrypted data was cut off")
         for position, key in enumerate(self._row_keys(prefix, token)):
             try:

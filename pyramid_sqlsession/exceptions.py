@@ -13,7 +13,8 @@ class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has 
     It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the
     request again, which then sees what the other request stored.
 
-    :ivar keys: the keys that both have changed; none if the database reports the conflict.
+    ``keys``
+      What both have changed; empty if the database reports the conflict.
     """
 
     def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:

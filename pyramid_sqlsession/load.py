@@ -16,7 +16,8 @@ from .exceptions import SessionConflict, SessionDataError, SessionTableError
 from .record import Record
 from .retries import has_left
 from .state import CSRF, Loaded, Marker
-from .store import Store, current_transaction
+from .store import Store
+from .transactions import current_transaction
 
 log = logging.getLogger("pyramid_sqlsession")
 

@@ -19,12 +19,12 @@ from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
 from .connections import commit, connect, create_table, hardly_waiting, roll_back
-from .database import COMMITTED
 from .dberrors import MYSQL, translated
 from .engine import make_engine
 from .reader import Reader
 from .record import Record
 from .storage import Storage
+from .transactions import COMMITTED
 
 log = logging.getLogger("pyramid_sqlsession")
 

@@ -40,8 +40,10 @@ class Purge:
     All methods raise :class:`SessionTableError` if the table does not fit, and what the database
     raises.
 
-    :ivar expired: the SQL expression that is true of them, with the parameter ``b_now``.
-    :ivar live: likewise, of rows that are sessions: neither expired nor markers.
+    ``expired``
+      The SQL expression that is true of them, with the parameter ``b_now``.
+    ``live``
+      Likewise, of rows that are sessions: neither expired nor markers.
     """
 
     def __init__(self, storage: Storage, lifetime: Lifetime, clock: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""What pyramid_retry will do, where it is in use."""
+"""The attempts of a request: what pyramid_retry will do, and what one of them tells the next."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -217,17 +217,7 @@ class Settings:
                 raise ConfigurationError(
                     f"{prefix}{name} is no setting of pyramid_sqlsession{hint} (there are {names})"
                 )
-            metadata = known[name].metadata
-            try:
-                values[name] = metadata["convert"](value)
-            except (ValueError, TypeError) as error:
-                allowed = metadata["allowed"].replace("``", "")
-                # the URL of a database holds a password
-                shown = f"{prefix}{name} = {value!r}" if known[name].repr else f"{prefix}{name}"
-                reason = "" if str(error) == str(value) else f" ({error})"
-                raise ConfigurationError(
-                    f"{shown} is not allowed: it takes {allowed}{reason}"
-                ) from error
+            values[name] = _converted(known[name], value, prefix)
         return cls(**values)
 
     @classmethod
@@ -246,3 +236,14 @@ class Settings:
         if engine:
             options.setdefault("sqlalchemy", engine)
         return cls.from_options(options, PREFIX)
+
+
+def _converted(option: Field[Any], value: Any, prefix: str) -> Any:
+    try:
+        return option.metadata["convert"](value)
+    except (ValueError, TypeError) as error:
+        allowed = option.metadata["allowed"].replace("``", "")
+        # the URL of a database holds a password
+        shown = f"{prefix}{option.name} = {value!r}" if option.repr else f"{prefix}{option.name}"
+        reason = "" if str(error) == str(value) else f" ({error})"
+        raise ConfigurationError(f"{shown} is not allowed: it takes {allowed}{reason}") from error

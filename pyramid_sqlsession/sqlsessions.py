@@ -12,7 +12,7 @@ from pyramid.interfaces import ISessionFactory
 from .accounts import Ended, UserSession
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
-from .store import current_transaction
+from .transactions import current_transaction
 from .visit import Phase
 
 _HANDLE = re.compile("[0-9a-f]{64}", re.ASCII)

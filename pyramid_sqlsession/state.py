@@ -59,6 +59,10 @@ class Marker:
 class State:
     """What a request knows of its session and did to it.
 
+    ``load``, ``after_load``
+      Called when the session is first used: what the cookie opens, and the telling of it.
+    ``check_open``
+      Raises :class:`SessionClosed` if it is too late for a change.
     ``data``
       None until the session is used.
     ``loaded``, ``marker``

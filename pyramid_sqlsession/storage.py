@@ -59,13 +59,21 @@ class Storage:
         """The columns that the application's model has added."""
         unique = _unique_columns(self.table)
         self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name], unique))
-        this = columns["id"] == bindparam("b_id")
-        unreplaced = columns["successor"].is_(None)
-        self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
+        self._this = columns["id"] == bindparam("b_id")
+        self._same_version = and_(self._this, columns["version"] == bindparam("b_version"))
+        self._build_reads()
+        self._build_writes()
+        self._build_touches()
+
+    def _build_reads(self) -> None:
+        columns, this = self.columns, self._this
         self.select = select(*(columns[name] for name in Record.__annotations__)).where(this)
         """Reads a row; its parameter is the id."""
         self._locking_select = self.select.with_for_update()
-        same_version = and_(this, columns["version"] == bindparam("b_version"))
+        self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
+
+    def _build_writes(self) -> None:
+        columns, same_version = self.columns, self._same_version
         next_version: dict[Any, Any] = {columns["version"]: bindparam("b_version") + 1}
 
         @lru_cache(maxsize=64)
@@ -84,7 +92,12 @@ class Storage:
             .values(self._set(*_WRITTEN, "successor") | next_version)
         )
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
-        untouched = and_(same_version, columns["last_seen"] == bindparam("b_before"))
+        self._delete = delete(self.table).where(self._this)
+        self._end = self._delete.where(columns["successor"].is_(None))
+
+    def _build_touches(self) -> None:
+        columns = self.columns
+        untouched = and_(self._same_version, columns["last_seen"] == bindparam("b_before"))
         self._lock_untouched = (
             select(columns["id"]).where(untouched).with_for_update(skip_locked=True)
         )
@@ -92,8 +105,6 @@ class Storage:
         # both are the same table, and not the same row source
         free = self._lock_untouched.correlate(None).scalar_subquery()
         self._touch = self._touch_locked.where(columns["id"] == free)
-        self._delete = delete(self.table).where(this)
-        self._end = self._delete.where(unreplaced)
 
     def _set(self, *names: str) -> dict[Any, Any]:
         return {self.columns[name]: bindparam(f"b_{name}") for name in names}
@@ -101,9 +112,8 @@ class Storage:
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
         """The row, or None.
 
-        :raises SessionDataError: if the type of a column cannot read what the row holds.
-
         :param lock: lock it, and see what other transactions committed since this one began.
+        :raises SessionDataError: if the type of a column cannot read what the row holds.
         """
         statement = self._locking_select if lock else self.select
         with translated(self.table.fullname):

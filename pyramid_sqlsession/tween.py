@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from .factory import SQLSessionFactory
 from .retries import will_be_retried
 from .save import is_changed, save
-from .store import current_transaction
+from .transactions import current_transaction
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")

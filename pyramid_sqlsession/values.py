@@ -1,4 +1,4 @@
-"""What the columns of a row are to hold, besides the data."""
+"""What the columns of a row are to hold, beside the data, which is given."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class Values:
     def of(
         self, data: Any, created: int, last_seen: int, max_age: int | None, purge_after: int = 0
     ) -> dict[str, Any]:
-        """What every write stores.
+        """The columns that every write stores.
 
+        :param data: the value of the data column.
         :param purge_after: what the row holds, which stays as long as it fits.
         """
         purge_after = self._store.lifetime.purge_after(created, last_seen, max_age, purge_after)

@@ -10,11 +10,9 @@ from typing import Any
 
 from pyramid_tm import is_tm_active
 from sqlalchemy import Connection
-from transaction.interfaces import NoTransaction
 
 from .afterwards import encrypt_anew, touch
 from .cookie import handle_of, vary_on_cookie
-from .database import COMMIT_FAILED, COMMITTED
 from .events import SessionEvent, send
 from .exceptions import SessionClosed
 from .load import load
@@ -24,6 +22,7 @@ from .retries import will_be_retried
 from .session import SQLSession
 from .state import State
 from .store import Store
+from .transactions import is_lost
 
 
 class Phase(Enum):
@@ -40,6 +39,14 @@ class Phase(Enum):
 class Visit:
     """A request and its session.
 
+    ``handed_out``
+      Somebody has got the session, and the callbacks are set.
+    ``entered``
+      The request has reached the save tween.
+    ``nested``
+      It is inside another one, in the same transaction.
+    ``transaction``
+      The one that the save joined; None if it had one of its own, or there was none.
     ``saved``
       Tells whether what was written is durable; None if nothing was written.
     ``cookie``
@@ -165,10 +172,4 @@ class Visit:
             )
 
     def _is_lost(self) -> bool:
-        transaction = self.transaction
-        if transaction is None or transaction.status == COMMITTED:
-            return False
-        try:
-            return self.request.tm.get() is not transaction or transaction.status == COMMIT_FAILED
-        except NoTransaction:
-            return True
+        return self.transaction is not None and is_lost(self.request, self.transaction)

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from .accounts import Ended
 from .cookie import handle_of
 from .events import SessionConflicted, SessionCreated, SessionEnded, SessionRegenerated, send
 from .exceptions import SessionConflict, SessionDataError
@@ -163,16 +162,15 @@ class Writer:
         """Whether the user was not signed out since the session got its other token."""
         if marker.successor is None or marker.user_id is None:
             return False
-        successor = self.store.accounts.successor(self.connection, marker.successor)
-        return successor is not None and bool(successor.r_user_id == marker.user_id)
+        live = self.store.accounts.live_row(self.connection, marker.successor)
+        return live is not None and bool(live.r_user_id == marker.user_id)
 
     # ---- the end
 
     def _end(self, loaded: Loaded | None) -> None:
         handle = self.visit.handle
         if handle is not None and self.store.storage.end(self.connection, handle):
-            user_id = None if loaded is None else loaded.record.user_id
-            self._tell_the_end(Ended(handle, user_id))
+            self._tell_the_end(handle, None if loaded is None else loaded.record.user_id)
         elif self.state.revoked:
             self.visit.cookie = (None, None)
         elif handle is not None and self.state.leaves:
@@ -183,11 +181,11 @@ class Writer:
     def _end_wherever_it_is(self, handle: bytes) -> None:
         ended = self.store.accounts.end(self.connection, handle)
         if ended is not None:
-            self._tell_the_end(ended)
+            self._tell_the_end(ended.handle, ended.user_id)
 
-    def _tell_the_end(self, ended: Ended) -> None:
+    def _tell_the_end(self, handle: bytes, user_id: Any) -> None:
         self.visit.cookie = (None, None)
-        send(SessionEnded(self.visit.request, ended.handle.hex(), "logout", ended.user_id))
+        send(SessionEnded(self.visit.request, handle.hex(), "logout", user_id))
 
     def _end_surplus(self, handle: bytes, user_id: Any) -> None:
         """Keep to ``max_sessions_per_user``; the session that has just begun stays."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from pyramid_sqlsession.model import SQLSessionRow
 EPOCH = 1_800_000_000
 
 NO_CLEANING = {"sqlsession.cleanup_interval": "false"}
+EXPLICIT = {"tm.manager_hook": "pyramid_tm.explicit_manager"}
 VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
 
 both_managers = pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "thread-local"])
@@ -91,7 +92,7 @@ def configurator(
     """
     values: dict[str, Any] = {"sqlsession.model": SessionRow, **NO_CLEANING, **(settings or {})}
     if explicit:
-        values["tm.manager_hook"] = "pyramid_tm.explicit_manager"
+        values |= EXPLICIT
     config = Configurator(settings=values)
     config.include("pyramid_tm")
     if retry:
@@ -119,15 +120,27 @@ def configurator(
     return config
 
 
-def own_configurator(url: str, **settings: Any) -> Configurator:
+def own_configurator(
+    url: str, ini: Mapping[str, Any] | None = None, *, retry: bool = False, **settings: Any
+) -> Configurator:
     """A configuration without a database session: an engine of the store's own.
 
-    :param settings: without their prefix.
+    :param ini: ini settings.
+    :param retry: with pyramid_retry.
+    :param settings: those of ``sqlsession.``.
     """
-    values = {"sqlalchemy.url": url, "model": SQLSessionRow, "cleanup_interval": 0, **settings}
-    config = Configurator(settings={f"sqlsession.{name}": values[name] for name in values})
+    defaults = {"sqlalchemy.url": url, "model": SQLSessionRow, "cleanup_interval": 0}
+    values = {**EXPLICIT, **prefixed(defaults), **(ini or {}), **prefixed(settings)}
+    config = Configurator(settings=values)
+    if retry:
+        config.include("pyramid_retry")
     config.include("pyramid_sqlsession")
     return config
+
+
+def prefixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of ``sqlsession.`` as an ini file has them."""
+    return {f"sqlsession.{name}": value for name, value in settings.items()}
 
 
 def add_views(config: Configurator, **views: Callable[[Any], Any]) -> Configurator:
@@ -222,18 +235,25 @@ def session_cookies(response: Any) -> list[str]:
 
 
 @contextmanager
-def statements(engine: Engine) -> Any:
+def listening(target: Any, name: str, listener: Callable[..., object]) -> Iterator[None]:
+    """Have an engine, or all, call this for one of SQLAlchemy's events meanwhile."""
+    event.listen(target, name, listener)
+    try:
+        yield
+    finally:
+        event.remove(target, name, listener)
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[str]]:
     """A list of the statements that the engine executes meanwhile."""
     seen: list[str] = []
 
     def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         seen.append(statement)
 
-    event.listen(engine, "before_cursor_execute", record)
-    try:
+    with listening(engine, "before_cursor_execute", record):
         yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", record)
 
 
 def plain_engine(url: str, **options: Any) -> Engine:

@@ -1,11 +1,14 @@
-"""An application that takes orders while its database fails, and what it owes to its visitors."""
+"""An application that takes orders while its database fails, and what it owes to its visitors.
+
+Their requests go step by step, so that a test says in which one the database fails. The visitors in
+:mod:`shoppers` are simpler: they order, and whatever happens, happens.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +16,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from apps import Base, Note, SessionRow, configurator, notes, rows, serve
-from pyramid.config import Configurator
+from apps import (
+    Base,
+    Note,
+    SessionRow,
+    configurator,
+    notes,
+    own_configurator,
+    prefixed,
+    rows,
+    serve,
+)
+from patience import wait_until
 from pyramid.response import Response
 from races import Flight, Site, view
-from servers import TIMEOUT, Backend, Server
+from servers import Backend, Server
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -139,25 +152,17 @@ class Shop:
         :param settings: those of ``sqlsession.``.
         :param pool: arguments of the engine.
         """
-        url = url or self.url
-        values = {"cleanup_interval": 0, "model": SessionRow, **(settings or {})}
+        url, values = url or self.url, settings or {}
         if self.own:
-            values |= {f"sqlalchemy.{name}": value for name, value in {"url": url, **pool}.items()}
-        values = {f"sqlsession.{name}": value for name, value in values.items()}
-        config = self._configured(values, None if self.own else create_engine(url, **pool))
+            values = {f"sqlalchemy.{name}": value for name, value in pool.items()} | values
+            config = own_configurator(url, retry=self.retry, model=SessionRow, **values)
+        else:
+            engine = create_engine(url, **pool)
+            config = configurator(engine, prefixed(values), retry=self.retry, create=False)
         config.add_route("view", "/")
         config.add_view(view, route_name="view", renderer="json")
         config.add_exception_view(sorry, context=Exception)
         return Site(serve(config).app, self.engine)
-
-    def _configured(self, values: dict[str, Any], engine: Engine | None) -> Configurator:
-        if engine is not None:
-            return configurator(engine, values, retry=self.retry, create=False)
-        config = Configurator(settings={"tm.manager_hook": "pyramid_tm.explicit_manager", **values})
-        if self.retry:
-            config.include("pyramid_retry")
-        config.include("pyramid_sqlsession")
-        return config
 
     def terminate(self) -> int:
         """Have the server end every connection to the database; how many there were."""
@@ -168,10 +173,8 @@ class Shop:
         listed = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
         found = self.server.execute(listed)
         self.server.execute(*(f"KILL {connection}" for (connection,) in found), "SELECT 1")
-        deadline = time.monotonic() + TIMEOUT
-        while self.server.execute(listed):
-            # KILL does not wait, and nothing tells when it is done
-            assert time.monotonic() < deadline, "connections outlive their KILL"
+        # KILL does not
+        wait_until(lambda: not self.server.execute(listed))
         return len(found)
 
     def broken_promises(self, *visitors: Visitor) -> int:

@@ -7,12 +7,12 @@ process that started them, as every server of :mod:`servers` does.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pymysql
+from patience import wait_until
 from places import Place
 from races import Site
 from servers import MariaDB, find_program, free_port, serving, unavailable
@@ -21,7 +21,6 @@ from sqlalchemy.exc import OperationalError
 
 from pyramid_sqlsession import SessionConflict
 
-PATIENCE = 60
 GALERA = "Galera, three nodes"
 """For the record of what was tried."""
 
@@ -156,14 +155,6 @@ def clustering(size: int) -> Iterator[Cluster]:
         for _ in range(size):
             stack.enter_context(serving(Node, nodes))
         yield Cluster(nodes)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Come back when something is true that other threads and processes do."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.02)  # no event tells
 
 
 def started(cluster: Cluster, site: Site, **data: Any) -> str:

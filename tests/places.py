@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from apps import Base, SessionRow, configurator
+from apps import Base, SessionRow, configurator, own_configurator, prefixed
 from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
 from races import Site, view
@@ -44,7 +44,7 @@ class Place:
         :param attempts: those of pyramid_retry, which is not included otherwise.
         :param settings: those of ``sqlsession.``.
         """
-        values: dict[str, Any] = {f"sqlsession.{key}": value for key, value in settings.items()}
+        values: dict[str, Any] = prefixed(settings)
         if attempts is not None:
             values["retry.attempts"] = attempts
         if self.own:
@@ -61,16 +61,10 @@ class Place:
         return site
 
     def _without_dbsession(self, values: dict[str, Any], *, retry: bool) -> Configurator:
-        values["sqlsession.model"] = SessionRow
-        values["sqlsession.sqlalchemy.url"] = self.engine.url.render_as_string(hide_password=False)
+        url = self.engine.url.render_as_string(hide_password=False)
         if self.isolation_level:
             values["sqlsession.sqlalchemy.isolation_level"] = self.isolation_level
-        values["tm.manager_hook"] = "pyramid_tm.explicit_manager"
-        config = Configurator(settings=values)
-        if retry:
-            config.include("pyramid_retry")
-        config.include("pyramid_sqlsession")
-        return config
+        return own_configurator(url, values, retry=retry, model=SessionRow)
 
     def waiting(self, connection: Connection) -> int:
         """How many transactions wait for another one's lock; always one on SQLite."""

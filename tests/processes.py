@@ -14,16 +14,11 @@ from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
 
+from servers import free_port
+
 DEMO = Path(__file__).parents[1] / "docs" / "demo"
 
 Fetch = Callable[[str], str]
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pages import ROOT
-from processes import free_port, web_server
+from processes import web_server
+from servers import free_port
 
 SERVED = 'listen="127.0.0.1:6543"'
 
@@ -36,10 +37,16 @@ def environ(folder: Path) -> dict[str, str]:
 
 def python(*arguments: str, cwd: Path) -> str:
     """What Python prints with these arguments."""
+    return printed(sys.executable, *arguments, cwd=cwd, env=environ(cwd))
+
+
+def printed(*command: str | Path, cwd: Path, env: Mapping[str, str], stdin: str = "") -> str:
+    """What a program prints that ends without an error."""
     done = subprocess.run(
-        [sys.executable, *arguments],
+        command,
         cwd=cwd,
-        env=environ(cwd),
+        input=stdin,
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -13,14 +13,13 @@ import itertools
 import json
 import secrets
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from apps import Clock, Note, SessionRow, configurator, own_configurator, rows, serve
+from patience import wait_until, working
 from pyramid.interfaces import ISessionFactory
 from pyramid.response import Response
-from servers import TIMEOUT
 from sqlalchemy import create_engine, select
 from sqlalchemy.pool import NullPool
 from webtest import TestApp
@@ -141,9 +140,7 @@ class Shop:
         options = {"hide_parameters": True, **options}
         if own:
             settings = {f"sqlalchemy.{name}": value for name, value in options.items()}
-            config = own_configurator(url, model=SessionRow, **settings)
-            if retry:
-                config.include("pyramid_retry")
+            config = own_configurator(url, retry=retry, model=SessionRow, **settings)
         else:
             engine = create_engine(url, **options)
             config = configurator(engine, retry=retry, create=False)
@@ -209,33 +206,18 @@ class Shop:
 @contextlib.contextmanager
 def ordering(shoppers: list[Shopper]) -> Iterator[None]:
     """Have them all order, one thing after the other, until the block ends."""
-    stop = threading.Event()
+    over = threading.Event()
 
     def work(shopper: Shopper) -> None:
-        while not stop.is_set():
+        while not over.is_set():
             shopper.order()
 
     threads = [threading.Thread(target=work, args=(shopper,)) for shopper in shoppers]
-    for thread in threads:
-        thread.start()
-    try:
+    with working(threads, over):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(TIMEOUT)
-    assert not any(thread.is_alive() for thread in threads), "an order hangs"
 
 
 def more_from_each(shoppers: list[Shopper], count: int) -> None:
     """Come back when each of them has so many more orders acknowledged."""
     wanted = {shopper.name: len(shopper.told) + count for shopper in shoppers}
     wait_until(lambda: all(len(shopper.told) >= wanted[shopper.name] for shopper in shoppers))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Come back when this is true."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # no event tells what another process has done

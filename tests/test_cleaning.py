@@ -24,6 +24,7 @@ from apps import (
     show,
     statements,
 )
+from patience import at_once
 from pyramid.interfaces import ISessionFactory
 from races import Gate
 from servers import Backend
@@ -429,18 +430,7 @@ def test_purges_at_once_share_the_work(
 ) -> None:
     add(engine, *(str(number) for number in range(300)))
     engines = [create_engine(backend.url) for _ in range(3)]
-    deleted: list[int] = []
-    barrier = threading.Barrier(3, timeout=PATIENCE)
-
-    def work(own: Engine) -> None:
-        barrier.wait()
-        deleted.extend(purge_of(clock).batches(own, 10))
-
-    threads = [threading.Thread(target=work, args=(own,)) for own in engines]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
+    deleted = at_once(lambda own: sum(purge_of(clock).batches(own, 10)), engines)
     delete(purge_of(clock), engine)
     assert rows(engine) == []
     assert sum(deleted) <= 300

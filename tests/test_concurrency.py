@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from apps import TABLE, SessionRow, rows
+from patience import at_once
 from places import (
     Place,
     everywhere,
@@ -24,7 +24,7 @@ from places import (
 )
 from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
-from races import TIMEOUT, Change, Flight, add, both, drop, put
+from races import Change, Flight, add, both, drop, put
 from servers import Backend
 from webtest import TestApp
 
@@ -372,25 +372,14 @@ def test_a_counter_that_many_threads_raise_loses_no_increment(place: Place) -> N
     threads, each = 4, 8
     site = place.serve(500)
     token = site.start(n=0)
-    start = threading.Barrier(threads)
-    errors: list[BaseException] = []
 
-    def count() -> None:
-        try:
-            start.wait(TIMEOUT)
-            for _ in range(each):
-                flight = site.request(add("n"), token)
-                flight.release()
-                assert flight.load().finish().ok, flight.error
-        except BaseException as error:  # noqa: BLE001  # the test looks at it
-            errors.append(error)
+    def count(_: int) -> None:
+        for _ in range(each):
+            flight = site.request(add("n"), token)
+            flight.release()
+            assert flight.load().finish().ok, flight.error
 
-    workers = [threading.Thread(target=count, daemon=True) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert not errors
+    at_once(count, range(threads))
     assert site.data(token) == {"n": threads * each}
 
 
@@ -743,23 +732,8 @@ def test_a_sqlite_engine_of_our_own_stores_every_write_of_many_threads(
     config.add_view(count_visits, route_name="view", renderer="json")
     app = config.make_wsgi_app()
     factory: Any = config.registry.getUtility(ISessionFactory)
-    start = threading.Barrier(threads)
-    results: list[Any] = [None] * threads
-
-    def work(number: int) -> None:
-        browser = TestApp(app)
-        try:
-            start.wait(TIMEOUT)
-            for _ in range(each):
-                results[number] = browser.get("/").json
-        except BaseException as error:  # noqa: BLE001  # the test looks at it
-            results[number] = error
-
-    workers = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
+    browsers = [TestApp(app) for _ in range(threads)]
+    results = at_once(lambda browser: [browser.get("/").json for _ in range(each)][-1], browsers)
     # there is no other way to what is kept in memory
     stored = [json.loads(row["data"]) for row in rows(factory._store.database._engine)]
     factory.close()

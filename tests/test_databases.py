@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -22,6 +21,7 @@ from apps import (
     session_cookies,
     statements,
 )
+from patience import at_once
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
@@ -232,36 +232,13 @@ def test_an_engine_that_was_used_before_a_fork_works_after_it(backend: Backend) 
 
 def test_several_threads_create_the_table_once(backend: Backend) -> None:
     app = own(backend.url)
-    barrier = threading.Barrier(4, timeout=30)
-    results: list[int] = []
-
-    def first_request() -> None:
-        barrier.wait()
-        results.append(TestApp(app.app).get("/count").json)
-
-    threads = [threading.Thread(target=first_request) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert results == [1, 1, 1, 1]
+    browsers = [TestApp(app.app) for _ in range(4)]
+    assert at_once(lambda browser: browser.get("/count").json, browsers) == [1, 1, 1, 1]
 
 
 def test_two_processes_may_create_the_table_at_once(backend: Backend) -> None:
-    barrier = threading.Barrier(2, timeout=30)
-    results: list[int] = []
-
-    def first_request() -> None:
-        app = own(backend.url)
-        barrier.wait()
-        results.append(app.get("/count").json)
-
-    threads = [threading.Thread(target=first_request) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert results == [1, 1]
+    applications = [own(backend.url) for _ in range(2)]
+    assert at_once(lambda app: app.get("/count").json, applications) == [1, 1]
 
 
 def test_an_isolation_level_in_the_settings_is_for_the_writes(mariadb: Backend) -> None:
@@ -365,11 +342,7 @@ def test_making_the_tween_again_keeps_what_is_in_memory() -> None:
 def test_threads_share_the_memory_and_applications_do_not() -> None:
     app = memory()
     app.get("/count")
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(app.get("/count").json))
-    thread.start()
-    thread.join(30)
-    assert answers == [2]
+    assert at_once(lambda path: app.get(path).json, ["/count"]) == [2]
     other = memory()
     other.set_cookie("session", app.cookies["session"])
     assert other.get("/read").json == {}
@@ -749,7 +722,9 @@ def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -
 
 def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"pool_pre_ping = 'maybe' must be true or false"):
-        own_configurator("sqlite:///x", **{"sqlalchemy.pool_pre_ping": "maybe"}).make_wsgi_app()
+        own_configurator(
+            "sqlite:///x", {"sqlsession.sqlalchemy.pool_pre_ping": "maybe"}
+        ).make_wsgi_app()
 
 
 def test_a_commit_that_fails_leaves_no_lock_behind(sqlite: Backend) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import configparser
 import hashlib
 import importlib
@@ -15,8 +14,7 @@ import sys
 import textwrap
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -40,7 +38,7 @@ from pages import (
     is_taken,
     prose_of,
 )
-from programs import SERVED, Browser, Reply, query, run, serving
+from programs import SERVED, Browser, query, run, serving
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPFound, HTTPSeeOther
@@ -59,14 +57,11 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
 )
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.model import SQLSessionRow
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.storage import Storage
 
-PACKAGE = ROOT / "pyramid_sqlsession"
 README = ROOT / "README.rst"
-LEFT_OUT = ("Connection", "Content-Length", "Date", "Server")
 
 
 # ---- the build
@@ -148,99 +143,6 @@ def test_every_file_that_a_page_shows_is_an_example_that_tests_run(page: Path) -
         folder, example, *_ = name.removeprefix("../").split("/")
         assert (page.parent / name).is_file()
         assert folder == "demo" or f'"{example}' in tests or f'"{Path(example).stem}"' in tests
-
-
-# ---- the design page
-
-
-def floors() -> list[list[str]]:
-    """The floors of the house in design.rst, from the ground up."""
-    (drawing,) = code_blocks(DOCS / "design.rst", "text")
-    return [line.split()[1:] for line in reversed(drawing.splitlines())]
-
-
-def imports(module: str) -> set[str]:
-    """The modules of the package that a module, or a package inside it, imports."""
-    inside = PACKAGE / module
-    paths, level = (inside.glob("*.py"), 2) if inside.is_dir() else ([PACKAGE / f"{module}.py"], 1)
-    trees = [ast.parse(path.read_text()) for path in paths]
-    nodes = [
-        node
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.level == level
-    ]
-    return {name for node in nodes for name in ([node.module] if node.module else names(node))}
-
-
-def names(node: ast.ImportFrom) -> list[str]:
-    return [alias.name for alias in node.names]
-
-
-def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")}
-    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert sorted(room for floor in floors() for room in floor) == sorted(modules)
-
-
-def test_no_module_imports_from_a_floor_above_its_own() -> None:
-    below: set[str] = set()
-    for floor in floors():
-        for room in floor:
-            assert imports(room) <= below, f"{room} imports {imports(room) - below}"
-            below.add(room)
-
-
-# ---- README
-
-
-def test_the_application_in_the_readme_has_25_lines() -> None:
-    assert len(code_blocks(README, "python")[0].splitlines()) == 25
-
-
-def test_the_application_in_the_readme_does_what_its_transcript_shows(tmp_path: Path) -> None:
-    (transcript,) = code_blocks(README, "console")
-    shown = [part.split("\n") for part in transcript.split("$ curl -si ")[1:]]
-    with serving(code_blocks(README, "python")[0], tmp_path) as url:
-        browser = Browser(url)
-        for command, *lines in shown:
-            sent = re.search(r"-d (\w+)=(\w+)", command)
-            reply = browser.request(**({sent[1]: sent[2]} if sent else {}))
-            assert_shown(reply, lines, complete="head" not in command)
-    ((stored, version),) = query(tmp_path / "shop.sqlite", "SELECT data, version FROM sqlsession")
-    assert (stored, version) == (b'{"cart":["tea","milk"]}', 2)
-
-
-def assert_shown(reply: Reply, lines: Sequence[str], *, complete: bool) -> None:
-    """A reply is what a transcript shows; the token in the cookie is another one each time."""
-    status, headers, text = reply
-    assert int(lines[0].split()[1]) == status
-    if not complete:
-        return
-    end = lines.index("")
-    shown = dict(line.split(": ", 1) for line in lines[1:end])
-    got = {name: value for name, value in headers.items() if name not in LEFT_OUT}
-    assert hidden(got) == hidden(shown)
-    assert text == lines[end + 1]
-
-
-def hidden(headers: dict[str, str]) -> dict[str, str]:
-    """Headers without the token."""
-    token = re.compile(r"session=[\w-]{43};")
-    return {name: token.sub("session=TOKEN;", value) for name, value in headers.items()}
-
-
-def test_the_settings_in_the_readme_have_these_defaults() -> None:
-    known = {option.name: option.metadata["default"] for option in fields(Settings)}
-    rows = re.findall(r"^``sqlsession\.(\w+)`` +(``.+?``|none) ", README.read_text(), re.MULTILINE)
-    assert len(rows) == 11
-    for name, default in rows:
-        assert known[name] == default.strip("`"), name
-
-
-def test_the_model_in_the_readme_is_one(base: Any) -> None:
-    model = execute(code_block(README, "python", "class Session"), Base=base)["Session"]
-    assert set(model.__table__.columns.keys()) == set(SQLSessionRow.__table__.columns.keys())
 
 
 # ---- the first page

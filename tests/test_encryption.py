@@ -20,7 +20,9 @@ from apps import (
     Clock,
     SessionRow,
     configurator,
+    listening,
     own_configurator,
+    prefixed,
     put,
     rows,
     serve,
@@ -41,7 +43,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     create_engine,
-    event,
     insert,
     update,
 )
@@ -778,9 +779,8 @@ def test_a_rewrite_that_fails_is_a_log_line(
             raise OSError("the disk is full")
 
     (old_row,) = rows(engine)
-    event.listen(engine, "before_cursor_execute", refuse)
-    response = during.get("/show")
-    event.remove(engine, "before_cursor_execute", refuse)
+    with listening(engine, "before_cursor_execute", refuse):
+        response = during.get("/show")
     assert (response.status_int, response.json) == (200, {"secret": CANARY})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
@@ -937,8 +937,8 @@ class Bytes(TypeDecorator[bytes]):
 
 
 def application(engine: Engine, model: Any, **settings: Any) -> Any:
-    values = {f"sqlsession.{name}": value for name, value in settings.items()}
-    return configurator(engine, {"sqlsession.model": model, **values}, create=False).make_wsgi_app()
+    values = prefixed({"model": model, **settings})
+    return configurator(engine, values, create=False).make_wsgi_app()
 
 
 @every_kind

@@ -212,7 +212,9 @@ def test_a_level_that_breaks_the_writes_is_a_configuration_error(
     backend: Backend, level: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"isolation_level = '{level}' must be one of"):
-        own_configurator(backend.url, **{"sqlalchemy.isolation_level": level}).make_wsgi_app()
+        own_configurator(
+            backend.url, {"sqlsession.sqlalchemy.isolation_level": level}
+        ).make_wsgi_app()
 
 
 @pytest.mark.parametrize("system", ["this one", "one that cannot poll"])
@@ -240,7 +242,8 @@ def test_whether_connections_are_pinged_is_what_the_ini_file_says(
 
     monkeypatch.setattr(PGDialect_psycopg, "do_ping", ping)
     app = serve(
-        own_configurator(postgresql.url, **{"sqlalchemy.pool_pre_ping": value}), write=write
+        own_configurator(postgresql.url, {"sqlsession.sqlalchemy.pool_pre_ping": value}),
+        write=write,
     )
     app.get("/write")
     seen.clear()
@@ -324,7 +327,9 @@ def test_a_forked_child_does_not_end_its_parents_connections(mariadb: Backend) -
     """mysqlclient says goodbye to the server when a connection becomes garbage."""
     pytest.importorskip("MySQLdb")
     app = serve(
-        own_configurator(mariadb.with_driver("mysql+mysqldb"), **{"sqlalchemy.pool_size": "1"}),
+        own_configurator(
+            mariadb.with_driver("mysql+mysqldb"), {"sqlsession.sqlalchemy.pool_size": "1"}
+        ),
         write=write,
         read=read,
     )

@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -23,18 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Clock, configurator, own_configurator, put, serve, show
+from apps import Clock, configurator, listening, own_configurator, put, serve, show
 from pages import DOCS, blocks_of, named_blocks
 from pages import execute as evaluate
+from patience import wait_until
 from places import Place
-from processes import free_port, web_server
-from programs import environ
+from processes import web_server
+from programs import environ, printed
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import bootstrap, get_app
 from pyramid.request import Request
-from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, serving
-from shoppers import wait_until
-from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, text
+from servers import HOST, Backend, PostgreSQL, Server, Standby, find_program, free_port, serving
+from sqlalchemy import Engine, create_engine, insert, inspect, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
@@ -174,9 +173,8 @@ def foreign_keys(backend: Backend) -> Iterator[None]:
     if backend.name != "sqlite":
         yield
         return
-    event.listen(Engine, "connect", follow)
-    yield
-    event.remove(Engine, "connect", follow)
+    with listening(Engine, "connect", follow):
+        yield
 
 
 @pytest.fixture
@@ -213,9 +211,8 @@ def test_a_request_in_a_session_whose_user_is_deleted_stores_nothing(
         if statement.startswith("UPDATE web_sessions"):
             execute(engine, "DELETE FROM users WHERE id = 7")
 
-    event.listen(Engine, "before_cursor_execute", delete)
-    response = own_model.post("/add", {"product": "tea"})
-    event.remove(Engine, "before_cursor_execute", delete)
+    with listening(Engine, "before_cursor_execute", delete):
+        response = own_model.post("/add", {"product": "tea"})
     assert response.headers.getall("Set-Cookie") == []
     assert count(engine, "web_sessions") == 0
 
@@ -568,18 +565,7 @@ def test_a_transfer_wants_a_fresh_password(remembering: TestApp) -> None:
 
 def run(*command: str | Path, folder: Path, stdin: str = "", path: Path = EXAMPLES) -> str:
     """What a program prints that finds the modules of a folder, else the examples."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        input=stdin,
-        env=environ(path) | QUIET,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return printed(*command, cwd=folder, env=environ(path) | QUIET, stdin=stdin)
 
 
 @pytest.fixture
@@ -1102,11 +1088,8 @@ def held(engine: Engine, work: Callable[[], Any]) -> int:
         nonlocal now
         now -= 1
 
-    event.listen(engine, "checkout", taken)
-    event.listen(engine, "checkin", given_back)
-    work()
-    event.remove(engine, "checkout", taken)
-    event.remove(engine, "checkin", given_back)
+    with listening(engine, "checkout", taken), listening(engine, "checkin", given_back):
+        work()
     return most
 
 

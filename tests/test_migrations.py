@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +27,8 @@ from apps import (
     show,
     statements,
 )
-from pages import DOCS, EXAMPLES, ROOT, named_blocks
+from pages import DOCS, EXAMPLES, named_blocks
+from programs import python
 from pyramid.config import Configurator
 from pyramid.session import SignedCookieSessionFactory
 from servers import Backend, MariaDB, serving
@@ -160,7 +158,7 @@ class Project:
 
     def alembic(self, *commands: str) -> str:
         """What Alembic prints when it is run with these commands, one after the other."""
-        return self._run(ALEMBIC, *commands)
+        return python("-c", ALEMBIC, *commands, cwd=self.folder)
 
     def autogenerate(self, *commands: str) -> str:
         """A new migration. Other commands may follow."""
@@ -171,20 +169,7 @@ class Project:
 
     def visit(self) -> Any:
         """What a visitor sees who has stored a note and a message in the session."""
-        return json.loads(self._run(VISIT).splitlines()[-1])
-
-    def _run(self, program: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(self.folder), str(ROOT)))},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=100,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        return json.loads(python("-c", VISIT, cwd=self.folder).splitlines()[-1])
 
 
 @pytest.fixture

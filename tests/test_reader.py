@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import own_configurator, put, serve, show, statements
+from apps import listening, own_configurator, put, serve, show, statements
 from pyramid.interfaces import ISessionFactory
 from servers import Backend, MariaDB, PostgreSQL, Server, serving
-from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine, event
+from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -88,11 +88,8 @@ def connections(engine: Engine) -> Iterator[list[Connection]]:
     def remember(connection: Connection) -> None:
         seen.append(connection)
 
-    event.listen(engine, "engine_connect", remember)
-    try:
+    with listening(engine, "engine_connect", remember):
         yield seen
-    finally:
-        event.remove(engine, "engine_connect", remember)
 
 
 def test_a_row_is_the_same_whichever_way_it_is_read(url: str, model: Any) -> None:

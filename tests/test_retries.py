@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import TABLE, Base, Note, configurator, notes
+from apps import TABLE, Base, Note, configurator, listening, notes, prefixed
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
 from races import Change, Flight, Gate, Site, add, both, put, view
 from servers import Backend
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, func, insert, select, text, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -124,7 +124,7 @@ def serve() -> Iterator[Serve]:
         veto: bool = False,
         **settings: Any,
     ) -> Site:
-        values: dict[str, Any] = {f"sqlsession.{key}": value for key, value in settings.items()}
+        values: dict[str, Any] = prefixed(settings)
         if attempts is not None:
             values["retry.attempts"] = attempts
         if veto:
@@ -162,9 +162,8 @@ def errors_of(engine: Engine) -> Iterator[list[str | None]]:
     def note(context: ExceptionContext) -> None:
         failed.append(context.statement)
 
-    event.listen(engine, "handle_error", note)
-    yield failed
-    event.remove(engine, "handle_error", note)
+    with listening(engine, "handle_error", note):
+        yield failed
 
 
 # ---- run again

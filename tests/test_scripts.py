@@ -22,17 +22,15 @@ from typing import Any
 
 import operated
 import pytest
-from apps import TABLE, Base, rows
+from apps import TABLE, Base, listening, rows
 from pages import DOCS, code_blocks
-from processes import free_port
-from servers import Backend
+from servers import Backend, free_port
 from sqlalchemy import (
     Engine,
     Integer,
     Numeric,
     Uuid,
     create_engine,
-    event,
     insert,
     inspect,
     text,
@@ -158,11 +156,8 @@ def deletes() -> Iterator[list[str]]:
         if statement.startswith("DELETE"):
             seen.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
+    with listening(Engine, "before_cursor_execute", record):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
 
 
 @pytest.fixture
@@ -368,12 +363,8 @@ def test_an_interrupted_purge_says_how_many_it_has_deleted(
         if statement.startswith("DELETE") and len(seen) == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with deletes() as seen:
-        event.listen(Engine, "before_cursor_execute", interrupt)
-        try:
-            code, out, err = run(uri, "purge", "--batch", "1")
-        finally:
-            event.remove(Engine, "before_cursor_execute", interrupt)
+    with deletes() as seen, listening(Engine, "before_cursor_execute", interrupt):
+        code, out, err = run(uri, "purge", "--batch", "1")
     assert (code, err) == (130, "pyramid_sqlsession: interrupted\n")
     assert out.splitlines()[-1].startswith("4 expired sessions deleted in ")
     assert len(handles(backend.url)) == 16
@@ -661,12 +652,8 @@ def test_revoke_ends_a_session_that_appears_meanwhile(backend: Backend, uri: str
         if statement.startswith("DELETE") and len(seen) == 1:
             fill(backend.url, {"user_id": "alice"})
 
-    with deletes() as seen:
-        event.listen(Engine, "before_cursor_execute", sign_in)
-        try:
-            assert run(uri, "revoke", "--user", "alice")[1] == "2 sessions revoked\n"
-        finally:
-            event.remove(Engine, "before_cursor_execute", sign_in)
+    with deletes() as seen, listening(Engine, "before_cursor_execute", sign_in):
+        assert run(uri, "revoke", "--user", "alice")[1] == "2 sessions revoked\n"
     assert len(seen) == 2
     assert not handles(backend.url)
 
@@ -838,13 +825,8 @@ def test_everything_is_closed_at_the_end(
     def close(connection: Any, record: Any) -> None:
         closed.append(connection)
 
-    event.listen(Engine, "connect", connect)
-    event.listen(Engine, "close", close)
-    try:
+    with listening(Engine, "connect", connect), listening(Engine, "close", close):
         run(uri, "stats")
-    finally:
-        event.remove(Engine, "connect", connect)
-        event.remove(Engine, "close", close)
     assert opened
     assert closed == opened
 

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import servers
+from patience import at_once, wait_until
 from servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -64,17 +63,12 @@ def runner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def wait_until_gone(pid: int) -> None:
-    """Wait until this process has ended."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        ps = ["ps", "-o", "stat=", "-p", str(pid)]
-        state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
-        # A zombie has ended; whether the machine's init collects it is not ours to test.
-        if not state.strip() or state.startswith("Z"):
-            return
-        time.sleep(0.02)
-    pytest.fail(f"process {pid} is still there")
+def is_gone(pid: int) -> bool:
+    """Whether this process has ended."""
+    ps = ["ps", "-o", "stat=", "-p", str(pid)]
+    state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
+    # A zombie has ended; whether the machine's init collects it is not ours to test.
+    return not state.strip() or state.startswith("Z")
 
 
 def test_a_database_answers(engine: Engine) -> None:
@@ -160,7 +154,7 @@ def test_a_server_comes_back_with_what_was_committed(
         connection.execute(text("INSERT INTO kept VALUES (1)"))
     before = server.pid
     end(server)
-    wait_until_gone(before)
+    wait_until(lambda: is_gone(before))
     with pytest.raises(DBAPIError), engine.connect() as connection:
         connection.execute(text("SELECT 1"))
     server.start()
@@ -207,19 +201,9 @@ def test_a_server_wants_its_password(served: Backend) -> None:
 
 def test_a_server_is_not_started_from_a_thread(server: Server) -> None:
     """It would end with the thread, by its parent-death signal."""
-    errors: list[BaseException] = []
-
-    def start() -> None:
-        try:
-            server.start()
-        except RuntimeError as error:
-            errors.append(error)
-
     server.stop()
-    thread = threading.Thread(target=start)
-    thread.start()
-    thread.join()
-    assert "main thread" in str(errors[0])
+    with pytest.raises(RuntimeError, match="main thread"):
+        at_once(Server.start, [server])
     assert not server.running
 
 
@@ -245,7 +229,7 @@ def test_an_interrupted_run_leaves_nothing(
     pid, directory = runner.stdout.readline().split()
     runner.send_signal(signal.SIGINT)
     runner.wait(30)
-    wait_until_gone(int(pid))
+    wait_until(lambda: is_gone(int(pid)))
     assert not Path(directory).exists()
 
 
@@ -257,7 +241,7 @@ def test_a_killed_run_leaves_no_server_and_the_next_one_cleans_up(
     pid, directory = runner.stdout.readline().split()
     runner.kill()
     runner.wait(30)
-    wait_until_gone(int(pid))
+    wait_until(lambda: is_gone(int(pid)))
     assert Path(directory).exists()
     os.utime(directory, (0, 0))
     servers.remove_leftovers()

@@ -16,6 +16,7 @@ from apps import (
     add_views,
     configurator,
     own_configurator,
+    prefixed,
     rows,
     serve,
     session_cookies,
@@ -395,9 +396,8 @@ class Club:
     session: Any
 
     def config(self, **settings: Any) -> Configurator:
-        values = {"sqlsession.model": self.session}
-        values |= {f"sqlsession.{name}": value for name, value in settings.items()}
-        return configurator(self.engine, values, create=False)
+        values = {"model": self.session, **settings}
+        return configurator(self.engine, prefixed(values), create=False)
 
     def rows(self) -> list[dict[str, Any]]:
         return rows(self.engine, self.session.__table__)

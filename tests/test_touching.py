@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import Any
 
 import pytest
-from apps import EPOCH, Broken, Clock, configurator, rows, serve, session_cookies, show
+from apps import EPOCH, Broken, Clock, configurator, listening, rows, serve, session_cookies, show
+from patience import at_once, wait_until
 from pyramid.config import Configurator
 from servers import Backend, PostgreSQL, Standby, serving
 from sqlalchemy import Engine, create_engine, event, make_url, text
@@ -94,13 +94,10 @@ def test_a_touch_hardly_waits_for_sqlite_and_leaves_it_as_patient_as_it_was(
         ((milliseconds,),) = cursor.connection.execute("PRAGMA busy_timeout")
         patience.append((statement.split()[0], milliseconds))
 
-    event.listen(Engine, "before_cursor_execute", ask)
-    try:
+    with listening(Engine, "before_cursor_execute", ask):
         for _ in range(2):
             clock.advance(DAY)
             site.get("/show")
-    finally:
-        event.remove(Engine, "before_cursor_execute", ask)
     assert last_seen(engine) == clock.now
     assert patience == [("SELECT", 7000), ("UPDATE", 50)] * 2
 
@@ -202,16 +199,12 @@ def test_of_requests_at_once_one_records_the_visit_and_none_is_in_its_way(
     headers = {"Cookie": f"session={app.cookies['session']}"}
     answers: list[list[str]] = []
 
-    def browse() -> None:
-        answers.append(session_cookies(TestApp(app.app).get("/read", headers=headers)))
+    def browse(_: int) -> list[str]:
+        return session_cookies(TestApp(app.app).get("/read", headers=headers))
 
     for _ in range(rounds):
         clock.advance(HOUR)
-        threads = [threading.Thread(target=browse) for _ in range(browsers)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        answers += at_once(browse, range(browsers))
         assert last_seen(engine) == clock.now
     assert len(answers) == rounds * browsers
     assert sum(map(len, answers)) == rounds
@@ -302,9 +295,7 @@ def test_at_least_95_percent_of_the_touches_are_hot_updates(
             assert len(app.get("/show").json["text"]) == 600
     # a connection reports what it did when it ends
     engine.dispose()
-    deadline = time.monotonic() + 20
-    while updates(observer)[0] < sessions * visits and time.monotonic() < deadline:
-        time.sleep(0.01)  # no event tells when the report is there
+    wait_until(lambda: updates(observer)[0] >= sessions * visits)
     every, hot = updates(observer)
     assert every == sessions * visits
     assert hot / every >= 0.95

@@ -20,8 +20,10 @@ from apps import (
     both_managers,
     configurator,
     every_manager,
+    listening,
     notes,
     order,
+    own_configurator,
     plain_engine,
     put,
     refuse,
@@ -34,7 +36,7 @@ from apps import (
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
 from servers import Backend
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from transaction.interfaces import NoTransaction, TransientError
 
@@ -678,7 +680,7 @@ def url_of(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=False)
 
 
-def own_configurator(
+def with_own_engine(
     engine: Engine, own: Engine, settings: dict[str, Any] | None = None, **options: Any
 ) -> Configurator:
     """An application with a database session, and sessions on an engine of their own."""
@@ -688,23 +690,14 @@ def own_configurator(
 
 def alone(own: Engine, settings: dict[str, Any] | None = None, retry: bool = False) -> Configurator:
     """An application without a database session."""
-    values = {
-        "sqlsession.sqlalchemy.url": url_of(own),
-        "sqlsession.model": SQLSessionRow,
-        "tm.manager_hook": "pyramid_tm.explicit_manager",
-    }
-    config = Configurator(settings={**values, **(settings or {})})
-    if retry:
-        config.include("pyramid_retry")
-    config.include("pyramid_sqlsession")
-    return config
+    return own_configurator(url_of(own), settings, retry=retry)
 
 
 @every_manager
 def test_an_engine_of_our_own_commits_with_the_request(
     engine: Engine, own: Engine, manager: Any
 ) -> None:
-    app = serve(own_configurator(engine, own, **manager), order=order, show=show)
+    app = serve(with_own_engine(engine, own, **manager), order=order, show=show)
     assert len(session_cookies(app.get("/order"))) == 1
     assert session_cookies(app.get("/order")) == []
     assert stored(own, OWN_TABLE) == [{"cart": [1, 1]}]
@@ -716,7 +709,7 @@ def test_an_engine_of_our_own_commits_with_the_request(
 def test_an_engine_of_our_own_stores_nothing_of_a_request_that_fails(
     engine: Engine, own: Engine, failure: Any
 ) -> None:
-    config = error_page(own_configurator(engine, own, VETO), Broken)
+    config = error_page(with_own_engine(engine, own, VETO), Broken)
     app = serve(config, order=order, fail=then(failure), show=show)
     assert session_cookies(app.get("/fail", status="*")) == []
     app.get("/order")
@@ -744,7 +737,7 @@ def test_an_engine_of_our_own_needs_no_other_database(own: Engine, failure: Any)
 def test_an_application_commit_that_fails_takes_the_session_on_our_own_engine_with_it(
     deferred: Engine,
 ) -> None:
-    config = own_configurator(deferred, deferred)
+    config = with_own_engine(deferred, deferred)
     app = serve(error_page(config, IntegrityError, status=409), fail=then(insert_orphan))
     assert session_cookies(app.get("/fail", status=409)) == []
     assert rows(deferred, OWN_TABLE) == []
@@ -794,7 +787,7 @@ def test_our_own_commit_that_fails_after_the_applications_is_logged_and_the_resp
         fail(request)
         return {"ordered": True}
 
-    config = own_configurator(engine, own, retry=True)
+    config = with_own_engine(engine, own, retry=True)
     app = serve(config, count=count, show=show)
     fail = cause(engine)
     response = app.get("/count")
@@ -840,7 +833,7 @@ def test_our_own_engine_joins_the_transaction_that_the_view_has_begun(
         request.tm.begin()
         return put(request)
 
-    app = serve(own_configurator(engine, own), again=begin_again)
+    app = serve(with_own_engine(engine, own), again=begin_again)
     assert len(session_cookies(app.get("/again"))) == 1
     assert stored(own, OWN_TABLE) == [{"cart": [1, 1]}]
     assert notes(engine) == (["ordered"] if end == "commit" else [])
@@ -877,11 +870,8 @@ def autocommits() -> Iterator[list[tuple[str, bool]]]:
         is_autocommit = connection.dialect.detect_autocommit_setting(driver)
         seen.append((statement.split()[0], is_autocommit))
 
-    event.listen(Engine, "before_cursor_execute", record)
-    try:
+    with listening(Engine, "before_cursor_execute", record):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", record)
 
 
 def test_a_connection_that_wrote_comes_back_to_autocommit(own: Engine) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from pages import DOCS, EXAMPLES, Block, steps_of
-from processes import free_port, web_server
+from processes import web_server
 from programs import Browser, environ, python, query, run
+from servers import free_port
 
 PAGE = DOCS / "tutorial.rst"
 

@@ -7,21 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import Fetch, free_port, web_server
-from servers import Backend
+from patience import PATIENCE, wait_until
+from processes import Fetch, web_server
+from servers import Backend, free_port
 from sqlalchemy import Engine, insert, text
 
 from pyramid_sqlsession.connections import create_table
 from pyramid_sqlsession.model import SQLSessionRow
 
 TABLE: Any = SQLSessionRow.__table__
-PATIENCE = 30
 
 APPLICATION = """
 import logging, os, sys, threading
@@ -68,14 +67,6 @@ def expired(engine: Engine) -> Callable[[], int]:
             return int(connection.execute(text("SELECT count(*) FROM sqlsession")).scalar_one())
 
     return count
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Come back when something is true that another process does."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)  # no event tells
 
 
 def environment(backend: Backend, interval: str = "1") -> dict[str, str]:
@@ -188,7 +179,7 @@ def test_a_process_ends_soon_while_the_thread_waits_for_the_database(
         try:
             with engine.connect() as observer:
                 observer.execution_options(isolation_level="AUTOCOMMIT")
-                wait_until(lambda: bool(observer.execute(text(is_waiting)).scalar_one()))
+                wait_until(lambda: observer.execute(text(is_waiting)).scalar_one())
             output, errors = process.communicate("\n", timeout=10)
         finally:
             process.kill()

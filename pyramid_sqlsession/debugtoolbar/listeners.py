@@ -17,7 +17,7 @@ from sqlalchemy.engine import ExceptionContext
 
 from ..dberrors import reason
 from ..events import SessionEvent
-from ..store import current_transaction
+from ..transactions import current_transaction
 from .observed import Observed, Statement, current, observed_of
 from .readable import described, parameter
 

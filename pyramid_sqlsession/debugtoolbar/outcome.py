@@ -7,11 +7,10 @@ from typing import Any
 
 from pyramid_tm import is_tm_active
 
-from ..database import COMMIT_FAILED, COMMITTED
 from ..events import CookieRejected, SessionConflicted, SessionEnded
 from ..retries import will_be_retried
 from ..save import is_changed
-from ..store import current_transaction
+from ..transactions import COMMIT_FAILED, COMMITTED, current_transaction
 from .observed import Observed, Statement
 from .readable import described
 

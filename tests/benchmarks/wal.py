@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from patience import wait_until
 from servers import Server
 from sqlalchemy import Connection, text
 
@@ -99,8 +99,7 @@ def _counted(connection: Connection, site: Site) -> tuple[int, int]:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
-    while connection.scalar(text(others)):
-        time.sleep(0.01)
+    wait_until(lambda: not connection.scalar(text(others)))
     query = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'sqlsession'"
     updates, hot = connection.execute(text(query)).one()
     return updates, hot

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from processes import copy_demo, free_port, served_demo, web_server
-from servers import Server, find_program
+from processes import copy_demo, served_demo, web_server
+from servers import Server, find_program, free_port
 from sqlalchemy import Engine, create_engine, text
 
 PSERVE = Path(sys.executable).with_name("pserve")

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from apps import Note, notes, rows
-from galera import GALERA, WAYS, Cluster, Places, number_of, started, wait_until
+from galera import GALERA, WAYS, Cluster, Places, number_of, started
+from patience import wait_until, working
 from places import Place
 from pyramid.threadlocal import get_current_request
 from races import Flight, Site, add
@@ -72,14 +73,8 @@ def visiting(cluster: Cluster, places: Mapping[str, list[Place]]) -> Iterator[li
             site = place.serve(3)
             token = started(cluster, site, name=f"{place.name} {way}")
             visitors.append(Visitor(site, token, place.name, way, over))
-    for visitor in visitors:
-        visitor.start()
-    try:
+    with working(visitors, over):
         yield visitors
-    finally:
-        over.set()
-        for visitor in visitors:
-            visitor.join()
 
 
 def progress(visitors: list[Visitor]) -> Callable[[], bool]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from galera import GALERA, Cluster, Node, Places, wait_until
+from galera import GALERA, Cluster, Node, Places
+from patience import wait_until
 from races import Site, put
 from servers import Backend
 from sqlalchemy import make_url, text

@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import Clock, rows
+from apps import Clock, listening, rows
 from customers import WITHOUT_RETRIES, Shop, Visitor, in_shops
+from patience import wait_until
 from proxy import End, Lost, proxied
 from pyramid.interfaces import ISessionFactory
 from races import TIMEOUT, Flight, Gate, Site
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from trials import Trials
 
 from pyramid_sqlsession import cleanup
@@ -123,19 +123,8 @@ def deletions() -> Iterator[threading.Semaphore]:
         if statement.startswith("DELETE FROM sqlsession"):
             done.release()
 
-    event.listen(Engine, "after_cursor_execute", see)
-    try:
+    with listening(Engine, "after_cursor_execute", see):
         yield done
-    finally:
-        event.remove(Engine, "after_cursor_execute", see)
-
-
-def wait_until(condition: Any) -> None:
-    """Come back when another thread has done something that it does not tell us."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come true"
-        time.sleep(0.01)
 
 
 @in_shops(WITHOUT_RETRIES)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from apps import Base
+from patience import wait_until
 from servers import MariaDB, PostgreSQL, Server, serving
-from shoppers import Shop, wait_until
+from shoppers import Shop
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from trials import Trials

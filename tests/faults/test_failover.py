@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 from apps import Base
+from patience import wait_until
 from servers import PostgreSQL, Standby, serving
-from shoppers import Shop, more_from_each, ordering, wait_until
+from shoppers import Shop, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from trials import Trials

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from apps import Base, SessionRow
 from bouncer import PgBouncer
-from servers import TIMEOUT, Server, serving
+from patience import at_once
+from servers import Server, serving
 from shoppers import Shop, Shopper, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -51,16 +51,6 @@ def open_shop(url: str, *, own: bool, **options: Any) -> tuple[Shop, list[Shoppe
     return shop, [shop.shopper() for _ in range(SHOPPERS)]
 
 
-def at_once(work: Callable[[Any], object], arguments: list[Any]) -> None:
-    """Call it with each argument, in a thread of its own."""
-    threads = [threading.Thread(target=work, args=(argument,)) for argument in arguments]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(TIMEOUT)
-    assert not any(thread.is_alive() for thread in threads)
-
-
 @both_ways
 def test_sessions_work_behind_pgbouncer(
     bouncer: PgBouncer, url: str, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
@@ -74,9 +64,7 @@ def test_sessions_work_behind_pgbouncer(
     assert shop.errors == []
 
     shop.clock.advance(1000)
-    seen: dict[str, Any] = {}
-    at_once(lambda shopper: seen.update({shopper.name: shopper.look()}), shoppers)
-    assert seen == {shopper.name: shopper.told for shopper in shoppers}
+    assert at_once(Shopper.look, shoppers) == [shopper.told for shopper in shoppers]
     assert {row["last_seen"] for row in shop.rows} == {shop.clock.now}
     assert "was not recorded" not in caplog.text
     trials.record(

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 from apps import Base, notes, rows
-from processes import Fetch, free_port, web_server
-from servers import Backend
+from patience import working
+from processes import Fetch, web_server
+from servers import Backend, free_port
 from sqlalchemy import Engine, create_engine
 from trials import Trials
 from visitors import Stored, Visitor, complaints
 
 TESTS = Path(__file__).parents[1]
 VISITORS = 6
-PATIENCE = 60
 
 
 @contextmanager
@@ -31,15 +31,8 @@ def visiting(port: int) -> Iterator[list[Visitor]]:
     """Visitors, busy until the block ends."""
     over = threading.Event()
     visitors = [Visitor(f"visitor{number}", port, over) for number in range(VISITORS)]
-    for visitor in visitors:
-        visitor.start()
-    try:
+    with working(visitors, over):
         yield visitors
-    finally:
-        over.set()
-        for visitor in visitors:
-            visitor.join(PATIENCE)
-        assert not any(visitor.is_alive() for visitor in visitors)
 
 
 def kill_workers(fetch: Fetch, seconds: float) -> int:

@@ -14,6 +14,7 @@ from .contender import NOTHING
 SECRET = "a secret of the benchmark's"
 # named, because a process may have another model too
 MODEL = "pyramid_sqlsession.model.SQLSessionRow"
+EXPLICIT = {"tm.manager_hook": "pyramid_tm.explicit_manager"}
 View = Callable[[Any], Any]
 
 
@@ -62,50 +63,35 @@ def plain() -> Configurator:
 
 def transactional() -> Configurator:
     """Pyramid with pyramid_tm."""
-    config = Configurator(settings={"tm.manager_hook": "pyramid_tm.explicit_manager"})
-    config.include("pyramid_tm")
-    return config
+    return _including("pyramid_tm", EXPLICIT)
 
 
 def own_engine(url: str) -> Configurator:
     """This package with an engine of its own."""
-    config = Configurator(
-        settings={
-            "tm.manager_hook": "pyramid_tm.explicit_manager",
-            "sqlsession.sqlalchemy.url": url,
-            "sqlsession.model": MODEL,
-            "sqlsession.cleanup_interval": 0,
-        }
-    )
-    config.include("pyramid_sqlsession")
-    return config
+    settings = {"sqlalchemy.url": url, "model": MODEL, "cleanup_interval": 0}
+    return _including("pyramid_sqlsession", EXPLICIT | _prefixed("sqlsession", settings))
 
 
 def redis(url: str, **options: Any) -> Configurator:
     """pyramid_session_redis."""
-    config = Configurator(
-        settings={
-            "redis.sessions.secret": SECRET,
-            "redis.sessions.redis_url": url,
-            **{f"redis.sessions.{name}": value for name, value in options.items()},
-        }
-    )
-    config.include("pyramid_session_redis")
-    return config
+    settings = {"secret": SECRET, "redis_url": url, **options}
+    return _including("pyramid_session_redis", _prefixed("redis.sessions", settings))
 
 
 def beaker(url: str) -> Configurator:
     """pyramid_beaker, which keeps sessions in a database."""
-    config = Configurator(
-        settings={
-            "session.type": "ext:database",
-            "session.url": url,
-            "session.secret": SECRET,
-            "session.save_accessed_time": "false",
-        }
-    )
-    config.include("pyramid_beaker")
+    settings = {"type": "ext:database", "url": url, "secret": SECRET, "save_accessed_time": "false"}
+    return _including("pyramid_beaker", _prefixed("session", settings))
+
+
+def _including(package: str, settings: dict[str, Any]) -> Configurator:
+    config = Configurator(settings=settings)
+    config.include(package)
     return config
+
+
+def _prefixed(prefix: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in settings.items()}
 
 
 def signed_cookie() -> Configurator:
