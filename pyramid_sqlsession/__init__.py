@@ -15,7 +15,6 @@ from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import tm_tween_factory
 
 from .accounts import UserSession
-from .codec import Serializer
 from .events import (
     CookieRejected,
     SessionConflicted,
@@ -33,6 +32,7 @@ from .exceptions import (
 )
 from .factory import SQLSessionFactory
 from .model import SessionMixin
+from .serializer import Serializer
 from .session import SQLSession
 from .sqlsessions import SQLSessions
 from .tween import save_tween_factory

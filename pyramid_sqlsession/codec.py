@@ -7,161 +7,20 @@ type wants them (binary, text, JSON), encrypted if that was configured, and keep
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import JSON
 from sqlalchemy.types import TypeEngine
 
 from .exceptions import SessionDataError, SessionTooLarge
+from .serializer import JSONSerializer, Serializer
 from .users import underlying
 
 if TYPE_CHECKING:
     # its library is an extra
     from .encryption import Encryption
-
-_DEEPEST = 100
-_LEAVES = frozenset({str, int, float, bool, type(None)})
-_SEQUENCES = frozenset({list, tuple})
-# what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
-# database, inside the application's transaction
-_NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
-
-
-class Serializer(Protocol):
-    """Turns a session into bytes and back.
-
-    Equal dicts with the same order of keys must give equal bytes: that is how changes are noticed.
-    """
-
-    def dumps(self, data: dict[Any, Any], /) -> bytes:
-        """The session as bytes.
-
-        :raises ValueError: or any other error, if it holds something that cannot be stored.
-        """
-
-    def loads(self, stored: bytes, /) -> dict[Any, Any]:
-        """The session from bytes.
-
-        :raises ValueError: or any other error, if these are no session.
-        """
-
-
-class JSONSerializer:
-    """Strict JSON: what is read back equals what was stored, or it is an error when storing.
-
-    Only tuples become lists, and subclasses of ``str``, ``int``, ``float``, ``dict`` and ``list``
-    become the plain type.
-    """
-
-    def dumps(self, data: dict[Any, Any], /) -> bytes:
-        """The session as ASCII bytes.
-
-        :raises SessionDataError: naming the path of a value that JSON cannot hold.
-        """
-        try:
-            return _ENCODER.encode(data).encode("ascii")
-        except (TypeError, ValueError, RecursionError) as error:
-            _check(data, "session", 0, False)
-            raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
-
-    def check(self, data: dict[Any, Any], /, *, for_json_column: bool = False) -> None:
-        """Refuse what :meth:`dumps` would silently change, keys that are not strings.
-
-        :param for_json_column: refuse what a database's JSON cannot hold, too.
-        :raises SessionDataError: naming the path.
-        """
-        if for_json_column or not _has_its_shape(data):
-            _check(data, "session", 0, for_json_column)
-
-    def loads(self, stored: bytes, /) -> dict[Any, Any]:
-        """The session from bytes.
-
-        :raises ValueError: if these are no JSON, or what :meth:`dumps` would refuse.
-        """
-        data: dict[Any, Any] = _DECODER.decode(stored.decode())
-        # the brackets, those in texts too, are at least as many as the levels
-        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and not _has_its_shape(data):
-            raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
-        return data
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is out of range")
-    return number
-
-
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-# without these, json reads what it does not write
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
-
-
-def _has_its_shape(data: dict[Any, Any]) -> bool:
-    """Whether :func:`_check` would find nothing in what was encoded, or decoded, without an error.
-
-    If not, it is to be asked: this one is quicker and cannot say what is wrong, and where.
-    """
-    level: list[Any] = [data]
-    for _ in range(_DEEPEST):
-        inner: list[Any] = []
-        for parent in level:
-            if type(parent) is dict:
-                try:
-                    "".join(parent)
-                except TypeError:
-                    # a key is no string
-                    return False
-                inner += [item for item in parent.values() if type(item) not in _LEAVES]
-            elif type(parent) in _SEQUENCES:
-                inner += [item for item in parent if type(item) not in _LEAVES]
-            else:
-                # of subclasses nobody knows what they give to whom
-                return False
-        if not inner:
-            return True
-        level = inner
-    # what is in these is too deep
-    return not any(level)
-
-
-def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
-    if depth > _DEEPEST:
-        raise SessionDataError(f"{path} is nested deeper than {_DEEPEST} levels")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise SessionDataError(
-                    f"{path} has the key {key!r}: keys of a JSON object must be strings"
-                )
-            if for_json_column:
-                _check(key, f"the key {key!r} of {path}", depth, for_json_column)
-            _check(item, f"{path}[{key!r}]", depth + 1, for_json_column)
-    elif isinstance(value, (list, tuple)):
-        for position, item in enumerate(value):
-            _check(item, f"{path}[{position}]", depth + 1, for_json_column)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise SessionDataError(f"{path} is {value!r}, which JSON cannot hold")
-    elif isinstance(value, str):
-        if for_json_column and _NOT_IN_JSON_COLUMNS.search(value):
-            raise SessionDataError(
-                f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
-            )
-    elif value is not None and not isinstance(value, int):
-        raise SessionDataError(
-            f"{path} is of type {type(value).__name__}, which JSON cannot hold: store plain "
-            "strings, numbers, booleans, lists and dicts, or set sqlsession.serializer"
-        )
 
 
 @dataclass(frozen=True)
