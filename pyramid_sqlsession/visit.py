@@ -55,8 +55,6 @@ class Visit:
       What was merged with another request's changes; None if there were none.
     """
 
-    merged: Merged | None = None
-
     def __init__(self, store: Store, request: Any) -> None:
         self.store = store
         self.request = request
@@ -67,6 +65,7 @@ class Visit:
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
+        self.merged: Merged | None = None
         self._untold: list[SessionEvent] = []
 
     @cached_property

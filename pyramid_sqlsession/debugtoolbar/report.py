@@ -43,7 +43,8 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
     visit = observed.visit
     verdict = verdict_of(observed, request)
     data = _versions(visit)
-    keys, statements = _keys(observed, data), observed.statements
+    keys, more_keys = _keys(observed, data)
+    statements = observed.statements
     total = sum(statement.milliseconds for statement in statements)
     glance = verdict.headline
     if statements:
@@ -63,7 +64,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
         "row": _row(visit),
         "size": _size(visit, data),
         "keys": keys,
-        "more_keys": _left_out(len(_all_keys(observed, data)) - len(keys)),
+        "more_keys": more_keys,
         "is_read_whole": observed.is_read_whole,
         "is_merged": data.merged is not None,
         "table": visit.store.storage.table.fullname,
@@ -151,17 +152,13 @@ def _versions(visit: Visit) -> Versions:
     return Versions(before, state.data or {}, merged)
 
 
-def _all_keys(observed: Observed, data: Versions) -> dict[Any, Any]:
-    """The keys that were there, that are there, or that were asked for."""
-    return {**data.before, **data.after, **data.stored, **observed.keys}
-
-
-def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
-    """One row for each key; if there are too many, for those first that something was done with."""
+def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str]:
+    """A row for each key, and what to say of the rest, with which nothing was done."""
     changed = _changed(observed.visit, data.before, data.after)
     theirs = _changed(observed.visit, data.after, data.stored)
     used = {*changed, *theirs, *observed.keys}
-    keys = sorted(_all_keys(observed, data), key=lambda key: key not in used)
+    known = {**data.before, **data.after, **data.stored, **observed.keys}
+    keys = sorted(known, key=lambda key: key not in used)
     rows = [
         {
             "key": represented(key),
@@ -174,13 +171,12 @@ def _keys(observed: Observed, data: Versions) -> list[dict[str, Any]]:
         }
         for key in keys[:_MOST_KEYS]
     ]
-    return sorted(rows, key=lambda row: str(row["key"]))
+    return sorted(rows, key=lambda row: str(row["key"])), _left_out(len(keys) - _MOST_KEYS)
 
 
 def _left_out(number: int) -> str:
-    return f"There are {number} more keys, which were not read or changed by themselves." * bool(
-        number
-    )
+    text = f"There are {number} more keys, which were not read or changed by themselves."
+    return text if number > 0 else ""
 
 
 def _changed(visit: Visit, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> list[Any]:
