@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -77,14 +78,21 @@ def settings(postgresql_server: Server) -> Iterator[dict[str, str]]:
         yield {"sqlalchemy.url": url, "debugtoolbar.enabled": "false"}
 
 
+@contextmanager
+def served(folder: Path, settings: dict[str, str], host: str = "127.0.0.1") -> Iterator[str]:
+    """The address of the demo as its ini file serves it, but for these settings."""
+    port = free_port()
+    with served_demo(PSERVE, folder, port, **settings):
+        yield f"http://{host}:{port}"
+
+
 @pytest.fixture(scope="session")
 def served_shop(
     settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The demo as its ini file serves it, but for these settings."""
-    port = free_port()
-    with served_demo(PSERVE, tmp_path_factory.mktemp("shop"), port, **settings):
-        yield f"http://127.0.0.1:{port}"
+    """The demo with what every shop has in common."""
+    with served(tmp_path_factory.mktemp("shop"), settings) as address:
+        yield address
 
 
 @pytest.fixture
@@ -107,19 +115,16 @@ def shop(served_shop: str, engine: Engine) -> str:
 @pytest.fixture
 def toolbar_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The demo with the debug toolbar, as its ini file has it."""
-    port = free_port()
-    settings = {**settings, "debugtoolbar.enabled": "true"}
-    with served_demo(PSERVE, tmp_path, port, **settings):
-        yield f"http://127.0.0.1:{port}"
+    with served(tmp_path, {**settings, "debugtoolbar.enabled": "true"}) as address:
+        yield address
 
 
 @pytest.fixture
 def host_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """The demo with another name for its cookie, on a host that browsers trust without https."""
-    port = free_port()
     settings = {**settings, "sqlsession.cookie_name": "__Host-session"}
-    with served_demo(PSERVE, tmp_path, port, **settings):
-        yield f"http://localhost:{port}"
+    with served(tmp_path, settings, "localhost") as address:
+        yield address
 
 
 @pytest.fixture
