@@ -202,7 +202,9 @@ class Visit:
         return self._update(row)
 
     def _update(self, row: Row) -> Cookie | None:
-        before = self.store.cookie_expiry(row)
+        # a visit that was recorded meanwhile leaves the version, and is not looked for
+        known = self.found if self.found and self.found.version == row.version else row
+        before = self.store.cookie_expiry(known)
         self._merge_into(row)
         self.written = True
         row.version += 1
@@ -233,11 +235,13 @@ class Visit:
         other = data.get(USER) is not None
         if row is None:
             return self._start(data, new) if other else None
+        if row.successor is not None and other:
+            # who has signed in there meanwhile, or out, is not undone by it
+            if self._signed_in_at_the_end_of(row) == self._session.base[USER]:
+                self._end_chain(row)
+            return self._start(data, new)
         if row.successor is not None:
-            ended = self._end_chain(row)
-            if other:
-                return self._start(data, new)
-            return Cookie("removed") if ended else None
+            return Cookie("removed") if self._end_chain(row) else None
         return self._leave_behind(row, data, new)
 
     def _leave_again(self, new: str) -> Cookie | None:
@@ -358,20 +362,28 @@ class Users:
         row = self._visit.rows.get(handle)
         if row is None:
             return False
-        return self._delete([handle, *self._visit._successors(row)]) > 0
+        chain = [handle, *self._visit._successors(row)]
+        count = self._delete(chain)
+        if count:
+            self._tell(chain)
+        return count > 0
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
         """End all sessions of a user but one."""
         rows = self._visit.rows
         mine = [handle for handle in rows if rows[handle].user_id == user and handle != keep]
+        self._tell(mine)
         return self._delete(mine)
 
     def _delete(self, handles: list[str]) -> int:
-        visit = self._visit
-        count = sum(visit.rows[handle].successor is None for handle in handles)
+        """Delete rows; how many were sessions, and no markers of those that have ended."""
+        rows = self._visit.rows
+        count = sum(rows[handle].successor is None for handle in handles)
         for handle in handles:
-            del visit.rows[handle]
-        if visit.handle in handles:
-            visit.revoked = True
-            visit._session.invalidate()
+            del rows[handle]
         return count
+
+    def _tell(self, handles: list[str]) -> None:
+        if self._visit.handle in handles:
+            self._visit.revoked = True
+            self._visit._session.invalidate()
