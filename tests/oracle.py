@@ -91,23 +91,26 @@ class Visit:
     def __init__(self, store: Store, handle: str | None, now: int) -> None:
         self.store, self.handle, self.now = store, handle, now
         self._began_with, self.rows = store.rows, deepcopy(store.rows)
-        row = self.rows.get(handle or "")
-        if row is not None and now >= store.expiry(row):
-            row = None
-        self.found = deepcopy(row)
-        self.late = row is not None and row.successor is not None
         self.used = self.written = self.revoked = False
         # an earlier attempt of the same request has left its user
         self.has_left = False
-        if row is None:
-            self._session = Session({}, now)
-        elif self.late:
-            visible = {key: row.data[key] for key in row.data if key == CSRF}
-            self._session = Session(visible, now)
-        else:
-            self._session = Session(row.data, now, handle, row.created, row.last_seen, row.max_age)
+        row = self.rows.get(handle or "")
+        self.find(None if row is None or now >= store.expiry(row) else row)
         self.sqlsessions = Users(self)
         self.given: Any = None
+
+    def find(self, row: Row | None) -> None:
+        """Begin with what the cookie opens."""
+        self.found = deepcopy(row)
+        self.late = row is not None and row.successor is not None
+        if row is None:
+            self._session = Session({}, self.now)
+        elif self.late:
+            visible = {key: row.data[key] for key in row.data if key == CSRF}
+            self._session = Session(visible, self.now)
+        else:
+            lived = (row.created, row.last_seen, row.max_age)
+            self._session = Session(row.data, self.now, self.handle, *lived)
 
     @property
     def session(self) -> Session:
@@ -366,6 +369,9 @@ class Users:
         count = self._delete(chain)
         if count:
             self._tell(chain)
+        elif self._visit.handle in chain and not self._visit.used:
+            # the marker of a session that has ended: there is nothing any more to be found
+            self._visit.find(None)
         return count > 0
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
