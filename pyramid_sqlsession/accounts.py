@@ -37,7 +37,7 @@ class UserSession:
 
 @dataclass(frozen=True)
 class Ended:
-    """A row that was deleted: its id, its user, and whether it was only a marker.
+    """A session that was ended: its id and its user.
 
     ``markers``
       The ids of the rows that it had replaced, and that were deleted with it.
@@ -45,7 +45,6 @@ class Ended:
 
     handle: bytes
     user_id: Any
-    is_marker: bool = False
     markers: tuple[bytes, ...] = ()
 
 
@@ -112,10 +111,7 @@ class Accounts:
         chain = self._chain(connection, handle)
         for row in chain:
             self._storage.delete(connection, row.r_id)
-        live = _live(chain)
-        if live is None:
-            return None
-        return Ended(live.r_id, live.r_user_id, markers=tuple(row.r_id for row in chain[:-1]))
+        return next(iter(_ended(chain)), None)
 
     def end_user(
         self, connection: Connection, user_id: Any, keep: bytes | None = None
@@ -125,17 +121,17 @@ class Accounts:
         It looks again until it finds none: a request in flight may have moved a session to a new
         row, for which the lock on its old row has waited.
         """
-        ended: list[Ended] = []
+        deleted: list[Any] = []
         kept = set() if keep is None else {row.r_id for row in self._chain(connection, keep)}
         while True:
             with translated(self._storage.table.fullname):
                 theirs = connection.execute(self._lock_theirs, {"b_user": user_id}).all()
             found = [row for row in theirs if row.r_id not in kept]
             if not found:
-                return ended
+                return _ended(deleted)
             for row in found:
                 self._storage.delete(connection, row.r_id)
-                ended.append(Ended(row.r_id, row.r_user_id, row.r_successor is not None))
+            deleted += found
 
     def _chain(self, connection: Connection, handle: bytes) -> list[Any]:
         """The row and those that have replaced it since, locked."""
@@ -157,3 +153,16 @@ class Accounts:
 def _live(chain: list[Any]) -> Any:
     """The session at the end of a chain of markers; None if it is gone."""
     return chain[-1] if chain and chain[-1].r_successor is None else None
+
+
+def _ended(deleted: list[Any]) -> list[Ended]:
+    """The sessions among rows that were deleted; markers are none."""
+    replaced = {row.r_successor: row.r_id for row in deleted}
+    ended = []
+    for live in (row for row in deleted if row.r_successor is None):
+        markers, marker = [], replaced.get(live.r_id)
+        while marker is not None:
+            markers.append(marker)
+            marker = replaced.get(marker)
+        ended.append(Ended(live.r_id, live.r_user_id, tuple(markers)))
+    return ended

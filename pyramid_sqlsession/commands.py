@@ -163,7 +163,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
         with maintaining(opened.engine) as connection:
             ended = accounts.end_user(connection, _user_id(accounts, arguments.user))
             commit(connection)
-        say(f"{_sessions(sum(not it.is_marker for it in ended))} revoked")
+        say(f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
     # the same handle twice is no unknown one

@@ -84,7 +84,7 @@ class SQLSessions:
             kept = None if keep is None else bytes.fromhex(keep)
             ended = accounts.end_user(connection, user_id, kept)
         self._tell(ended)
-        return sum(not it.is_marker for it in ended)
+        return len(ended)
 
     def _tell(self, ended: list[Ended]) -> None:
         visit = self._visit
@@ -92,6 +92,4 @@ class SQLSessions:
         if visit.handle in handles and visit.phase is Phase.OPEN:
             visit.state.end(revoked=True)
         for it in ended:
-            if it.is_marker:
-                continue
             send(SessionEnded(self._request, it.handle.hex(), "revoked", it.user_id))

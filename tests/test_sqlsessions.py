@@ -217,6 +217,27 @@ def test_the_cookie_goes_with_the_session_whichever_of_its_tokens_it_holds(
     assert "Max-Age=0" in session_cookies(response)[0]
 
 
+@pytest.mark.parametrize("new", ["kept", "another user's"])
+def test_a_late_request_that_ends_other_sessions_leaves_the_cookie_of_the_new_one(
+    engine: Engine, new: str
+) -> None:
+    def end_others(request: Any) -> Any:
+        return request.sqlsessions.revoke_user("alice", keep=request.GET.get("keep"))
+
+    devices = Devices(configurator(engine), end_others=end_others)
+    browser, other = devices.signed_in(), devices.signed_in()
+    old = browser.cookies["session"].strip('"')
+    browser.get("/enter" if new == "kept" else "/enter?user=bob")
+    cookie, handle = browser.cookies["session"].strip('"'), browser.get("/handle").json
+    browser.set_cookie("session", old)
+    response = browser.get("/end_others" + (f"?keep={handle}" if new == "kept" else ""))
+    assert response.json == 1
+    assert session_cookies(response) == []
+    assert not is_signed_in(other)
+    browser.set_cookie("session", cookie)
+    assert is_signed_in(browser)
+
+
 def test_logging_out_everywhere_ends_every_session_of_the_user(devices: Devices) -> None:
     browsers, bob = [devices.signed_in() for _ in range(3)], devices.signed_in("bob")
     response = browsers[0].get("/revoke_user")
