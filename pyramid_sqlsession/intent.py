@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any
 
 from .codec import Codec
+from .merge import merge
 from .state import Loaded, State
 
 
@@ -38,18 +39,19 @@ def intent_of(state: State, codec: Codec) -> Intent:
     if state.loaded is None:
         return Intent.CREATE if state.read() else Intent.NOTHING
     if state.ended or state.leaves:
-        return Intent.REPLACE if contents(state) else Intent.END
+        return Intent.REPLACE if contents(state, codec) else Intent.END
     if state.user_is_assigned or state.regenerated:
         return Intent.REPLACE
     return Intent.UPDATE if _is_changed(state, state.loaded, codec) else Intent.NOTHING
 
 
-def contents(state: State) -> dict[Any, Any]:
+def contents(state: State, codec: Codec) -> dict[Any, Any]:
     """What a row under a new token holds."""
     if state.leaves:
         return own_contents(state)
     if state.marker is not None and not state.ended:
-        return {**state.marker.kept, **state.read()}
+        marker, mine = state.marker, state.read()
+        return merge(marker.visible, mine, marker.data, codec.differ, state.flashes).data
     return state.read()
 
 

@@ -52,14 +52,15 @@ def save(visit: Visit, transaction: Any) -> None:
 
 def _plan(visit: Visit, intent: Intent) -> Plan:
     """Encode first: a session that cannot be stored is to fail before any statement."""
-    data = contents(visit.state)
+    codec = visit.store.codec
+    data = contents(visit.state, codec)
     known = visit.token if intent is Intent.UPDATE else None
     # for a new row never the token that the browser sent: whoever planted it would know the session
     token = known or new_token()
     if intent is Intent.END and not data:
         return Plan(token, None)
     serialized = visit.state.serialized if intent is Intent.UPDATE else None
-    return Plan(token, visit.store.codec.to_column(data, token, serialized))
+    return Plan(token, codec.to_column(data, token, serialized))
 
 
 def _handle(visit: Visit) -> str:

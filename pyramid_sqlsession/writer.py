@@ -24,10 +24,7 @@ from .visit import Visit
 class Plan:
     """What a save would write if no other request is in the way.
 
-    ``token``
-      Of the row to write.
-    ``data``
-      What its data column is to hold; None if nothing is left to store.
+    ``data`` is what the column is to hold; None if nothing is left to store.
     """
 
     token: str
@@ -114,9 +111,8 @@ class Writer:
         last_seen = max(self.store.clock(), record.last_seen)
         grace = self.store.settings.regenerate_grace
         values = self.values.of(data, record.created, last_seen, grace)
-        successor = handle_of(self.plan.token)
         return self.store.storage.replace(
-            self.connection, loaded.handle, record.version, values, successor
+            self.connection, loaded.handle, record.version, values, handle_of(self.plan.token)
         )
 
     def _insert_successor(self, loaded: Loaded, record: Record, data: Any) -> None:
@@ -146,9 +142,8 @@ class Writer:
             if state.leaves:
                 self._end_wherever_it_is(loaded.handle)
             self._drop(loaded)
-        elif state.user is None and not state.ended:
-            merged = merge_with(self.visit, loaded, self._marker(record).data)
-            self._create(self._encoded(merged.data, self.plan.token))
+        elif state.user is None:
+            self._create(self.plan.data if state.ended else self._taken_over(loaded, record))
         else:
             is_still_signed_in = self._is_still_signed_in(record)
             if state.leaves and is_still_signed_in:
@@ -157,6 +152,10 @@ class Writer:
                 self._create(self.plan.data)
             else:
                 self._drop(loaded)
+
+    def _taken_over(self, loaded: Loaded, record: Record) -> Any:
+        merged = merge_with(self.visit, loaded, self._marker(record).data)
+        return self._encoded(merged.data, self.plan.token)
 
     def _is_still_signed_in(self, marker: Record) -> bool:
         """Whether the user was not signed out since the session got its other token."""
@@ -219,9 +218,9 @@ class Writer:
     def _newer(self, loaded: Loaded) -> Record | None:
         """The row as others have left it, locked."""
         newer = self.store.storage.load(self.connection, loaded.handle, lock=True)
-        has_own = self.state.ended or self.state.max_age_is_assigned
-        if newer is not None and newer.successor is None and not has_own:
-            self.state.max_age = newer.max_age
+        is_replaced = newer is not None and newer.successor is not None
+        if not (is_replaced or self.state.ended or self.state.max_age_is_assigned):
+            self.state.max_age = None if newer is None else newer.max_age
         return newer
 
     def _merged(self, loaded: Loaded, newer: Record) -> Any:

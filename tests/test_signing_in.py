@@ -453,6 +453,22 @@ def test_a_sign_in_with_the_old_token_of_a_user_takes_nothing_over(sqlite_site: 
 
 
 @step_by_step
+def test_a_sign_in_with_the_old_token_takes_the_messages_over(place: Place) -> None:
+    def enter(session: Any) -> Any:
+        session[USER] = "alice"
+        shown = session.pop_flash()
+        session.flash("Welcome.")
+        return shown
+
+    site = place.serve()
+    old = site.visit(lambda session: session.flash("In your cart: tea.")).token
+    site.visit(sign_in("alice"), old)
+    again = site.visit(enter, old)
+    assert again.result == []
+    assert site.data(again.token)["_f_"] == ["In your cart: tea.", "Welcome."]
+
+
+@step_by_step
 def test_two_step_ups_at_once_log_nobody_out(place: Place) -> None:
     site = place.serve(3)
     old = site.start(**{USER: "alice", "cart": ["tea"]})
@@ -556,6 +572,23 @@ def test_a_sign_in_on_a_session_that_was_ended_starts_one_with_what_it_set(place
 
 
 @where_late_writes_merge
+@pytest.mark.parametrize("own", [None, 60])
+def test_a_sign_in_on_a_session_that_was_ended_takes_no_remember_me_along(
+    place: Place, own: int | None
+) -> None:
+    def remember(seconds: int | None) -> Change:
+        return lambda session: None if seconds is None else setattr(session, "max_age", seconds)
+
+    site = place.serve()
+    old = site.visit(both(put("cart", ["tea"]), remember(3600))).token
+    enter, end = site.load(old, both(sign_in("alice"), remember(own)), invalidate)
+    end.finish()
+    row = site.row(enter.finish().token)
+    assert row is not None
+    assert row["max_age"] == own
+
+
+@where_late_writes_merge
 def test_another_user_who_signs_in_on_an_ended_session_starts_one(place: Place) -> None:
     site = place.serve()
     old = site.start(**{USER: "alice", "cart": ["tea"]})
@@ -586,9 +619,12 @@ def test_invalidate_and_remember_leaves_a_marker_with_the_csrf_token_only(place:
 
 
 @where_late_writes_merge
-def test_invalidate_and_remember_twice_at_once_log_nobody_out(place: Place) -> None:
+@pytest.mark.parametrize("user", [None, "alice"], ids=["anonymous", "signed in"])
+def test_invalidate_and_remember_twice_at_once_log_nobody_out(
+    place: Place, user: str | None
+) -> None:
     site = place.serve()
-    old = site.start(**{USER: "alice", "cart": ["tea"]})
+    old = site.start(**{USER: user, "cart": ["tea"]})
     change = both(invalidate, sign_in("alice"))
     first, second = site.load(old, change, change)
     one, two = first.finish().token, second.finish().token
