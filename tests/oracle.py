@@ -190,7 +190,7 @@ class Visit:
             return None
         row = self.rows.get(self.handle or "")
         if before is not None and user != before:
-            return self._leave(row, new)
+            return self._leave(row, session.set_here(), new)
         if row is None:
             return self._start(session.set_here(), new) if signs_in and before is None else None
         if row.successor is not None:
@@ -215,7 +215,9 @@ class Visit:
         return self._again(row, before)
 
     def _merge_into(self, row: Row) -> None:
-        row.data, conflicts = self._session.merged(row.data)
+        mine = deepcopy(dict(self._session))
+        nobody_else_wrote = self.found is not None and self.found.version == row.version
+        row.data, conflicts = (mine, set()) if nobody_else_wrote else self._session.merged(row.data)
         if conflicts and self.store.retries:
             raise Conflict(conflicts)
         if self._session.max_age_assigned:
@@ -226,15 +228,12 @@ class Visit:
         self._merge_into(row)
         if signs_in:
             row.created = self.now
-        if self._session.user_assigned and CSRF not in self._session.assigned:
-            row.data.pop(CSRF, None)
         moved = replace(row, last_seen=self.now, user_id=row.data.get(USER), version=1)
         self._mark(old, new, keep_all=old.user_id is None)
         self.rows[new] = moved
         return self._sent(moved)
 
-    def _leave(self, row: Row | None, new: str) -> Cookie | None:
-        data = self._session.set_here()
+    def _leave(self, row: Row | None, data: Data, new: str) -> Cookie | None:
         other = data.get(USER) is not None
         if row is None:
             return self._start(data, new) if other else None
@@ -263,18 +262,20 @@ class Visit:
         expired = self.found is None and row is not None and row.successor is None
         if expired:
             del self.rows[self.handle or ""]
-        if expired or self.revoked:
-            return self._start(data, new) if data else Cookie("removed")
         if self.late:
             return self._start(data, new) if signs_in else None
-        if self.loaded is None or row is None:
+        if expired or self.revoked:
+            return self._start(data, new) if data else Cookie("removed")
+        if self.loaded is None:
             return self._start(data, new) if data else None
-        if row.successor is not None:
-            ended = self.loaded.user_id is not None and self._end_chain(row)
-            if signs_in:
-                return self._start(data, new)
-            return Cookie("removed") if ended else None
-        return self._leave_behind(row, data, new)
+        if row is not None and row.successor is None:
+            return self._leave_behind(row, data, new)
+        before = self.loaded.data.get(USER)
+        if before is not None and data.get(USER) != before:
+            return self._leave(row, data, new)
+        # a sign-out beside a step-up wins
+        stays = before is None or self._signed_in_at_the_end_of(row) == before
+        return self._start(data, new) if signs_in and stays else None
 
     def _leave_behind(self, row: Row, data: Data, new: str) -> Cookie:
         """The old session is over; what was set since starts another one."""
@@ -307,15 +308,14 @@ class Visit:
 
     def _taken_over(self) -> Data:
         """What a sign-in with the old token starts with."""
-        row = self.rows.get(self.handle or "")
-        kept = {} if row is None else row.data
-        data = {**self._session.base, **kept}
-        data.pop(CSRF, None)
-        for key in self._session.queues:
-            data.pop(key, None)
-        return {**data, **self._session.set_here()}
+        if self._session.base.get(USER) is not None:
+            return dict(self._session)
+        marker = self.rows.get(self.handle or "", self.found)
+        return self._session.merged(marker.data if marker else {})[0]
 
-    def _signed_in_at_the_end_of(self, row: Row) -> str | None:
+    def _signed_in_at_the_end_of(self, row: Row | None) -> str | None:
+        if row is None:
+            return None
         *_, last = [row, *(self.rows[handle] for handle in self._successors(row))]
         return last.user_id if self.store.live(last, self.now) else None
 
@@ -365,31 +365,22 @@ class Users:
         row = self._visit.rows.get(handle)
         if row is None:
             return False
-        chain = [handle, *self._visit._successors(row)]
-        count = self._delete(chain)
-        if count:
-            self._tell(chain)
-        elif self._visit.handle in chain and not self._visit.used:
-            # the marker of a session that has ended: there is nothing any more to be found
-            self._visit.find(None)
-        return count > 0
+        return self._delete([handle, *self._visit._successors(row)]) > 0
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
         """End all sessions of a user but one."""
         rows = self._visit.rows
         mine = [handle for handle in rows if rows[handle].user_id == user and handle != keep]
-        self._tell(mine)
         return self._delete(mine)
 
     def _delete(self, handles: list[str]) -> int:
         """Delete rows; how many were sessions, and no markers of those that have ended."""
-        rows = self._visit.rows
-        count = sum(rows[handle].successor is None for handle in handles)
-        for handle in handles:
-            del rows[handle]
-        return count
-
-    def _tell(self, handles: list[str]) -> None:
-        if self._visit.handle in handles:
-            self._visit.revoked = True
-            self._visit._session.invalidate()
+        visit, own = self._visit, self._visit.handle or ""
+        chain = [own, *visit._successors(visit.rows[own])] if own in handles else []
+        deleted = {handle: visit.rows.pop(handle) for handle in handles}
+        if chain and not visit.used:
+            visit.find(None)
+        if chain and deleted.keys() >= {*chain} and deleted[chain[-1]].successor is None:
+            visit.revoked = True
+            visit._session.invalidate()
+        return sum(row.successor is None for row in deleted.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import UserDict
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -102,7 +103,11 @@ class Session(UserDict[str, Any]):
             queue.flashed or (queue.popped and self.base.get(key))
             for key, queue in self.queues.items()
         )
-        return bool(self.data != self.base or done or self.max_age != self.loaded_max_age)
+        return bool(
+            json.dumps(self.data) != json.dumps(self.base)
+            or done
+            or self.max_age != self.loaded_max_age
+        )
 
     def flash(self, message: Any, queue: str = "", allow_duplicate: bool = True) -> None:
         """Append a message."""
@@ -156,8 +161,13 @@ class Session(UserDict[str, Any]):
     def merged(self, theirs: Data) -> tuple[Data, set[str]]:
         """My changes on top of what is stored now, and the keys that both changed."""
         result, conflicts = deepcopy(theirs), set()
+        keys = {**self.base, **self.data}
+        if self.user_assigned and CSRF not in self.assigned:
+            # also one that was made by the other
+            for each in (result, keys):
+                each.pop(CSRF, None)
         missing = object()
-        for key in {**self.base, **self.data}:
+        for key in keys:
             loaded = self.base.get(key, [])
             queue = self.queues.get(key)
             # one that was cleared and filled again is an ordinary key
@@ -172,7 +182,8 @@ class Session(UserDict[str, Any]):
                 continue
             if is_now != was:
                 conflicts.add(key)
-            result.pop(key, None)
-            if mine is not missing:
+            if mine is missing:
+                result.pop(key, None)
+            else:
                 result[key] = mine
         return result, conflicts
