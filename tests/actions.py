@@ -60,6 +60,11 @@ def go_on_anew(session: Any, number: int) -> None:
     session["anew"] = f"by {number}"
 
 
+def sign_in_anew(session: Any, number: int) -> None:
+    session.invalidate()
+    sign_in("alice", session, number)
+
+
 # ---- what has to be seen of it
 
 
@@ -105,5 +110,6 @@ ABOUT_THE_TOKEN = (
     Action("regenerate", regenerate, renews=True),
     Action("invalidate", invalidate, ends=True),
     Action("invalidate and go on", go_on_anew, ends=True),
+    Action("invalidate and sign in", sign_in_anew, user="alice", ends=True, starts=("anonymous",)),
 )
 ACTIONS = PLAIN + ABOUT_THE_TOKEN

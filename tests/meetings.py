@@ -11,6 +11,8 @@ from typing import Any
 
 from orders import Ending, SteppedFlight
 
+from pyramid_sqlsession import SessionConflicted, SessionEnded
+
 USER = "auth.userid"
 CSRF = "_csrft_"
 QUEUE = "_f_"
@@ -76,21 +78,24 @@ class Party:
     @property
     def dropped(self) -> bool:
         """Whether the application was told that nothing was stored of what it changed."""
-        return any(event.outcome == "dropped" for event in self.flight.told)
+        return any(event.outcome == "dropped" for event in self._conflicts())
 
     def won(self, key: str | None = None) -> bool:
         """Whether the application was told that it overwrote what the other has stored."""
-        told = (event for event in self.flight.told if event.outcome == "won")
-        return any(key is None or key in event.keys for event in told)
+        won = (event for event in self._conflicts() if event.outcome == "won")
+        return any(key is None or key in event.keys for event in won)
+
+    def _conflicts(self) -> Iterator[SessionConflicted]:
+        return (event for event in self.flight.told if isinstance(event, SessionConflicted))
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended the session that both requests came with.
+        """Whether it has ended the session that both requests came with: the application was told.
 
         Who finds only its marker can do nothing about it, unless in another attempt.
         """
-        done = self.acknowledged and self.action.ends and self.flight.came_in_time
-        return done and bool(self.flight.cookies)
+        ended = (event for event in self.flight.told if isinstance(event, SessionEnded))
+        return self.acknowledged and any(ended)
 
     def popped(self, message: str) -> bool:
         """Whether the browser has seen a message in this response."""

@@ -56,7 +56,8 @@ class SteppedFlight(Flight):
 
     :ivar found: whether the last attempt has found a live session.
     :ivar came_in_time: whether the first one has.
-    :ivar told: the conflicts of its last attempt that the application was told of.
+    :ivar told: the conflicts, and sessions that were ended, of its last attempt, as the application
+        was told of them.
     """
 
     def __init__(self, app: Any, token: str | None, change: Change) -> None:

@@ -37,9 +37,11 @@ def _is_kept(met: Meeting, one: Party, other: Party) -> bool:
 
 
 def what_nobody_changed_stays(met: Meeting) -> bool:
-    # a sign-in with the old token of a user finds nothing
+    # a sign-in with the old token of a user finds nothing, and whoever ends a session keeps nothing
     is_bare = met.start == "signed in"
-    fresh = {party.token for party in met.parties if is_bare and not party.found}
+    fresh = {
+        party.token for party in met.parties if party.action.ends or (is_bare and not party.found)
+    }
     return met.is_ended or all(
         _has_the_rest(met, data) for token, data in met.live.items() if token not in fresh
     )

@@ -25,7 +25,7 @@ from races import Site
 from sqlalchemy import Connection
 from trials import Trials
 
-from pyramid_sqlsession import SessionConflicted
+from pyramid_sqlsession import SessionConflicted, SessionEnded
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ ALWAYS = (
     f"anonymous, put the same key / put the same key, with retries: {ENDED_MEANWHILE}",
     f"anonymous, append / append, with retries: {SAVED_AT_ONCE}",
     f"anonymous, sign in / sign in, without retries: {ENDED_MEANWHILE}",
+    f"anonymous, sign in / invalidate and sign in, without retries: {ENDED_MEANWHILE}",
+    f"anonymous, invalidate and sign in / invalidate and sign in, without retries: {OVERTAKEN}",
     f"signed in, step up / step up, with retries: {SAVED_AT_ONCE}",
     f"signed in, step up / sign out, without retries: {ENDED_MEANWHILE}",
     f"signed in, step up / sign out, without retries: {OVERTAKEN}",
@@ -124,7 +126,8 @@ class Stage:
     def __post_init__(self) -> None:
         self.sites = {attempts: self.place.serve(attempts) for attempts in ATTEMPTS}
         for site in self.sites.values():
-            site.app.registry.registerHandler(note, [SessionConflicted])
+            for kind in (SessionConflicted, SessionEnded):
+                site.app.registry.registerHandler(note, [kind])
         # SQLite does not tell who waits
         self._patience = 0.02 if self.place.engine.dialect.name == "sqlite" else 0.003
         site = self.sites[None]
@@ -196,7 +199,7 @@ def doing(action: Action, number: int) -> Any:
     return lambda session: action.do(session, number)
 
 
-def note(event: SessionConflicted) -> None:
+def note(event: SessionConflicted | SessionEnded) -> None:
     event.request.environ["tests.flight"].told.append(event)
 
 
