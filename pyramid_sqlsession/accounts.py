@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -70,7 +72,7 @@ class Accounts:
             .order_by(columns["last_seen"].desc(), columns["created"].desc(), columns["id"])
         )
         # the application may have given the columns other names
-        names = ("id", "user_id", "successor")
+        names = ("id", "user_id", "version", "successor")
         row = select(*(columns[name].label(f"r_{name}") for name in names)).with_for_update()
         self._lock = row.where(columns["id"] == bindparam("b_id"))
         self._lock_theirs = row.where(theirs).order_by(columns["id"])
@@ -107,11 +109,16 @@ class Accounts:
         """End a session, also if it has another token by now; None if there is none.
 
         Each row is locked before it is deleted, so that a token that is being regenerated is known.
+        SQLite locks nothing yet: a row that was changed meanwhile is looked at again.
         """
-        chain = self._chain(connection, handle)
-        for row in chain:
-            self._storage.delete(connection, row.r_id)
-        return next(iter(_ended(chain)), None)
+        deleted: list[Any] = []
+        while True:
+            # the markers lead to a session that gets another token meanwhile: they go last
+            chain = self._chain(connection, handle)[::-1]
+            gone = list(takewhile(partial(self._delete, connection), chain))
+            deleted += gone
+            if len(gone) == len(chain):
+                return next(iter(_ended(deleted)), None)
 
     def end_user(
         self, connection: Connection, user_id: Any, keep: bytes | None = None
@@ -126,12 +133,15 @@ class Accounts:
         while True:
             with translated(self._storage.table.fullname):
                 theirs = connection.execute(self._lock_theirs, {"b_user": user_id}).all()
+            kept |= _linked(kept, theirs)
             found = [row for row in theirs if row.r_id not in kept]
             if not found:
                 return _ended(deleted)
-            for row in found:
-                self._storage.delete(connection, row.r_id)
-            deleted += found
+            deleted += filter(partial(self._delete, connection), found)
+
+    def _delete(self, connection: Connection, row: Any) -> bool:
+        """Delete a row as it was seen; False if it is another one by now."""
+        return self._storage.delete(connection, row.r_id, row.r_version)
 
     def _chain(self, connection: Connection, handle: bytes) -> list[Any]:
         """The row and those that have replaced it since, locked."""
@@ -153,6 +163,15 @@ class Accounts:
 def _live(chain: list[Any]) -> Any:
     """The session at the end of a chain of markers; None if it is gone."""
     return chain[-1] if chain and chain[-1].r_successor is None else None
+
+
+def _linked(kept: set[bytes], rows: Sequence[Any]) -> set[bytes]:
+    """The rows that have replaced those to keep, and their markers, by which others find them."""
+    linked = set(kept)
+    pairs = [(row.r_id, row.r_successor) for row in rows if row.r_successor is not None]
+    while more := {one for pair in pairs if not linked.isdisjoint(pair) for one in pair} - linked:
+        linked |= more
+    return linked
 
 
 def _ended(deleted: list[Any]) -> list[Ended]:

@@ -72,6 +72,8 @@ def _intent_on_marker(state: State) -> Intent:
         return Intent.END
     if state.signs_in:
         return Intent.CREATE
+    if state.revoked:
+        return Intent.END
     before = {} if state.ended or state.marker is None else state.marker.visible
     is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
     return Intent.DROP if is_changed else Intent.NOTHING

@@ -92,8 +92,8 @@ class Storage:
             .values(self._set(*_WRITTEN, "successor") | next_version)
         )
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
-        self._delete = delete(self.table).where(self._this)
-        self._end = self._delete.where(columns["successor"].is_(None))
+        self._delete = delete(self.table).where(same_version)
+        self._end = delete(self.table).where(self._this, columns["successor"].is_(None))
 
     def _build_touches(self) -> None:
         columns = self.columns
@@ -218,10 +218,11 @@ class Storage:
                 return False
             return connection.execute(self._touch_locked, loaded | touched).rowcount == 1
 
-    def delete(self, connection: Connection, id: bytes) -> bool:
-        """Delete the row, whatever it is; False if there is none."""
+    def delete(self, connection: Connection, id: bytes, version: int) -> bool:
+        """Delete the row, a marker too, if it still has this version; False if not."""
         with translated(self.table.fullname):
-            return connection.execute(self._delete, {"b_id": id}).rowcount == 1
+            parameters = {"b_id": id, "b_version": version}
+            return connection.execute(self._delete, parameters).rowcount == 1
 
     def end(self, connection: Connection, id: bytes) -> bool:
         """Delete the row, whatever its version, unless it is a marker; False if there is none."""

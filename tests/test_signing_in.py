@@ -52,6 +52,11 @@ def invalidate(session: Any) -> None:
     session.invalidate()
 
 
+def last(seconds: int | None) -> Change:
+    """Give the session a lifetime of its own; with None leave it as it is."""
+    return lambda session: None if seconds is None else setattr(session, "max_age", seconds)
+
+
 def nothing(session: Any) -> None:
     """A request that only reads."""
 
@@ -437,6 +442,19 @@ def test_two_sign_ins_at_once_both_take_effect(place: Place) -> None:
     assert seen(site, old) == {}
 
 
+@where_late_writes_merge
+@pytest.mark.parametrize("own", [None, 3600])
+def test_two_sign_ins_at_once_last_as_long_as_the_session_did(
+    place: Place, own: int | None
+) -> None:
+    site = place.serve()
+    old = site.visit(both(put("cart", ["tea"]), last(own))).token
+    for flight in site.load(old, sign_in("alice"), sign_in("alice")):
+        row = site.row(flight.finish().token)
+        assert row is not None
+        assert row["max_age"] == own
+
+
 @step_by_step
 def test_a_sign_in_with_the_old_token_takes_the_anonymous_data_over(place: Place) -> None:
     site = place.serve()
@@ -576,12 +594,9 @@ def test_a_sign_in_on_a_session_that_was_ended_starts_one_with_what_it_set(place
 def test_a_sign_in_on_a_session_that_was_ended_takes_no_remember_me_along(
     place: Place, own: int | None
 ) -> None:
-    def remember(seconds: int | None) -> Change:
-        return lambda session: None if seconds is None else setattr(session, "max_age", seconds)
-
     site = place.serve()
-    old = site.visit(both(put("cart", ["tea"]), remember(3600))).token
-    enter, end = site.load(old, both(sign_in("alice"), remember(own)), invalidate)
+    old = site.visit(both(put("cart", ["tea"]), last(3600))).token
+    enter, end = site.load(old, both(sign_in("alice"), last(own)), invalidate)
     end.finish()
     row = site.row(enter.finish().token)
     assert row is not None
@@ -629,6 +644,16 @@ def test_invalidate_and_remember_twice_at_once_log_nobody_out(
     first, second = site.load(old, change, change)
     one, two = first.finish().token, second.finish().token
     assert user_of(site, one) == user_of(site, two) == "alice"
+
+
+@where_late_writes_merge
+def test_invalidate_and_remember_beside_a_sign_in_takes_nothing_over(place: Place) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    enter, anew = site.load(old, sign_in("alice"), both(invalidate, sign_in("alice")))
+    site.visit(put("meanwhile", 1), old)
+    assert site.data(enter.finish().token) == {"cart": ["tea"], "meanwhile": 1, USER: "alice"}
+    assert site.data(anew.finish().token) == {USER: "alice"}
 
 
 @in_places(["own-postgresql", "postgresql-read-committed", "mariadb-repeatable-read"])

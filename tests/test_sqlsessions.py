@@ -27,7 +27,8 @@ from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.scripting import prepare
 from pyramid.session import SignedCookieSessionFactory
-from races import Flight, put
+from pyramid.threadlocal import get_current_request
+from races import Flight, drop, put
 from servers import Backend
 from sqlalchemy import (
     Engine,
@@ -203,17 +204,22 @@ def test_a_handle_from_before_a_sign_in_ends_the_session_of_now(devices: Devices
 
 
 @pytest.mark.parametrize("held", range(3))
+@pytest.mark.parametrize("view", ["revoke", "read_and_revoke"])
 def test_the_cookie_goes_with_the_session_whichever_of_its_tokens_it_holds(
-    devices: Devices, held: int
+    engine: Engine, held: int, view: str
 ) -> None:
-    browser = devices.signed_in()
+    def read_and_revoke(request: Any) -> Any:
+        len(request.session)
+        return revoke(request)
+
+    browser = Devices(configurator(engine), read_and_revoke=read_and_revoke).signed_in()
     handles, cookies = [], []
     for _ in range(3):
         browser.get("/enter")
         handles.append(browser.get("/handle").json)
         cookies.append(browser.cookies["session"])
     browser.set_cookie("session", cookies[held].strip('"'))
-    response = browser.get(f"/revoke?handle={handles[0]}")
+    response = browser.get(f"/{view}?handle={handles[0]}")
     assert "Max-Age=0" in session_cookies(response)[0]
 
 
@@ -577,6 +583,55 @@ def password_change(place: Place, keep: bool) -> Any:
 
     config = configurator(place.engine, create=False)
     return add_views(config, **{"": view}).make_wsgi_app()
+
+
+@pytest.mark.parametrize("how", ["revoke", "all", "all but this"])
+def test_on_sqlite_a_session_that_moves_while_sessions_are_ended_is_found(
+    sqlite: Backend, how: str
+) -> None:
+    def end(request: Any) -> Any:
+        handle = request.GET["handle"]
+        if how == "revoke":
+            return request.sqlsessions.revoke(handle)
+        return request.sqlsessions.revoke_user("alice", handle if how == "all but this" else None)
+
+    engine = create_engine(sqlite.url)
+    with engine.connect() as connection:
+        # who reads keeps no writer waiting
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    devices = Devices(configurator(engine), end=end)
+    browser, admin = devices.signed_in(), devices.another()
+    handle = browser.get("/handle").json
+    other = TestApp(serve(configurator(create_engine(sqlite.url), create=False), **VIEWS).app)
+    other.set_cookie("session", browser.cookies["session"].strip('"'))
+
+    def move(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "r_successor" in statement and moving:
+            moving.pop().get("/enter")
+
+    moving = [other]
+    # SQLite locks no row that is read with FOR UPDATE
+    event.listen(engine, "after_cursor_execute", move)
+    ended = admin.get(f"/end?handle={handle}").json
+    assert ended == {"revoke": True, "all": 1, "all but this": 0}[how]
+    assert is_signed_in(other) is (how == "all but this")
+
+
+def end_others(session: Any) -> Any:
+    """Log alice out everywhere else."""
+    request: Any = get_current_request()
+    return request.sqlsessions.revoke_user("alice", keep=session.id)
+
+
+@where_late_writes_merge
+def test_a_sign_out_with_the_old_token_finds_the_session_that_was_kept(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    (leave,) = site.load(old, drop(USER))
+    up = site.visit(put(USER, "alice"), old).token
+    assert site.visit(end_others, up).result == 0
+    assert "Max-Age=0" in leave.finish().cookies[0]
+    assert rows(place.engine) == []
 
 
 @where_late_writes_merge
