@@ -91,6 +91,7 @@ class Visit:
     def __init__(self, store: Store, handle: str | None, now: int) -> None:
         self.store, self.handle, self.now = store, handle, now
         self._began_with, self.rows = store.rows, deepcopy(store.rows)
+        self._overtaken = False
         self.used = self.written = self.revoked = False
         # an earlier attempt of the same request has left its user
         self.has_left = False
@@ -120,6 +121,11 @@ class Visit:
         self._session.given = self.given
         return self._session
 
+    def catch_up(self) -> None:
+        """See what others have committed since the session was read."""
+        self._overtaken = self._began_with is not self.store.rows
+        self.rows = deepcopy(self.store.rows)
+
     @property
     def loaded(self) -> Row | None:
         """The live row that the request has found."""
@@ -142,14 +148,9 @@ class Visit:
     def commit(self, new: str | None, now: int) -> Cookie | None:
         """Save and commit; *new* is the handle for a session that gets a new token."""
         self.now = now
-        if self._began_with is not self.store.rows:
-            self.rows = deepcopy(self.store.rows)
-            if (
-                self.store.late_fails
-                and self._writes
-                and self.rows.get(self.handle or "") != self.loaded
-            ):
-                raise Conflict
+        is_another = self._overtaken and self.rows.get(self.handle or "") != self.loaded
+        if is_another and self.store.late_fails and self._writes:
+            raise Conflict
         cookie = self._save(new or "")
         self.store.rows = self.rows
         return cookie or self.touch()
@@ -262,7 +263,7 @@ class Visit:
         expired = self.found is None and row is not None and row.successor is None
         if expired:
             del self.rows[self.handle or ""]
-        if self.late:
+        if self.late and not self.revoked:
             return self._start(data, new) if signs_in else None
         if expired or self.revoked:
             return self._start(data, new) if data else Cookie("removed")
@@ -370,8 +371,13 @@ class Users:
     def revoke_user(self, user: str, keep: str | None = None) -> int:
         """End all sessions of a user but one."""
         rows = self._visit.rows
-        mine = [handle for handle in rows if rows[handle].user_id == user and handle != keep]
-        return self._delete(mine)
+        mine = {handle for handle in rows if rows[handle].user_id == user}
+        kept = set() if keep is None else {keep}
+        # those that it has replaced, and that have replaced it
+        for _ in rows:
+            kept |= {rows[handle].successor or handle for handle in kept & rows.keys()}
+            kept |= {handle for handle in mine if rows[handle].successor in kept}
+        return self._delete(sorted(mine - kept))
 
     def _delete(self, handles: list[str]) -> int:
         """Delete rows; how many were sessions, and no markers of those that have ended."""

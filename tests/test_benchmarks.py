@@ -126,6 +126,7 @@ def test_it_has_a_cost_for_each_store_and_each_kind_of_request(comparison: Path)
     expected = {
         names.FLOOR: [Workload.UNUSED],
         names.CALLED: [Workload.UNUSED],
+        names.BEGUN: [Workload.UNUSED],
         names.OWN: [],
         names.CORE: [Workload.UNUSED],
         names.SHARED: [],

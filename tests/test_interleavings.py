@@ -224,7 +224,7 @@ def test_two_requests_keep_every_promise_in_every_order_of_their_steps(
                 # to repeat it, add the name to those that are always tried
                 log.error("%s: %s: not %s", place.name, name, ", ".join(broken))
     trials.record(
-        "two requests' steps in every order",
+        "two requests, in one order of their steps",
         "no key lost, no session revived, no cookie without its row, nothing of an aborted request",
         DATABASES[place.engine.dialect.name],
         len(chosen),

@@ -25,10 +25,21 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
-from operations import ADMINISTRATION, CHANGES, OPERATIONS, USER_CHANGES, Operation, Put, Revoke
+from operations import (
+    ADMINISTRATION,
+    CHANGES,
+    OPERATIONS,
+    USER_CHANGES,
+    USERS,
+    Operation,
+    Put,
+    Revoke,
+    RevokeUser,
+)
 from places import Place, in_places
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
@@ -141,6 +152,10 @@ FLYING = st.lists(OPERATIONS, max_size=2)
 OUTCOMES = st.sampled_from([Outcome.COMMIT] * 6 + list(Outcome)[1:])
 
 
+# elsewhere the view fails where it ends what another request has changed
+merges_late = precondition(lambda browsers: not browsers.world.late_fails)
+
+
 class Browsers(RuleBasedStateMachine):
     """Browsers of one application; the tokens that they hold."""
 
@@ -230,6 +245,25 @@ class Browsers(RuleBasedStateMachine):
     def visit_twice_at_once(
         self, browser: int, first: list[Operation], second: list[Operation]
     ) -> None:
+        self.fly(browser, first, second)
+
+    @merges_late
+    @rule(browser=BROWSERS, first=FLYING, user=USERS, keep=st.booleans(), rest=FLYING)
+    def end_sessions_of_a_user_meanwhile(
+        self, browser: int, first: list[Operation], user: str, keep: bool, rest: list[Operation]
+    ) -> None:
+        self.fly(browser, first, [RevokeUser(user, keep), *rest])
+
+    @merges_late
+    @rule(browser=BROWSERS, first=FLYING, which=AGES, rest=FLYING)
+    def end_a_session_meanwhile(
+        self, browser: int, first: list[Operation], which: int, rest: list[Operation]
+    ) -> None:
+        handle = handle_of(self.given[which % len(self.given)]) or ""
+        self.fly(browser, first, [Revoke(handle), *rest])
+
+    def fly(self, browser: int, first: list[Operation], second: list[Operation]) -> None:
+        """Two requests at once, the first of which is committed before the second goes on."""
         token = self.tokens.get(browser)
         requests = [Request(operations, Outcome.COMMIT) for operations in (first, second)]
         flights = [
@@ -241,6 +275,7 @@ class Browsers(RuleBasedStateMachine):
             cookies = flight.finish().cookies
             assert flight.ok, flight.error
             given = self.receive(browser, token, cookies)
+            visit.catch_up()
             assert given == self.expected(browser, token, visit, request)
 
     def step(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
@@ -353,7 +388,7 @@ def test_every_browser_sees_what_a_plain_model_predicts(
         ),
     )
     trials.record(
-        "random histories of several browsers",
+        "a step in a random history of several browsers",
         "what a plain model predicts",
         DATABASES[place.engine.dialect.name],
         world.steps,

@@ -121,6 +121,7 @@ def _ours(database: str, own: str, shared: str, make_floor: _MakeFloor) -> Itera
             [
                 lowest,
                 floor.Called(names.CALLED, calling, lowest, plain),
+                floor.Called(names.BEGUN, calling, lowest, plain, begins=True),
                 Site(names.OWN, app, plain, rows("sqlsession")),
                 Site(names.CORE, with_core, asking, shared_rows("core"), WORKLOADS),
                 Site(names.SHARED, with_sessions, asking, shared_rows("sqlsession")),

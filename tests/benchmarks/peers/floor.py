@@ -58,6 +58,14 @@ class Floor(Contender):
         visitor.key = token_bytes(32)
         return partial(self._new, visitor.key, encoded)
 
+    def in_transaction(self, request: Callable[[], bytes]) -> bytes:
+        """Make a request whose statements are committed together."""
+        cursor = self._connection.cursor()
+        cursor.execute("BEGIN")
+        result = request()
+        cursor.execute("COMMIT")
+        return result
+
     def _read(self, key: bytes) -> bytes:
         cursor = self._connection.cursor()
         cursor.execute(self._select, (key,))
@@ -77,14 +85,22 @@ class Floor(Contender):
 
 
 class Called(Site):
-    """The same functions, called by a view: whatever uses the driver in a framework takes that."""
+    """The same functions, called by a view: whatever uses the driver in a framework takes that.
 
-    def __init__(self, name: str, app: Wsgi, floor: Floor, baseline: Contender) -> None:
+    :param begins: the statements of a request are committed together.
+    """
+
+    def __init__(
+        self, name: str, app: Wsgi, floor: Floor, baseline: Contender, *, begins: bool = False
+    ) -> None:
         super().__init__(name, app, baseline, floor.stored, WORKLOADS)
         self._floor = floor
+        self._begins = begins
 
     def environ(self, workload: Workload, visitor: Visitor, data: Payload) -> dict[str, Any]:
         called = self._floor.request(workload, visitor, data)
+        if self._begins:
+            called = partial(self._floor.in_transaction, called)
         return {"PATH_INFO": "/call", "bench.call": called}
 
 

@@ -17,7 +17,7 @@ from .contender import Workload
 from .results import Results
 
 OURS = (names.OWN, names.SHARED)
-BARE = (names.FLOOR, names.CALLED, names.CORE)
+BARE = (names.FLOOR, names.CALLED, names.BEGUN, names.CORE)
 
 
 def write(results: Results, folder: Path, name: str = "peers.svg") -> None:
