@@ -113,8 +113,10 @@ def test_a_silent_network_fails_requests_in_bounded_time(
     shop: Shop, impatient: tuple[Proxy, str], trials: Trials
 ) -> None:
     proxy, url = impatient
-    site, broken = shop.serve(url, settings={"max_size": 2**21}), 0
+    broken = 0
     for number in (rounds := trials.times(1)):
+        # whose pool has no connection that was cut
+        site = shop.serve(url, settings={"max_size": 2**21})
         visitor = Visitor(f"visitor{number}", ballast=2**20)
         assert visitor.buy(site)
         trap = proxy.trap(UPDATE, lost=Lost.REQUEST, end=End.SILENCE)
