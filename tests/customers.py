@@ -120,9 +120,11 @@ def order_at_once(site: Site, visitors: list[Visitor]) -> None:
 def is_clear(error: BaseException, *tokens: str | None) -> bool:
     """Whether an error is SQLAlchemy's, names a lost connection, and gives no token away."""
     text = str(error)
+    # the last one is psycopg's, of the application's ROLLBACK after a statement that was half sent
+    lost = "connect|gone away|shutting down|shutdown|another command is already in progress"
     return (
         isinstance(error, DBAPIError)
-        and re.search("connect|gone away|shutting down|shutdown", text, re.IGNORECASE) is not None
+        and re.search(lost, text, re.IGNORECASE) is not None
         and not any(token in text for token in tokens if token)
     )
 

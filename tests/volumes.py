@@ -34,7 +34,9 @@ class Volume:
     def fill(self, room: int = 0) -> None:
         """Let something else take the space, all but *room* bytes."""
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, self.free - room))
+            # what is there may have left less than that
+            if self.free > room:
+                os.posix_fallocate(file.fileno(), 0, self.free - room)
 
     def clear(self) -> None:
         """Give it back."""

@@ -63,7 +63,7 @@ def on_postgresql(request: pytest.FixtureRequest) -> Iterator[Small]:
 def on_sqlite(request: pytest.FixtureRequest) -> Iterator[Small]:
     """The file is on the small disk, with what SQLite writes beside it."""
     path: Path = request.getfixturevalue("tmp_path") / "volume"
-    with mounted(path, 4 * MEGABYTE) as volume:
+    with mounted(path, 16 * MEGABYTE) as volume:
         url = f"sqlite:///{path / 'database.sqlite'}"
         yield Small("SQLite", url, volume, "database or disk is full")
 
