@@ -140,8 +140,12 @@ class Visit:
     @property
     def leaves(self) -> bool:
         """Whether the user whom the request has found signed in is so no longer."""
-        before = None if self.loaded is None else self.loaded.data.get(USER)
-        return before is not None and self._session.get(USER) != before
+        return self._user is not None and self._session.get(USER) != self._user
+
+    @property
+    def _user(self) -> str | None:
+        """Who was signed in when the session was read."""
+        return None if self.loaded is None else self.loaded.data.get(USER)
 
     # ---- the end of the request
 
@@ -181,8 +185,7 @@ class Visit:
             return self._leave_again(new)
         if session.invalidated:
             return self._end(new)
-        user, before = session.get(USER), session.base.get(USER)
-        signs_in = session.user_assigned and user is not None
+        signs_in = session.user_assigned and session.get(USER) is not None
         if self.late:
             return self._start(self._taken_over(), new, takes_over=True) if signs_in else None
         if self.found is None:
@@ -190,17 +193,14 @@ class Visit:
         if not (session.changed or session.user_assigned or session.regenerated):
             return None
         row = self.rows.get(self.handle or "")
-        if before is not None and user != before:
+        if self.leaves:
             return self._leave(row, session.set_here(), new)
+        if (row is None or row.successor is not None) and not (signs_in and self._may_enter(row)):
+            return None
         if row is None:
-            return self._start(session.set_here(), new) if signs_in and before is None else None
+            return self._start(session.set_here(), new)
         if row.successor is not None:
-            stays = before is None or self._signed_in_at_the_end_of(row) == before
-            return (
-                self._start(self._taken_over(), new, takes_over=True)
-                if signs_in and stays
-                else None
-            )
+            return self._start(self._taken_over(), new, takes_over=True)
         if session.user_assigned or session.regenerated:
             return self._regenerate(row, signs_in, new)
         return self._update(row)
@@ -240,7 +240,7 @@ class Visit:
             return self._start(data, new) if other else None
         if row.successor is not None and other:
             # who has signed in there meanwhile, or out, is not undone by it
-            if self._signed_in_at_the_end_of(row) == self._session.base[USER]:
+            if self._signed_in_at_the_end_of(row) == self._user:
                 self._end_chain(row)
             return self._start(data, new)
         if row.successor is not None:
@@ -271,12 +271,9 @@ class Visit:
             return self._start(data, new) if data else None
         if row is not None and row.successor is None:
             return self._leave_behind(row, data, new)
-        before = self.loaded.data.get(USER)
-        if before is not None and data.get(USER) != before:
+        if self.leaves:
             return self._leave(row, data, new)
-        # a sign-out beside a step-up wins
-        stays = before is None or self._signed_in_at_the_end_of(row) == before
-        return self._start(data, new) if signs_in and stays else None
+        return self._start(data, new) if signs_in and self._may_enter(row) else None
 
     def _leave_behind(self, row: Row, data: Data, new: str) -> Cookie:
         """The old session is over; what was set since starts another one."""
@@ -309,10 +306,14 @@ class Visit:
 
     def _taken_over(self) -> Data:
         """What a sign-in with the old token starts with."""
-        if self._session.base.get(USER) is not None:
+        if self._user is not None:
             return dict(self._session)
         marker = self.rows.get(self.handle or "", self.found)
         return self._session.merged(marker.data if marker else {})[0]
+
+    def _may_enter(self, row: Row | None) -> bool:
+        """Whether a sign-in still counts: a sign-out beside a step-up wins."""
+        return self._user is None or self._signed_in_at_the_end_of(row) == self._user
 
     def _signed_in_at_the_end_of(self, row: Row | None) -> str | None:
         if row is None:
