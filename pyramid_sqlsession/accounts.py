@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -47,7 +46,7 @@ class Ended:
 
     handle: bytes
     user_id: Any
-    markers: tuple[bytes, ...] = ()
+    markers: tuple[bytes, ...]
 
 
 class Accounts:
@@ -115,7 +114,7 @@ class Accounts:
         while True:
             # the markers lead to a session that gets another token meanwhile: they go last
             chain = self._chain(connection, handle)[::-1]
-            gone = list(takewhile(partial(self._delete, connection), chain))
+            gone = list(takewhile(lambda row: self._delete(connection, row), chain))
             deleted += gone
             if len(gone) == len(chain):
                 return next(iter(_ended(deleted)), None)
@@ -133,11 +132,11 @@ class Accounts:
         while True:
             with translated(self._storage.table.fullname):
                 theirs = connection.execute(self._lock_theirs, {"b_user": user_id}).all()
-            kept |= _linked(kept, theirs)
+            kept = _linked(kept, theirs)
             found = [row for row in theirs if row.r_id not in kept]
             if not found:
                 return _ended(deleted)
-            deleted += filter(partial(self._delete, connection), found)
+            deleted += [row for row in found if self._delete(connection, row)]
 
     def _delete(self, connection: Connection, row: Any) -> bool:
         """Delete a row as it was seen; False if it is another one by now."""
@@ -166,7 +165,7 @@ def _live(chain: list[Any]) -> Any:
 
 
 def _linked(kept: set[bytes], rows: Sequence[Any]) -> set[bytes]:
-    """The rows that have replaced those to keep, and their markers, by which others find them."""
+    """Those to keep, what has replaced them, and the markers by which others find them."""
     linked = set(kept)
     pairs = [(row.r_id, row.r_successor) for row in rows if row.r_successor is not None]
     while more := {one for pair in pairs if not linked.isdisjoint(pair) for one in pair} - linked:

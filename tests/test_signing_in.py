@@ -76,6 +76,14 @@ def user_of(site: Site, token: str) -> Any:
     return seen(site, token).get(USER)
 
 
+def max_age_of(site: Site, token: str) -> int | None:
+    """The lifetime that a session has of its own."""
+    row = site.row(token)
+    assert row is not None
+    max_age: int | None = row["max_age"]
+    return max_age
+
+
 def marker(site: Site, token: str) -> dict[str, Any]:
     row = site.row(token)
     assert row is not None
@@ -176,9 +184,7 @@ def test_a_user_who_is_left_takes_remember_me_along(sqlite_site: Site) -> None:
 
     old = sqlite_site.visit(remember).token
     new = sqlite_site.visit(sign_in("bob"), old).token
-    row = sqlite_site.row(new)
-    assert row is not None
-    assert row["max_age"] is None
+    assert max_age_of(sqlite_site, new) is None
 
 
 def test_a_user_that_is_changed_in_place_regenerates(sqlite_site: Site) -> None:
@@ -450,9 +456,7 @@ def test_two_sign_ins_at_once_last_as_long_as_the_session_did(
     site = place.serve()
     old = site.visit(both(put("cart", ["tea"]), last(own))).token
     for flight in site.load(old, sign_in("alice"), sign_in("alice")):
-        row = site.row(flight.finish().token)
-        assert row is not None
-        assert row["max_age"] == own
+        assert max_age_of(site, flight.finish().token) == own
 
 
 @step_by_step
@@ -598,9 +602,7 @@ def test_a_sign_in_on_a_session_that_was_ended_takes_no_remember_me_along(
     old = site.visit(both(put("cart", ["tea"]), last(3600))).token
     enter, end = site.load(old, both(sign_in("alice"), last(own)), invalidate)
     end.finish()
-    row = site.row(enter.finish().token)
-    assert row is not None
-    assert row["max_age"] == own
+    assert max_age_of(site, enter.finish().token) == own
 
 
 @where_late_writes_merge
@@ -866,6 +868,4 @@ def test_a_session_that_was_ended_leaves_no_remember_me_behind(place: Place) -> 
     old = site.visit(remember).token
     (again,) = site.load(old, both(invalidate, sign_in("alice")))
     site.visit(put("a", 1), old)
-    row = site.row(again.finish().token)
-    assert row is not None
-    assert row["max_age"] is None
+    assert max_age_of(site, again.finish().token) is None
