@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from .dberrors import translated
+from .driver_errors import translated
 from .lifetime import Lifetime
 from .purge import Purge
 from .storage import Storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .dberrors import reason
+from .driver_errors import reason
 from .exceptions import SessionConflict
 from .state import Loaded
 from .store import Store

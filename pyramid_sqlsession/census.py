@@ -25,7 +25,7 @@ from sqlalchemy import (
     true,
 )
 
-from .dberrors import translated
+from .driver_errors import translated
 from .purge import Purge
 from .storage import Storage
 from .users import underlying

@@ -9,7 +9,7 @@ from random import uniform
 from time import monotonic
 
 from .database import Database
-from .dberrors import reason
+from .driver_errors import reason
 from .purge import Purge
 
 log = logging.getLogger("pyramid_sqlsession")

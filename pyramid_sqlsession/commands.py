@@ -16,7 +16,7 @@ from sqlalchemy import Engine, Table, inspect, select
 from .accounts import Accounts
 from .census import AGES, SIZES, Census, Figures
 from .connections import commit, create_table, maintaining
-from .dberrors import translated
+from .driver_errors import translated
 from .purge import Purge
 from .store import Store
 from .terminal import complain, progress, say, show_figures, show_rows

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Table, event, inspect
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .dberrors import MYSQL
+from .driver_errors import MYSQL
 from .exceptions import SessionConflict
 
 _HARDLY = 50

@@ -9,7 +9,7 @@ from typing import Any
 
 from webob.cookies import make_cookie
 
-from .browsers import has_secure_prefix
+from .cookie_rules import has_secure_prefix
 from .settings import Settings
 
 # fullmatch, not $, which would admit a newline

@@ -20,7 +20,7 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
 
 from .connections import connect, create_table, giving_up, hardly_waiting, in_transaction, is_open
-from .dberrors import mark_conflicts_retryable
+from .driver_errors import mark_conflicts_retryable
 from .exceptions import SessionDataError
 from .record import Record
 from .storage import Storage

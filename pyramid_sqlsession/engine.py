@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from .connections import notice_closed_ones
 from .converters import boolean
-from .dberrors import mark_conflicts_retryable
+from .driver_errors import mark_conflicts_retryable
 
 _BOOLEANS = ("hide_parameters", "pool_pre_ping", "pool_use_lifo", "skip_autocommit_rollback")
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")

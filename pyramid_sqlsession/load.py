@@ -10,14 +10,13 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from .cookie import handle_of
-from .dberrors import reason
+from .driver_errors import reason
 from .events import CookieRejected, SessionEnded, SessionEvent
 from .exceptions import SessionConflict, SessionDataError, SessionTableError
 from .record import Record
-from .retries import has_left
 from .state import CSRF, Loaded, Marker
 from .store import Store
-from .transactions import current_transaction
+from .transactions import current_transaction, has_left
 
 log = logging.getLogger("pyramid_sqlsession")
 

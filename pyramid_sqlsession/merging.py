@@ -7,8 +7,8 @@ from typing import Any
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict
 from .merge import Merged, merge
-from .retries import has_attempts_left
 from .state import CSRF, Loaded
+from .transactions import has_attempts_left
 from .visit import Visit
 
 

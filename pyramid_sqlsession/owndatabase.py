@@ -19,7 +19,7 @@ from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
 from .connections import commit, connect, create_table, hardly_waiting, roll_back
-from .dberrors import MYSQL, translated
+from .driver_errors import MYSQL, translated
 from .engine import make_engine
 from .reader import Reader
 from .record import Record

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from .connections import commit, maintaining
-from .dberrors import MYSQL, reason, translated
+from .driver_errors import MYSQL, reason, translated
 from .lifetime import Lifetime
 from .storage import Storage
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import commands
 from .commands import FAILED, MISUSED, Misuse, Opened
-from .dberrors import reason
+from .driver_errors import reason
 from .exceptions import SessionConflict, SessionTableError
 from .factory import SQLSessionFactory
 from .store import Store

@@ -9,7 +9,7 @@ from .cookie import new_token
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict, SessionDataError
 from .intent import Intent, contents, intent_of
-from .retries import remember_left
+from .transactions import remember_left
 from .visit import Phase, Visit
 from .writer import Plan, Writer
 

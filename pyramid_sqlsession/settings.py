@@ -15,7 +15,7 @@ from typing import Any
 from pyramid.exceptions import ConfigurationError
 
 from . import converters as to
-from .browsers import why_browsers_refuse
+from .cookie_rules import why_browsers_refuse
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from .dberrors import MYSQL, is_undecodable, translated
+from .driver_errors import MYSQL, is_undecodable, translated
 from .exceptions import SessionDataError
 from .model import SessionMixin
 from .record import Record

@@ -18,11 +18,10 @@ from .exceptions import SessionClosed
 from .load import load
 from .merge import Merged
 from .record import Record
-from .retries import will_be_retried
 from .session import SQLSession
 from .state import State
 from .store import Store
-from .transactions import is_lost
+from .transactions import is_lost, will_be_retried
 
 
 class Phase(Enum):

@@ -61,7 +61,7 @@ from pyramid_sqlsession import (
     save_tween_factory,
 )
 from pyramid_sqlsession.connections import commit, connect, create_table, giving_up, roll_back
-from pyramid_sqlsession.dberrors import mark_conflicts_retryable
+from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
 from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__

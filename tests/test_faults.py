@@ -34,7 +34,7 @@ from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionMixin
 from pyramid_sqlsession.connections import notice_closed_ones
-from pyramid_sqlsession.dberrors import is_conflict
+from pyramid_sqlsession.driver_errors import is_conflict
 
 TOKEN = "x" * 43
 

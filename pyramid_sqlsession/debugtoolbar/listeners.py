@@ -15,7 +15,7 @@ from pyramid.events import BeforeTraversal
 from sqlalchemy import Delete, Engine, Insert, Select, Table, Update, event
 from sqlalchemy.engine import ExceptionContext
 
-from ..dberrors import reason
+from ..driver_errors import reason
 from ..events import SessionEvent
 from ..transactions import current_transaction
 from .observed import Observed, Statement, current, observed_of

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from trials import Trials
 
 from pyramid_sqlsession import SessionConflict
-from pyramid_sqlsession.dberrors import is_conflict
+from pyramid_sqlsession.driver_errors import is_conflict
 
 SERIAL = "one request at least is acknowledged, the other one is run again or stores nothing"
 

@@ -21,7 +21,7 @@ from trials import Trials
 from volumes import Volume, mounted
 from webtest import AppError
 
-from pyramid_sqlsession.dberrors import reason
+from pyramid_sqlsession.driver_errors import reason
 
 MEGABYTE = 2**20
 

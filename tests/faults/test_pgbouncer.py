@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from trials import Trials
 
-from pyramid_sqlsession.dberrors import reason
+from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from trials import Trials
 
-from pyramid_sqlsession.dberrors import reason
+from pyramid_sqlsession.driver_errors import reason
 
 READ_ONLY = "cannot execute .* in a read-only transaction"
 
