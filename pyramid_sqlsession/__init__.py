@@ -15,6 +15,7 @@ from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import tm_tween_factory
 
 from .accounts import UserSession
+from .data.serializer import Serializer
 from .events import (
     CookieRejected,
     SessionConflicted,
@@ -32,7 +33,6 @@ from .exceptions import (
 )
 from .factory import SQLSessionFactory
 from .model import SessionMixin
-from .serializer import Serializer
 from .session import SQLSession
 from .sqlsessions import SQLSessions
 from .tween import save_tween_factory

@@ -14,8 +14,8 @@ from zope.interface import implementer
 
 from .accounts import Accounts
 from .cleanup import Cleaner
-from .codec import Codec
 from .cookie import Cookie
+from .data.codec import Codec
 from .database import AppDatabase, Database
 from .engine import memory_url
 from .lifetime import Lifetime
@@ -167,7 +167,7 @@ def _make_encryption(settings: Settings) -> Any:
     if not (settings.encryption_keys or settings.seal):
         return None
     try:
-        from .encryption import Encryption
+        from .data.encryption import Encryption
     except ImportError as error:
         raise ConfigurationError(
             "sqlsession.encryption_keys and sqlsession.seal need the package cryptography: "

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from .accounts import Accounts
 from .cleanup import Cleaner
-from .codec import Codec
 from .cookie import Cookie
+from .data.codec import Codec
 from .database import Database
 from .lifetime import Lifetime
 from .purge import Purge

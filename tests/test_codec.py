@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Integer, LargeBinary, String, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
 from pyramid_sqlsession import SessionDataError, SessionTooLarge
-from pyramid_sqlsession.codec import Codec, Decoded
+from pyramid_sqlsession.data.codec import Codec, Decoded
 
 MIB = 1024**2
 # what is not encrypted is the same for every token

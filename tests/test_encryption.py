@@ -50,9 +50,9 @@ from sqlalchemy.orm import mapped_column
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionDataError, SessionMixin, SessionTooLarge, SQLSessionFactory
-from pyramid_sqlsession.codec import Codec
 from pyramid_sqlsession.cookie import handle_of
-from pyramid_sqlsession.encryption import Encryption
+from pyramid_sqlsession.data.codec import Codec
+from pyramid_sqlsession.data.encryption import Encryption
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.model import SQLSessionRow
 from pyramid_sqlsession.purge import Purge
@@ -979,7 +979,7 @@ def test_without_the_library_the_error_says_how_to_install_it(
         if name == "cryptography" or name.startswith("cryptography."):
             monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    monkeypatch.delitem(sys.modules, "pyramid_sqlsession.encryption")
+    monkeypatch.delitem(sys.modules, "pyramid_sqlsession.data.encryption")
     with pytest.raises(ConfigurationError) as caught:
         application(database, SessionRow, **kind)
     assert str(caught.value).endswith(": pip install 'pyramid_sqlsession[encryption]'")

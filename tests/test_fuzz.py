@@ -20,7 +20,7 @@ from webob.cookies import RequestCookies
 from webtest import TestApp
 
 from pyramid_sqlsession.cookie import handle_of
-from pyramid_sqlsession.encryption import Encryption
+from pyramid_sqlsession.data.encryption import Encryption
 
 CANARY = "the-canary-of-another-visitor"
 USER = "auth.userid"

@@ -14,9 +14,9 @@ from pyramid.exceptions import ConfigurationError
 from sqlalchemy import JSON
 from sqlalchemy.types import TypeEngine
 
-from .exceptions import SessionDataError, SessionTooLarge
+from ..exceptions import SessionDataError, SessionTooLarge
+from ..users import underlying
 from .serializer import JSONSerializer, Serializer
-from .users import underlying
 
 if TYPE_CHECKING:
     # its library is an extra

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from .cookie import handle_of
-from .exceptions import SessionDataError
+from ..cookie import handle_of
+from ..exceptions import SessionDataError
 
 _ENCRYPTED = b"sqls:e1:"
 _SEALED = b"sqls:s1:"

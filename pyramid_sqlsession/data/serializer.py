@@ -7,7 +7,7 @@ import math
 import re
 from typing import Any, Protocol
 
-from .exceptions import SessionDataError
+from ..exceptions import SessionDataError
 
 _DEEPEST = 100
 _LEAVES = frozenset({str, int, float, bool, type(None)})
