@@ -14,7 +14,6 @@ from pyramid.interfaces import ISessionFactory, ITweens
 from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import tm_tween_factory
 
-from .accounts import UserSession
 from .data.serializer import Serializer
 from .events import (
     CookieRejected,
@@ -32,9 +31,10 @@ from .exceptions import (
     SessionTooLarge,
 )
 from .factory import SQLSessionFactory
-from .model import SessionMixin
 from .session import SQLSession
 from .sqlsessions import SQLSessions
+from .table.model import SessionMixin
+from .table.sessions import UserSession
 from .tween import save_tween_factory
 
 __all__ = [

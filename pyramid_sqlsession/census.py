@@ -27,8 +27,8 @@ from sqlalchemy import (
 
 from .driver_errors import translated
 from .purge import Purge
-from .storage import Storage
-from .users import underlying
+from .table.rows import Storage
+from .table.user_id import underlying
 
 AGES: dict[str, int | None] = {
     "hour": 3600,

@@ -22,8 +22,8 @@ from zope.sqlalchemy import mark_changed
 from .connections import connect, create_table, giving_up, hardly_waiting, in_transaction, is_open
 from .driver_errors import mark_conflicts_retryable
 from .exceptions import SessionDataError
-from .record import Record
-from .storage import Storage
+from .table.record import Record
+from .table.rows import Storage
 from .transactions import COMMITTED
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)

@@ -12,21 +12,21 @@ from pyramid.interfaces import IRequestExtensions, IRequestFactory, ISessionFact
 from pyramid.request import Request
 from zope.interface import implementer
 
-from .accounts import Accounts
 from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
 from .database import AppDatabase, Database
 from .engine import memory_url
 from .lifetime import Lifetime
-from .model import resolve_model
 from .owndatabase import OwnDatabase
 from .purge import Purge
 from .save import is_changed
 from .session import SQLSession
 from .settings import Settings
-from .storage import Storage
 from .store import Store
+from .table.model import resolve_model
+from .table.rows import Storage
+from .table.sessions import Accounts
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")

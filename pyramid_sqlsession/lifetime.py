@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .record import Record
 from .settings import TEN_YEARS, Settings
+from .table.record import Record
 
 
 class Lifetime:

@@ -22,8 +22,8 @@ from .connections import commit, connect, create_table, hardly_waiting, roll_bac
 from .driver_errors import MYSQL, translated
 from .engine import make_engine
 from .reader import Reader
-from .record import Record
-from .storage import Storage
+from .table.record import Record
+from .table.rows import Storage
 from .transactions import COMMITTED
 
 log = logging.getLogger("pyramid_sqlsession")

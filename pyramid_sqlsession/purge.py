@@ -27,7 +27,7 @@ from sqlalchemy.exc import IntegrityError
 from .connections import commit, maintaining
 from .driver_errors import MYSQL, reason, translated
 from .lifetime import Lifetime
-from .storage import Storage
+from .table.rows import Storage
 
 log = logging.getLogger("pyramid_sqlsession")
 

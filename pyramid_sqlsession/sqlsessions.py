@@ -9,9 +9,9 @@ from typing import Any
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 
-from .accounts import Ended, UserSession
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
+from .table.sessions import Ended, UserSession
 from .transactions import current_transaction
 from .visit import Phase
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .lifetime import Lifetime
 from .merge import FlashQueue
-from .record import Record
+from .table.record import Record
 
 CSRF = "_csrft_"
 """The key of Pyramid's CSRF token in a session."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .accounts import Accounts
 from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
@@ -13,7 +12,8 @@ from .database import Database
 from .lifetime import Lifetime
 from .purge import Purge
 from .settings import Settings
-from .storage import Storage
+from .table.rows import Storage
+from .table.sessions import Accounts
 
 
 @dataclass(frozen=True)

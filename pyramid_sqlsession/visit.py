@@ -17,10 +17,10 @@ from .events import SessionEvent, send
 from .exceptions import SessionClosed
 from .load import load
 from .merge import Merged
-from .record import Record
 from .session import SQLSession
 from .state import State
 from .store import Store
+from .table.record import Record
 from .transactions import is_lost, will_be_retried
 
 

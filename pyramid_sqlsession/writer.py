@@ -14,8 +14,8 @@ from .exceptions import SessionConflict, SessionDataError
 from .intent import Intent, own_contents
 from .load import marker_of
 from .merging import merge_with, resolve
-from .record import Record
 from .state import Loaded, Marker
+from .table.record import Record
 from .values import Values
 from .visit import Visit
 

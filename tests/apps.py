@@ -17,7 +17,7 @@ from webtest import TestApp
 from zope.interface import implementer
 
 from pyramid_sqlsession import SessionMixin, SQLSessionFactory
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 EPOCH = 1_800_000_000
 

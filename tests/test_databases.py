@@ -62,7 +62,7 @@ from pyramid_sqlsession import (
 )
 from pyramid_sqlsession.connections import commit, connect, create_table, giving_up, roll_back
 from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
-from pyramid_sqlsession.model import DATA, HANDLE, SQLSessionRow, resolve_model
+from pyramid_sqlsession.table.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
 
@@ -642,7 +642,7 @@ def test_a_model_on_a_base_made_the_old_way(sqlite: Backend) -> None:
 def test_the_only_model_of_the_process_is_found_by_itself(
     monkeypatch: pytest.MonkeyPatch, base: Any
 ) -> None:
-    monkeypatch.setattr("pyramid_sqlsession.model._mapped", lambda cls: iter([]))
+    monkeypatch.setattr("pyramid_sqlsession.table.model._mapped", lambda cls: iter([]))
     assert resolve_model(None) is SQLSessionRow
     monkeypatch.undo()
     assert resolve_model(None) is SessionRow

@@ -59,7 +59,7 @@ from pyramid_sqlsession import (
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.rows import Storage
 
 README = ROOT / "README.rst"
 

@@ -39,15 +39,15 @@ from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
 
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.model import SQLSessionRow
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.model import SQLSessionRow
+from pyramid_sqlsession.table.rows import Storage
 
 PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"
-DEFAULT_MODEL = "pyramid_sqlsession.model.SQLSessionRow"
+DEFAULT_MODEL = "pyramid_sqlsession.table.model.SQLSessionRow"
 PSHELL, PSERVE = (Path(sys.executable).with_name(name) for name in ("pshell", "pserve"))
 # Pyramid 2.0 imports it, which setuptools remarks upon
 QUIET = {"PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}

@@ -52,7 +52,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from pyramid_sqlsession import SessionClosed, SQLSessionFactory
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 TM = "pyramid_tm.tm_tween_factory"
 SAVE = "pyramid_sqlsession.save_tween_factory"

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
 from pyramid_sqlsession.reader import Reader
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.rows import Storage
 
 ID = bytes(range(32))
 VALUES = {

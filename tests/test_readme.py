@@ -11,8 +11,8 @@ from typing import Any
 from pages import ROOT, code_block, code_blocks, execute
 from programs import Browser, Reply, query, serving
 
-from pyramid_sqlsession.model import SQLSessionRow
 from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 README = ROOT / "README.rst"
 LEFT_OUT = ("Connection", "Content-Length", "Date", "Server")

@@ -39,13 +39,13 @@ from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import DateTime, UserDefinedType
 
 from pyramid_sqlsession import SessionMixin
-from pyramid_sqlsession.accounts import Accounts
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.model import SQLSessionRow
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.model import SQLSessionRow
+from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.sessions import Accounts
 
 TESTS = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("pyramid_sqlsession")
@@ -91,7 +91,9 @@ def uri(backend: Backend, ini: Ini) -> str:
 @pytest.fixture
 def sqlite_uri(sqlite: Backend, ini: Ini) -> str:
     """The same on SQLite only, where the database does not matter."""
-    return ini("own", settings_for("own", sqlite.url, "pyramid_sqlsession.model.SQLSessionRow"))
+    return ini(
+        "own", settings_for("own", sqlite.url, "pyramid_sqlsession.table.model.SQLSessionRow")
+    )
 
 
 @pytest.fixture
@@ -212,7 +214,7 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *, term: str = "xterm") -> It
 def test_create_table_says_whether_the_table_was_there(
     way: str, backend: Backend, ini: Ini, run: Run
 ) -> None:
-    model = "pyramid_sqlsession.model.SQLSessionRow"
+    model = "pyramid_sqlsession.table.model.SQLSessionRow"
     uri = ini(way, settings_for(way, backend.url, model))
     assert run(uri, "create-table") == (0, "the table sqlsession was made\n", "")
     assert run(uri, "create-table") == (0, "the table sqlsession is there already\n", "")
@@ -225,7 +227,7 @@ def test_create_table_says_whether_the_table_was_there(
 def test_create_table_says_so_too_where_the_application_makes_the_table_itself(
     sqlite: Backend, ini: Ini, run: Run
 ) -> None:
-    settings = settings_for("shared", sqlite.url, "pyramid_sqlsession.model.SQLSessionRow")
+    settings = settings_for("shared", sqlite.url, "pyramid_sqlsession.table.model.SQLSessionRow")
     uri = ini("shared", {**settings, "sqlsession.create_table": "true"})
     assert run(uri, "create-table")[1] == "the table sqlsession was made\n"
 
@@ -732,7 +734,9 @@ def test_a_locked_database_is_one_line_that_says_to_try_again(
     with locking.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         url = f"{sqlite.url}?timeout=0.1"
-        uri = ini("shared", settings_for("shared", url, "pyramid_sqlsession.model.SQLSessionRow"))
+        uri = ini(
+            "shared", settings_for("shared", url, "pyramid_sqlsession.table.model.SQLSessionRow")
+        )
         code, out, err = run(uri, "purge")
     locking.dispose()
     assert code == 1
@@ -805,7 +809,7 @@ def test_wrong_usage_is_a_message_and_the_usage(
 def test_variables_reach_the_ini_file(
     command: str, order: list[str], sqlite: Backend, ini: Ini, run: Run
 ) -> None:
-    uri = ini("own", {"sqlsession.model": "pyramid_sqlsession.model.SQLSessionRow"},
+    uri = ini("own", {"sqlsession.model": "pyramid_sqlsession.table.model.SQLSessionRow"},
               "sqlsession.sqlalchemy.url = %(db)s")  # fmt: skip
     arguments = [argument.format(v=f"db={sqlite.url}") for argument in order]
     code, *_ = run(uri, command, *arguments)

@@ -50,7 +50,7 @@ from webtest import TestApp
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.rows import Storage
 
 TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}

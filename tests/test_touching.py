@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from webtest import TestApp
 
 from pyramid_sqlsession import SQLSessionFactory
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -41,7 +41,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from transaction.interfaces import NoTransaction, TransientError
 
 from pyramid_sqlsession import SessionDataError
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 
 def then(what: Callable[[Any], Any]) -> Callable[[Any], Any]:

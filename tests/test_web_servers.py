@@ -18,7 +18,7 @@ from servers import Backend, free_port
 from sqlalchemy import Engine, insert, text
 
 from pyramid_sqlsession.connections import create_table
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 TABLE: Any = SQLSessionRow.__table__
 

@@ -19,7 +19,7 @@ from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.storage import Storage
+from pyramid_sqlsession.table.rows import Storage
 
 DATABASE = "PostgreSQL behind pgbouncer"
 POOL = 2

@@ -14,7 +14,7 @@ from apps import Base, Note, configurator
 from pyramid.response import Response
 from sqlalchemy import Column, Engine, Integer, Table, bindparam, event, insert, select
 
-from pyramid_sqlsession.model import DATA, HANDLE
+from pyramid_sqlsession.table.model import DATA, HANDLE
 
 from .pyramids import VIEWS, View, application, nothing
 

@@ -13,7 +13,7 @@ from .contender import NOTHING
 
 SECRET = "a secret of the benchmark's"
 # named, because a process may have another model too
-MODEL = "pyramid_sqlsession.model.SQLSessionRow"
+MODEL = "pyramid_sqlsession.table.model.SQLSessionRow"
 EXPLICIT = {"tm.manager_hook": "pyramid_tm.explicit_manager"}
 View = Callable[[Any], Any]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from .driver_errors import translated
-from .lifetime import Lifetime
-from .purge import Purge
-from .storage import Storage
-from .users import to_user_id
+from ..driver_errors import translated
+from ..lifetime import Lifetime
+from ..purge import Purge
+from .rows import Storage
+from .user_id import to_user_id
 
 _LISTED = ("id", "created", "last_seen", "max_age")
 

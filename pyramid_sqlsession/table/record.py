@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .exceptions import SessionDataError
-from .settings import TEN_YEARS
+from ..exceptions import SessionDataError
+from ..settings import TEN_YEARS
 
 _LAST_VERSION = 2**31 - 1
 _LAST_SECOND = 253_402_300_799

@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from .driver_errors import MYSQL, is_undecodable, translated
-from .exceptions import SessionDataError
+from ..driver_errors import MYSQL, is_undecodable, translated
+from ..exceptions import SessionDataError
 from .model import SessionMixin
 from .record import Record
 
