@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Engine, Table, inspect, select
 
 from .census import AGES, SIZES, Census, Figures
-from .connections import commit, create_table, maintaining
+from .database.connections import commit, create_table, maintaining
 from .driver_errors import translated
 from .purge import Purge
 from .store import Store

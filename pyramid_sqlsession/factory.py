@@ -15,10 +15,10 @@ from zope.interface import implementer
 from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
-from .database import AppDatabase, Database
-from .engine import memory_url
+from .database.application import AppDatabase, Database
+from .database.engine import memory_url
+from .database.own import OwnDatabase
 from .lifetime import Lifetime
-from .owndatabase import OwnDatabase
 from .purge import Purge
 from .save import is_changed
 from .session import SQLSession

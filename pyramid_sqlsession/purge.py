@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from .connections import commit, maintaining
+from .database.connections import commit, maintaining
 from .driver_errors import MYSQL, reason, translated
 from .lifetime import Lifetime
 from .table.rows import Storage

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .connections import giving_up
 from .cookie import new_token
+from .database.connections import giving_up
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict, SessionDataError
 from .intent import Intent, contents, intent_of

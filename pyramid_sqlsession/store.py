@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
-from .database import Database
+from .database.application import Database
 from .lifetime import Lifetime
 from .purge import Purge
 from .settings import Settings

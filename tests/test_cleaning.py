@@ -35,7 +35,7 @@ from sqlalchemy.pool import StaticPool
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory, cleanup
-from pyramid_sqlsession.connections import maintaining
+from pyramid_sqlsession.database.connections import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings

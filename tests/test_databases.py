@@ -60,7 +60,13 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
     save_tween_factory,
 )
-from pyramid_sqlsession.connections import commit, connect, create_table, giving_up, roll_back
+from pyramid_sqlsession.database.connections import (
+    commit,
+    connect,
+    create_table,
+    giving_up,
+    roll_back,
+)
 from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
 from pyramid_sqlsession.table.model import DATA, HANDLE, SQLSessionRow, resolve_model
 
@@ -303,7 +309,7 @@ def test_a_new_process_id_means_new_connections(
     app.get("/count")
     engine = app.app.registry.getUtility(ISessionFactory)._store.database._engine
     before = engine.pool
-    monkeypatch.setattr("pyramid_sqlsession.owndatabase.os.getpid", lambda: -1)
+    monkeypatch.setattr("pyramid_sqlsession.database.own.os.getpid", lambda: -1)
     assert app.get("/count").json == 2
     assert engine.pool is not before
     before.dispose()

@@ -33,7 +33,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionMixin
-from pyramid_sqlsession.connections import notice_closed_ones
+from pyramid_sqlsession.database.connections import notice_closed_ones
 from pyramid_sqlsession.driver_errors import is_conflict
 
 TOKEN = "x" * 43

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
-from pyramid_sqlsession.reader import Reader
+from pyramid_sqlsession.database.reader import Reader
 from pyramid_sqlsession.table.rows import Storage
 
 ID = bytes(range(32))

@@ -17,7 +17,7 @@ from servers import Backend
 from sqlalchemy import make_url, text
 from trials import Trials
 
-from pyramid_sqlsession.engine import make_engine
+from pyramid_sqlsession.database.engine import make_engine
 
 USER = "auth.userid"
 

@@ -19,12 +19,12 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from zope.sqlalchemy import mark_changed
 
+from ..driver_errors import mark_conflicts_retryable
+from ..exceptions import SessionDataError
+from ..table.record import Record
+from ..table.rows import Storage
+from ..transactions import COMMITTED
 from .connections import connect, create_table, giving_up, hardly_waiting, in_transaction, is_open
-from .driver_errors import mark_conflicts_retryable
-from .exceptions import SessionDataError
-from .table.record import Record
-from .table.rows import Storage
-from .transactions import COMMITTED
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)
 

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from .table.record import Record
-from .table.rows import Storage
+from ..table.record import Record
+from ..table.rows import Storage
 
 _PLAIN = (Integer, LargeBinary, String)
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, Table, event, inspect
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from .driver_errors import MYSQL
-from .exceptions import SessionConflict
+from ..driver_errors import MYSQL
+from ..exceptions import SessionConflict
 
 _HARDLY = 50
 """Milliseconds."""

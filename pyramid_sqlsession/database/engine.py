@@ -11,9 +11,9 @@ from pyramid.exceptions import ConfigurationError
 from sqlalchemy import URL, Engine, engine_from_config, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from ..converters import boolean
+from ..driver_errors import mark_conflicts_retryable
 from .connections import notice_closed_ones
-from .converters import boolean
-from .driver_errors import mark_conflicts_retryable
 
 _BOOLEANS = ("hide_parameters", "pool_pre_ping", "pool_use_lifo", "skip_autocommit_rollback")
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")

@@ -18,13 +18,13 @@ from sqlalchemy.pool import Pool
 from transaction.interfaces import IDataManager
 from zope.interface import implementer
 
+from ..driver_errors import MYSQL, translated
+from ..table.record import Record
+from ..table.rows import Storage
+from ..transactions import COMMITTED
 from .connections import commit, connect, create_table, hardly_waiting, roll_back
-from .driver_errors import MYSQL, translated
 from .engine import make_engine
 from .reader import Reader
-from .table.record import Record
-from .table.rows import Storage
-from .transactions import COMMITTED
 
 log = logging.getLogger("pyramid_sqlsession")
 
