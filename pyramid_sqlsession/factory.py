@@ -12,14 +12,12 @@ from pyramid.interfaces import IRequestExtensions, IRequestFactory, ISessionFact
 from pyramid.request import Request
 from zope.interface import implementer
 
-from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
 from .database.application import AppDatabase, Database
 from .database.engine import memory_url
 from .database.own import OwnDatabase
 from .lifetime import Lifetime
-from .purge import Purge
 from .save import is_changed
 from .session import SQLSession
 from .settings import Settings
@@ -27,6 +25,8 @@ from .store import Store
 from .table.model import resolve_model
 from .table.rows import Storage
 from .table.sessions import Accounts
+from .upkeep.cleanup import Cleaner
+from .upkeep.purge import Purge
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")

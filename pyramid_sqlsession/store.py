@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .cleanup import Cleaner
 from .cookie import Cookie
 from .data.codec import Codec
 from .database.application import Database
 from .lifetime import Lifetime
-from .purge import Purge
 from .settings import Settings
 from .table.rows import Storage
 from .table.sessions import Accounts
+from .upkeep.cleanup import Cleaner
+from .upkeep.purge import Purge
 
 
 @dataclass(frozen=True)

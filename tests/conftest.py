@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from trials import Trials
 
-from pyramid_sqlsession.cleanup import Cleaner
+from pyramid_sqlsession.upkeep.cleanup import Cleaner
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

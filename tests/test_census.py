@@ -15,12 +15,12 @@ from servers import Backend
 from sqlalchemy import Engine, create_engine, insert, text
 
 from pyramid_sqlsession import SessionTableError
-from pyramid_sqlsession.census import Census, Figures
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.census import Census, Figures
+from pyramid_sqlsession.upkeep.purge import Purge
 
 MODELS = Path(__file__).parents[1] / "docs" / "examples" / "models.py"
 HOUR, DAY = 3600, 86400

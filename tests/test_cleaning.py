@@ -37,10 +37,10 @@ from webtest import TestApp
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory, cleanup
 from pyramid_sqlsession.database.connections import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 HOUR = 3600
 TTL = HOUR

@@ -57,9 +57,9 @@ from pyramid_sqlsession import (
     SQLSessionFactory,
 )
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 README = ROOT / "README.rst"
 

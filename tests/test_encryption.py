@@ -54,10 +54,10 @@ from pyramid_sqlsession.cookie import handle_of
 from pyramid_sqlsession.data.codec import Codec
 from pyramid_sqlsession.data.encryption import Encryption
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 DAY = 86400
 USER = "auth.userid"

@@ -39,11 +39,11 @@ from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
 
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 PAGES = DOCS / "howto"
 EXAMPLES = DOCS / "examples" / "howto"

@@ -40,10 +40,10 @@ from webtest import TestApp
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 PAGE = DOCS / "migrations.rst"
 QUICKSTART = EXAMPLES / "quickstart"

@@ -40,12 +40,12 @@ from sqlalchemy.types import DateTime, UserDefinedType
 
 from pyramid_sqlsession import SessionMixin
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
 from pyramid_sqlsession.table.sessions import Accounts
+from pyramid_sqlsession.upkeep.purge import Purge
 
 TESTS = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("pyramid_sqlsession")

@@ -48,9 +48,9 @@ from trials import Trials
 from webtest import TestApp
 
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from ..driver_errors import translated
 from ..lifetime import Lifetime
-from ..purge import Purge
+from ..upkeep.purge import Purge
 from .rows import Storage
 from .user_id import to_user_id
 

@@ -14,9 +14,9 @@ from time import perf_counter
 
 from sqlalchemy import Engine
 
-from pyramid_sqlsession.cleanup import Cleaner
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.store import Store
+from pyramid_sqlsession.upkeep.cleanup import Cleaner
+from pyramid_sqlsession.upkeep.purge import Purge
 
 from .visitors import Site
 

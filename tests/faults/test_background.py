@@ -19,7 +19,7 @@ from races import TIMEOUT, Flight, Gate, Site
 from sqlalchemy import Engine
 from trials import Trials
 
-from pyramid_sqlsession import cleanup
+from pyramid_sqlsession.upkeep import cleanup
 
 DAY = 86_400
 

@@ -17,9 +17,9 @@ from trials import Trials
 
 from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.purge import Purge
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.upkeep.purge import Purge
 
 DATABASE = "PostgreSQL behind pgbouncer"
 POOL = 2

@@ -8,8 +8,8 @@ import threading
 from random import uniform
 from time import monotonic
 
-from .database.application import Database
-from .driver_errors import reason
+from ..database.application import Database
+from ..driver_errors import reason
 from .purge import Purge
 
 log = logging.getLogger("pyramid_sqlsession")

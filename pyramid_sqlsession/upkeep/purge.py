@@ -24,10 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from .database.connections import commit, maintaining
-from .driver_errors import MYSQL, reason, translated
-from .lifetime import Lifetime
-from .table.rows import Storage
+from ..database.connections import commit, maintaining
+from ..driver_errors import MYSQL, reason, translated
+from ..lifetime import Lifetime
+from ..table.rows import Storage
 
 log = logging.getLogger("pyramid_sqlsession")
 

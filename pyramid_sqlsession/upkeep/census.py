@@ -25,10 +25,10 @@ from sqlalchemy import (
     true,
 )
 
-from .driver_errors import translated
+from ..driver_errors import translated
+from ..table.rows import Storage
+from ..table.user_id import underlying
 from .purge import Purge
-from .table.rows import Storage
-from .table.user_id import underlying
 
 AGES: dict[str, int | None] = {
     "hour": 3600,
