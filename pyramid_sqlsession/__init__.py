@@ -31,7 +31,7 @@ from .exceptions import (
     SessionTooLarge,
 )
 from .factory import SQLSessionFactory
-from .session import SQLSession
+from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
 from .table.sessions import UserSession

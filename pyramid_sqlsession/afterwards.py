@@ -7,7 +7,7 @@ from typing import Any
 
 from .driver_errors import reason
 from .exceptions import SessionConflict
-from .state import Loaded
+from .session.state import Loaded
 from .store import Store
 
 log = logging.getLogger("pyramid_sqlsession")

@@ -19,7 +19,7 @@ from .database.engine import memory_url
 from .database.own import OwnDatabase
 from .lifetime import Lifetime
 from .save import is_changed
-from .session import SQLSession
+from .session.mapping import SQLSession
 from .settings import Settings
 from .store import Store
 from .table.model import resolve_model

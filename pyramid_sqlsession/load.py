@@ -13,7 +13,7 @@ from .cookie import handle_of
 from .driver_errors import reason
 from .events import CookieRejected, SessionEnded, SessionEvent
 from .exceptions import SessionConflict, SessionDataError, SessionTableError
-from .state import CSRF, Loaded, Marker
+from .session.state import CSRF, Loaded, Marker
 from .store import Store
 from .table.record import Record
 from .transactions import current_transaction, has_left

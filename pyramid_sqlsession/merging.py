@@ -6,8 +6,8 @@ from typing import Any
 
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict
-from .merge import Merged, merge
-from .state import CSRF, Loaded
+from .session.merge import Merged, merge
+from .session.state import CSRF, Loaded
 from .transactions import has_attempts_left
 from .visit import Visit
 

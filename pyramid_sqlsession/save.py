@@ -8,7 +8,7 @@ from .cookie import new_token
 from .database.connections import giving_up
 from .events import SessionConflicted, send
 from .exceptions import SessionConflict, SessionDataError
-from .intent import Intent, contents, intent_of
+from .session.intent import Intent, contents, intent_of
 from .transactions import remember_left
 from .visit import Phase, Visit
 from .writer import Plan, Writer

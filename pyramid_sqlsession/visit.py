@@ -16,9 +16,9 @@ from .cookie import handle_of, vary_on_cookie
 from .events import SessionEvent, send
 from .exceptions import SessionClosed
 from .load import load
-from .merge import Merged
-from .session import SQLSession
-from .state import State
+from .session.mapping import SQLSession
+from .session.merge import Merged
+from .session.state import State
 from .store import Store
 from .table.record import Record
 from .transactions import is_lost, will_be_retried

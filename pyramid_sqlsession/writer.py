@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from .cookie import handle_of
 from .events import SessionConflicted, SessionCreated, SessionEnded, SessionRegenerated, send
 from .exceptions import SessionConflict, SessionDataError
-from .intent import Intent, own_contents
 from .load import marker_of
 from .merging import merge_with, resolve
-from .state import Loaded, Marker
+from .session.intent import Intent, own_contents
+from .session.state import Loaded, Marker
 from .table.record import Record
 from .values import Values
 from .visit import Visit

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyramid_sqlsession.merge import FLASH, FlashQueue, Merged, changed_keys, merge
+from pyramid_sqlsession.session.merge import FLASH, FlashQueue, Merged, changed_keys, merge
 
 Data = dict[Any, Any]
 

@@ -13,8 +13,8 @@ from pyramid.threadlocal import manager
 
 from ..events import SessionEvent
 from ..factory import SQLSessionFactory
-from ..session import SQLSession
-from ..state import Loaded, Marker
+from ..session.mapping import SQLSession
+from ..session.state import Loaded, Marker
 from ..visit import Phase, Visit
 
 _OBSERVED = "_pyramid_sqlsession_observed"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import SessionDataError
-from ..merge import changed_keys
-from ..state import CSRF
+from ..session.merge import changed_keys
+from ..session.state import CSRF
 from ..visit import Visit
 from .observed import Observed
 from .outcome import cookie_received, transaction_of, verdict_of

@@ -10,7 +10,7 @@ from typing import Any
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
-from .lifetime import checked_max_age
+from ..lifetime import checked_max_age
 from .merge import FLASH, FlashQueue
 from .state import CSRF, State
 

@@ -7,9 +7,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from .lifetime import Lifetime
+from ..lifetime import Lifetime
+from ..table.record import Record
 from .merge import FlashQueue
-from .table.record import Record
 
 CSRF = "_csrft_"
 """The key of Pyramid's CSRF token in a session."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Any
 
-from .data.codec import Codec
+from ..data.codec import Codec
 from .merge import merge
 from .state import Loaded, State
 
