@@ -18,7 +18,8 @@ from .database.application import AppDatabase, Database
 from .database.engine import memory_url
 from .database.own import OwnDatabase
 from .lifetime import Lifetime
-from .save import is_changed
+from .request.save import is_changed
+from .request.visit import Visit
 from .session.mapping import SQLSession
 from .settings import Settings
 from .store import Store
@@ -27,7 +28,6 @@ from .table.rows import Storage
 from .table.sessions import Accounts
 from .upkeep.cleanup import Cleaner
 from .upkeep.purge import Purge
-from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")
 

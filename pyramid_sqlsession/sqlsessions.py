@@ -11,9 +11,9 @@ from pyramid.interfaces import ISessionFactory
 
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
+from .request.visit import Phase
 from .table.sessions import Ended, UserSession
 from .transactions import current_transaction
-from .visit import Phase
 
 _HANDLE = re.compile("[0-9a-f]{64}", re.ASCII)
 

@@ -14,9 +14,9 @@ from pyramid_tm import is_tm_active, maybe_tag_retryable
 from sqlalchemy.exc import SQLAlchemyError
 
 from .factory import SQLSessionFactory
-from .save import is_changed, save
+from .request.save import is_changed, save
+from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
-from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
 

@@ -13,9 +13,9 @@ from pyramid.threadlocal import manager
 
 from ..events import SessionEvent
 from ..factory import SQLSessionFactory
+from ..request.visit import Phase, Visit
 from ..session.mapping import SQLSession
 from ..session.state import Loaded, Marker
-from ..visit import Phase, Visit
 
 _OBSERVED = "_pyramid_sqlsession_observed"
 

@@ -8,7 +8,7 @@ from typing import Any
 from pyramid_tm import is_tm_active
 
 from ..events import CookieRejected, SessionConflicted, SessionEnded
-from ..save import is_changed
+from ..request.save import is_changed
 from ..transactions import COMMIT_FAILED, COMMITTED, current_transaction, will_be_retried
 from .observed import Observed, Statement
 from .readable import described

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import SessionDataError
+from ..request.visit import Visit
 from ..session.merge import changed_keys
 from ..session.state import CSRF
-from ..visit import Visit
 from .observed import Observed
 from .outcome import cookie_received, transaction_of, verdict_of
 from .readable import MASK, duration, masked, moment, represented

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .events import SessionConflicted, send
-from .exceptions import SessionConflict
-from .session.merge import Merged, merge
-from .session.state import CSRF, Loaded
-from .transactions import has_attempts_left
+from ..events import SessionConflicted, send
+from ..exceptions import SessionConflict
+from ..session.merge import Merged, merge
+from ..session.state import CSRF, Loaded
+from ..transactions import has_attempts_left
 from .visit import Visit
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from .cookie import handle_of
-from .events import SessionConflicted, SessionCreated, SessionEnded, SessionRegenerated, send
-from .exceptions import SessionConflict, SessionDataError
+from ..cookie import handle_of
+from ..events import SessionConflicted, SessionCreated, SessionEnded, SessionRegenerated, send
+from ..exceptions import SessionConflict, SessionDataError
+from ..session.intent import Intent, own_contents
+from ..session.state import Loaded, Marker
+from ..table.record import Record
+from .columns import Values
+from .conflict import merge_with, resolve
 from .load import marker_of
-from .merging import merge_with, resolve
-from .session.intent import Intent, own_contents
-from .session.state import Loaded, Marker
-from .table.record import Record
-from .values import Values
 from .visit import Visit
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .cookie import new_token
-from .database.connections import giving_up
-from .events import SessionConflicted, send
-from .exceptions import SessionConflict, SessionDataError
-from .session.intent import Intent, contents, intent_of
-from .transactions import remember_left
+from ..cookie import new_token
+from ..database.connections import giving_up
+from ..events import SessionConflicted, send
+from ..exceptions import SessionConflict, SessionDataError
+from ..session.intent import Intent, contents, intent_of
+from ..transactions import remember_left
 from .visit import Phase, Visit
 from .writer import Plan, Writer
 

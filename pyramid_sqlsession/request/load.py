@@ -9,14 +9,14 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from .cookie import handle_of
-from .driver_errors import reason
-from .events import CookieRejected, SessionEnded, SessionEvent
-from .exceptions import SessionConflict, SessionDataError, SessionTableError
-from .session.state import CSRF, Loaded, Marker
-from .store import Store
-from .table.record import Record
-from .transactions import current_transaction, has_left
+from ..cookie import handle_of
+from ..driver_errors import reason
+from ..events import CookieRejected, SessionEnded, SessionEvent
+from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from ..session.state import CSRF, Loaded, Marker
+from ..store import Store
+from ..table.record import Record
+from ..transactions import current_transaction, has_left
 
 log = logging.getLogger("pyramid_sqlsession")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .driver_errors import reason
-from .exceptions import SessionConflict
-from .session.state import Loaded
-from .store import Store
+from ..driver_errors import reason
+from ..exceptions import SessionConflict
+from ..session.state import Loaded
+from ..store import Store
 
 log = logging.getLogger("pyramid_sqlsession")
 

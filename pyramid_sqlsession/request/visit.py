@@ -11,17 +11,17 @@ from typing import Any
 from pyramid_tm import is_tm_active
 from sqlalchemy import Connection
 
-from .afterwards import encrypt_anew, touch
-from .cookie import handle_of, vary_on_cookie
-from .events import SessionEvent, send
-from .exceptions import SessionClosed
+from ..cookie import handle_of, vary_on_cookie
+from ..events import SessionEvent, send
+from ..exceptions import SessionClosed
+from ..session.mapping import SQLSession
+from ..session.merge import Merged
+from ..session.state import State
+from ..store import Store
+from ..table.record import Record
+from ..transactions import is_lost, will_be_retried
 from .load import load
-from .session.mapping import SQLSession
-from .session.merge import Merged
-from .session.state import State
-from .store import Store
-from .table.record import Record
-from .transactions import is_lost, will_be_retried
+from .respond import encrypt_anew, touch
 
 
 class Phase(Enum):
