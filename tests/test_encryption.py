@@ -993,7 +993,7 @@ def test_nothing_but_encryption_imports_the_library(monkeypatch: pytest.MonkeyPa
         if name.startswith("pyramid_sqlsession"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    __import__("pyramid_sqlsession.scripts")
+    __import__("pyramid_sqlsession.cli.main")
 
 
 # ---- secrets

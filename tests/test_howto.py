@@ -38,8 +38,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from webtest import TestApp
 
+from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage

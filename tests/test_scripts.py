@@ -39,8 +39,8 @@ from sqlalchemy.orm import mapped_column
 from sqlalchemy.types import DateTime, UserDefinedType
 
 from pyramid_sqlsession import SessionMixin
+from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.scripts import main
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Storage
@@ -848,7 +848,7 @@ def test_without_rich_a_message_says_what_to_install(
 def test_the_arguments_can_be_read_where_rich_is_not_installed() -> None:
     program = (
         "import sys; sys.modules['rich'] = None; "
-        "from pyramid_sqlsession.scripts import main; main(['app.ini', 'stats'])"
+        "from pyramid_sqlsession.cli.main import main; main(['app.ini', 'stats'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRON
@@ -895,10 +895,10 @@ def test_ctrl_c_while_the_command_starts_is_no_traceback(
 ) -> None:
     class Interrupting:
         def find_spec(self, name: str, *_: Any) -> None:
-            if name == "pyramid_sqlsession.runner":
+            if name == "pyramid_sqlsession.cli.application":
                 raise KeyboardInterrupt
 
-    monkeypatch.delitem(sys.modules, "pyramid_sqlsession.runner", raising=False)
+    monkeypatch.delitem(sys.modules, "pyramid_sqlsession.cli.application", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
     assert main([sqlite_uri, "stats"]) == 130
 

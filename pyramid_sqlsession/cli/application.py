@@ -16,12 +16,12 @@ from pyramid.paster import bootstrap, setup_logging
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from ..driver_errors import reason
+from ..exceptions import SessionConflict, SessionTableError
+from ..factory import SQLSessionFactory
+from ..store import Store
 from . import commands
 from .commands import FAILED, MISUSED, Misuse, Opened
-from .driver_errors import reason
-from .exceptions import SessionConflict, SessionTableError
-from .factory import SQLSessionFactory
-from .store import Store
 from .terminal import complain
 
 log = logging.getLogger("pyramid_sqlsession")

@@ -13,13 +13,13 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, inspect, select
 
-from .database.connections import commit, create_table, maintaining
-from .driver_errors import translated
-from .store import Store
-from .table.sessions import Accounts
+from ..database.connections import commit, create_table, maintaining
+from ..driver_errors import translated
+from ..store import Store
+from ..table.sessions import Accounts
+from ..upkeep.census import AGES, SIZES, Census, Figures
+from ..upkeep.purge import Purge
 from .terminal import complain, progress, say, show_figures, show_rows
-from .upkeep.census import AGES, SIZES, Census, Figures
-from .upkeep.purge import Purge
 
 DONE, FAILED, MISUSED = 0, 1, 2
 

@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from . import converters as to
+from .. import converters as to
 
 # a token of 43 characters, pasted with more or less around it; a handle has 64
 _TOKEN = re.compile(r"[\w-]{30,}")
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: install what the command line needs with "
                        "pip install 'pyramid_sqlsession[cli]'\n")  # fmt: skip
     try:
-        from .runner import run
+        from .application import run
     except KeyboardInterrupt:
         return 130
     return run(arguments)
