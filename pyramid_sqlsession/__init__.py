@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyramid.exceptions import ConfigurationError
-from pyramid.interfaces import ISessionFactory, ITweens
-from pyramid.tweens import EXCVIEW, excview_tween_factory
-from pyramid_tm import tm_tween_factory
+from pyramid.interfaces import ISessionFactory
+from pyramid.tweens import EXCVIEW
 
 from .data.serializer import Serializer
 from .events import (
@@ -35,7 +33,7 @@ from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
 from .table.sessions import UserSession
-from .tween import save_tween_factory
+from .tween import SAVE, TM, check_explicit_tweens, save_tween_factory
 
 __all__ = [
     "CookieRejected",
@@ -59,22 +57,6 @@ __all__ = [
     "save_tween_factory",
 ]
 
-_TM = "pyramid_tm.tm_tween_factory"
-_SAVE = "pyramid_sqlsession.save_tween_factory"
-
-
-def _check_explicit_tweens(registry: Any) -> None:
-    explicit = [factory for _, factory in registry.getUtility(ITweens).explicit]
-    if not explicit or not isinstance(registry.queryUtility(ISessionFactory), SQLSessionFactory):
-        return
-    wanted = [tm_tween_factory, save_tween_factory, excview_tween_factory]
-    if [factory for factory in explicit if factory in wanted] not in (wanted, wanted[:2]):
-        raise ConfigurationError(
-            "the pyramid.tweens setting must list pyramid_sqlsession's tween, which stores the "
-            f"session, under pyramid_tm's and over the exception views':\n  {_TM}\n  {_SAVE}\n"
-            f"  {EXCVIEW}"
-        )
-
 
 def includeme(config: Any) -> None:
     """Register the session factory that the ``sqlsession.*`` settings describe, and its tween.
@@ -85,7 +67,7 @@ def includeme(config: Any) -> None:
     :raises ConfigurationError: at the commit, for wrong settings.
     """
     config.include("pyramid_tm")
-    config.add_tween(_SAVE, under=_TM, over=EXCVIEW)
+    config.add_tween(SAVE, under=TM, over=EXCVIEW)
     config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
     def register() -> None:
@@ -97,4 +79,4 @@ def includeme(config: Any) -> None:
     )
     config.action(ISessionFactory, register, introspectables=(introspectable,))
     # order: after everything that may still change the tweens or the session factory
-    config.action(None, lambda: _check_explicit_tweens(config.registry), order=1000)
+    config.action(None, lambda: check_explicit_tweens(config.registry), order=1000)

@@ -141,7 +141,9 @@ def _key(number: int, key: Any) -> bytes:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """A dict, from a mapping."""
+    """A dict, from a mapping; an empty one from ``none``."""
+    if value == "none":
+        return {}
     if not isinstance(value, Mapping):
         raise TypeError("it is set option by option")
     return dict(value)

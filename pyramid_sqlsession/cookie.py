@@ -21,7 +21,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(32)
 
 
-def handle_of(token: str) -> bytes:
+def id_of(token: str) -> bytes:
     """The primary key of a token's row: 32 bytes from which the token cannot be had.
 
     The text is hashed, not what it decodes to: several texts decode to the same bytes.

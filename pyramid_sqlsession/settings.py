@@ -24,9 +24,19 @@ _LIFETIME = to.between(to.duration, 1, TEN_YEARS)
 _LIFETIMES = "a duration from 1 s to 10 years: seconds, or ``30m``, ``12h``, ``14d``"
 
 
-def _option(default: str, convert: Callable[[Any], Any], allowed: str, meaning: str) -> Any:
+def _option(
+    default: str,
+    convert: Callable[[Any], Any],
+    allowed: str,
+    meaning: str,
+    *,
+    is_secret: bool = False,
+) -> Any:
     metadata = {"convert": convert, "default": default, "allowed": allowed, "meaning": meaning}
-    return field(default=convert(default), metadata=metadata)
+    value = convert(default)
+    # dataclasses refuse a dict as a default, for which each instance gets its own
+    made = {"default_factory": dict} if value == {} else {"default": value}
+    return field(**made, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,26 +53,21 @@ class Settings:
         "The model whose table holds the sessions. The only mapped class of the process that uses "
         "``SessionMixin`` is found by itself.",
     )  # fmt: skip
-    sqlalchemy: Mapping[str, Any] = field(
-        default_factory=dict,
-        repr=False,
-        metadata={
-            "convert": to.mapping,
-            "default": "none",
-            "allowed": "``sqlsession.sqlalchemy.url`` and any other argument of "
-            "``sqlalchemy.create_engine``",
-            "meaning": "An engine of the store's own, for applications without a database "
-            "session. As a keyword: a dict without the prefix.",
-        },
-    )
+    sqlalchemy: Mapping[str, Any] = _option(
+        "none", to.mapping,
+        "``sqlsession.sqlalchemy.url`` and any other argument of ``sqlalchemy.create_engine``",
+        "An engine of its own, for applications without a database session. As a keyword: a dict "
+        "without the prefix.",
+        is_secret=True,
+    )  # fmt: skip
     fallback_memory: bool = _option(
         "false", to.boolean, "a boolean",
         "Development only: without any database, keep the sessions in the memory of this process.",
     )  # fmt: skip
     create_table: bool | None = _option(
         "none", to.optional(to.boolean), "a boolean",
-        "Create the table at the first request if it is missing. Unset: yes with an engine of the "
-        "store's own and in memory, no with the application's database session.",
+        "Create the table at the first request if it is missing. Unset: yes with an engine of "
+        "its own and in memory, no with the application's database session.",
     )  # fmt: skip
     ttl: int = _option(
         "14d", _LIFETIME, _LIFETIMES,
@@ -102,16 +107,10 @@ class Settings:
         "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
         "The longest serialized session that is stored.",
     )  # fmt: skip
-    encryption_keys: tuple[bytes, ...] = field(
-        default=(),
-        repr=False,
-        metadata={
-            "convert": to.encryption_keys,
-            "default": "none",
-            "allowed": "base64 of 32 random bytes, one key a line, the newest first",
-            "meaning": "Encrypt the data of sessions with the first key; every key decrypts.",
-        },
-    )
+    encryption_keys: tuple[bytes, ...] = _option(
+        "none", to.encryption_keys, "base64 of 32 random bytes, one key a line, the newest first",
+        "Encrypt the data of sessions with the first key; every key decrypts.", is_secret=True,
+    )  # fmt: skip
     encryption_migrate: bool = _option(
         "false", to.boolean, "a boolean",
         "While encryption is being turned on, or its kind changed: also read sessions that are not "
@@ -178,7 +177,7 @@ class Settings:
         if self.dbsession is not None and self.sqlalchemy:
             raise ConfigurationError(
                 f"{PREFIX}dbsession and {PREFIX}sqlalchemy.url are both set: keep the first to use "
-                "the application's database session, the second for an engine of the store's own"
+                "the application's database session, the second for an engine of its own"
             )
         if self.sqlalchemy and not self.sqlalchemy.get("url"):
             raise ConfigurationError(f"{PREFIX}sqlalchemy.url is missing or empty")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 
+from .database.base import Writing
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
-from .request.visit import Phase
 from .table.sessions import Ended, UserSession
 from .transactions import current_transaction
 
@@ -40,16 +41,16 @@ class SQLSessions:
 
     def of_user(self, user_id: Any) -> list[UserSession]:
         """The live sessions of a user, the one that was used last first."""
-        accounts = self._store.accounts
+        sessions = self._store.sessions
         try:
-            user_id = accounts.converted(user_id)
+            user_id = sessions.converted(user_id)
         except ValueError:
             # nobody's sessions are stored under it
             return []
         transaction = current_transaction(self._request)
         with self._store.database.reading(self._request, transaction) as connection:
-            found = accounts.of_user(connection, user_id)
-        own = self._visit.handle
+            found = sessions.of_user(connection, user_id)
+        own = self._visit.id
         return [replace(it, current=own is not None and it.handle == own.hex()) for it in found]
 
     def revoke(self, handle: str) -> bool:
@@ -59,8 +60,8 @@ class SQLSessions:
         """
         if _HANDLE.fullmatch(handle) is None:
             return False
-        with self._visit.writing(current_transaction(self._request)) as (connection, _):
-            ended = self._store.accounts.end(connection, bytes.fromhex(handle))
+        with self._writing() as (connection, _):
+            ended = self._store.sessions.end(connection, bytes.fromhex(handle))
         if ended is None:
             return False
         self._tell([ended])
@@ -75,21 +76,25 @@ class SQLSessions:
         if keep is not None and _HANDLE.fullmatch(keep) is None:
             # it is not shown: it may be a token
             raise ValueError("keep must be the handle of a session, 64 hexadecimal digits")
-        accounts = self._store.accounts
+        sessions = self._store.sessions
         try:
-            user_id = accounts.converted(user_id)
+            user_id = sessions.converted(user_id)
         except ValueError:
             return 0
-        with self._visit.writing(current_transaction(self._request)) as (connection, _):
+        with self._writing() as (connection, _):
             kept = None if keep is None else bytes.fromhex(keep)
-            ended = accounts.end_user(connection, user_id, kept)
+            ended = sessions.end_user(connection, user_id, kept)
         self._tell(ended)
         return len(ended)
 
+    def _writing(self) -> AbstractContextManager[Writing]:
+        transaction = current_transaction(self._request)
+        return self._store.database.writing(self._request, transaction)
+
     def _tell(self, ended: list[Ended]) -> None:
         visit = self._visit
-        handles = {handle for it in ended for handle in (it.handle, *it.markers)}
-        if visit.handle in handles and visit.phase is Phase.OPEN:
-            visit.state.end(revoked=True)
+        ids = {id for it in ended for id in (it.id, *it.markers)}
+        if visit.id in ids and visit.is_open:
+            visit.state.revoked()
         for it in ended:
-            send(SessionEnded(self._request, it.handle.hex(), "revoked", it.user_id))
+            send(SessionEnded(self._request, it.id.hex(), "revoked", it.user_id))

@@ -1,19 +1,27 @@
-"""What all requests of an application share."""
+"""The parts that all requests of an application share, and how the settings choose them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
 
 from .cookie import Cookie
 from .data.codec import Codec
-from .database.application import Database
+from .database.base import Database
+from .database.choice import choose_database
 from .lifetime import Lifetime
 from .settings import Settings
-from .table.rows import Storage
-from .table.sessions import Accounts
+from .table.model import resolve_model
+from .table.rows import Rows
+from .table.sessions import Sessions
 from .upkeep.cleanup import Cleaner
 from .upkeep.purge import Purge
+
+log = logging.getLogger("pyramid_sqlsession")
 
 
 @dataclass(frozen=True)
@@ -22,11 +30,56 @@ class Store:
 
     settings: Settings
     database: Database
-    storage: Storage
+    rows: Rows
     codec: Codec
     cookie: Cookie
     lifetime: Lifetime
     purge: Purge
-    accounts: Accounts
+    sessions: Sessions
     cleaner: Cleaner
     clock: Callable[[], int]
+
+
+def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> Store:
+    """Put together what the settings, the model and the application say.
+
+    :param clock: epoch seconds.
+    :raises ConfigurationError: if these do not fit.
+    """
+    model = resolve_model(settings.model)
+    rows = Rows(model)
+    database = choose_database(settings, registry, model, rows)
+    codec = Codec(
+        settings.serializer, rows.data_type, settings.max_size, _make_encryption(settings)
+    )
+    lifetime = Lifetime(settings)
+    purge = Purge(rows, lifetime, clock)
+    interval, batch = settings.cleanup_interval, settings.cleanup_batch
+    log.info("sessions are rows of %s, through %s", rows.table.fullname, database)
+    return Store(
+        settings=settings,
+        database=database,
+        rows=rows,
+        codec=codec,
+        cookie=Cookie(settings),
+        lifetime=lifetime,
+        purge=purge,
+        sessions=Sessions(rows, lifetime, clock),
+        cleaner=Cleaner(database, purge, interval=interval, batch=batch),
+        clock=clock,
+    )
+
+
+def _make_encryption(settings: Settings) -> Any:
+    if not (settings.encryption_keys or settings.seal):
+        return None
+    try:
+        from .data.encryption import Encryption
+    except ImportError as error:
+        raise ConfigurationError(
+            "sqlsession.encryption_keys and sqlsession.seal need the package cryptography: "
+            "pip install 'pyramid_sqlsession[encryption]'"
+        ) from error
+    return Encryption(
+        settings.encryption_keys, seal=settings.seal, migrate=settings.encryption_migrate
+    )

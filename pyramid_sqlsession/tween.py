@@ -8,17 +8,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
-from pyramid.interfaces import ISessionFactory
-from pyramid_tm import is_tm_active, maybe_tag_retryable
+from pyramid.interfaces import ISessionFactory, ITweens
+from pyramid.tweens import EXCVIEW, excview_tween_factory
+from pyramid_tm import is_tm_active, maybe_tag_retryable, tm_tween_factory
 from sqlalchemy.exc import SQLAlchemyError
 
 from .factory import SQLSessionFactory
-from .request.save import is_changed, save
+from .request.save import save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
 
 log = logging.getLogger("pyramid_sqlsession")
+
+TM = "pyramid_tm.tm_tween_factory"
+SAVE = "pyramid_sqlsession.save_tween_factory"
 
 Handler = Callable[[Any], Any]
 
@@ -52,9 +57,26 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
     return save_tween
 
 
+def check_explicit_tweens(registry: Any) -> None:
+    """See that an explicit ``pyramid.tweens`` setting has this tween in its place.
+
+    :raises ConfigurationError: if it has not; the message says which lines it needs.
+    """
+    explicit = [factory for _, factory in registry.getUtility(ITweens).explicit]
+    if not explicit or not isinstance(registry.queryUtility(ISessionFactory), SQLSessionFactory):
+        return
+    wanted = [tm_tween_factory, save_tween_factory, excview_tween_factory]
+    if [factory for factory in explicit if factory in wanted] not in (wanted, wanted[:2]):
+        raise ConfigurationError(
+            "the pyramid.tweens setting must list pyramid_sqlsession's tween, which stores the "
+            f"session, under pyramid_tm's and over the exception views':\n  {TM}\n  {SAVE}\n"
+            f"  {EXCVIEW}"
+        )
+
+
 def _enter(visit: Visit) -> Any:
     request, store = visit.request, visit.store
-    visit.entered = True
+    visit.phase = Phase.OPEN
     transaction = current_transaction(request)
     if transaction is not None:
         try:
@@ -100,7 +122,7 @@ def _aborts(request: Any, response: Any, has_veto: bool) -> bool:
 
 
 def _warn(visit: Visit, reason: str) -> None:
-    if is_changed(visit):
+    if visit.is_changed:
         log.warning("changes of the session are not stored: %s", reason)
 
 

@@ -18,9 +18,8 @@ from pyramid_sqlsession import SessionTableError
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.census import Census, Figures
-from pyramid_sqlsession.upkeep.purge import Purge
 
 MODELS = Path(__file__).parents[1] / "docs" / "examples" / "models.py"
 HOUR, DAY = 3600, 86400
@@ -35,9 +34,7 @@ def models() -> Iterator[dict[str, Any]]:
 
 
 def census(model: Any, **options: Any) -> Census:
-    storage = Storage(model)
-    purge = Purge(storage, Lifetime(Settings(**options)), lambda: EPOCH)
-    return Census(storage, purge, lambda: EPOCH)
+    return Census(Rows(model), Lifetime(Settings(**options)), lambda: EPOCH)
 
 
 def take(engine: Engine, model: Any, **options: Any) -> Figures:
@@ -47,7 +44,7 @@ def take(engine: Engine, model: Any, **options: Any) -> Figures:
 
 def fill(engine: Engine, model: Any, *rows: dict[str, Any]) -> None:
     """Store rows in a new table; what they do not say is that of a live, anonymous session."""
-    columns = Storage(model).columns
+    columns = Rows(model).columns
     defaults = {"user_id": None, "data": b"{}", "version": 1, "created": EPOCH - 90 * DAY}
     model.metadata.create_all(engine, tables=[model.__table__])
     with engine.begin() as connection:

@@ -34,12 +34,13 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionTableError, SQLSessionFactory, cleanup
+from pyramid_sqlsession import SessionTableError, SQLSessionFactory
 from pyramid_sqlsession.database.connections import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
+from pyramid_sqlsession.upkeep import cleanup
 from pyramid_sqlsession.upkeep.purge import Purge
 
 HOUR = 3600
@@ -61,7 +62,7 @@ def table(engine: Engine) -> Any:
 
 def purge_of(clock: Clock, **options: Any) -> Purge:
     settings = Settings.from_options({"ttl": TTL, **options})
-    return Purge(Storage(SessionRow), Lifetime(settings), clock)
+    return Purge(Rows(SessionRow), Lifetime(settings), clock)
 
 
 def add(engine: Engine, *names: str, **values: Any) -> None:

@@ -11,7 +11,7 @@ from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy import Engine
 
-from pyramid_sqlsession.cookie import Cookie, handle_of, new_token, vary_on_cookie
+from pyramid_sqlsession.cookie import Cookie, id_of, new_token, vary_on_cookie
 from pyramid_sqlsession.settings import Settings
 
 TOKEN = "Ab-_" * 10 + "xyz"
@@ -42,7 +42,7 @@ def test_a_token_has_256_bits_and_is_never_the_same() -> None:
 
 
 def test_the_handle_is_the_sha256_of_the_token_as_it_is_written() -> None:
-    assert handle_of(TOKEN) == hashlib.sha256(TOKEN.encode()).digest()
+    assert id_of(TOKEN) == hashlib.sha256(TOKEN.encode()).digest()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_token_that_the_browser_chose_is_never_adopted(engine: Engine) -> None
     app = serve(configurator(engine), change=change)
     response = app.get("/change", headers={"Cookie": f"session={TOKEN}"})
     (row,) = rows(engine)
-    assert row["id"] != handle_of(TOKEN)
+    assert row["id"] != id_of(TOKEN)
     assert TOKEN not in session_cookies(response)[0]
 
 
@@ -111,7 +111,7 @@ def test_the_token_is_nowhere_in_the_row(engine: Engine) -> None:
     assert app.cookies["session"].encode() not in b"".join(
         value for value in row.values() if isinstance(value, bytes)
     )
-    assert row["id"] == handle_of(app.cookies["session"])
+    assert row["id"] == id_of(app.cookies["session"])
 
 
 def test_the_default_attributes() -> None:

@@ -63,12 +63,11 @@ from pyramid_sqlsession import (
 from pyramid_sqlsession.database.connections import (
     commit,
     connect,
-    create_table,
     giving_up,
     roll_back,
 )
 from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
-from pyramid_sqlsession.table.model import DATA, HANDLE, SQLSessionRow, resolve_model
+from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, create_table, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
 
@@ -588,7 +587,7 @@ def round_trip(engine: Engine, model: Any) -> dict[str, Any]:
 def test_a_model_with_another_table_name_and_columns_of_its_own(engine: Engine, base: Any) -> None:
     class Visit(SessionMixin, base):  # type: ignore[misc]  # a base of the test
         __tablename__ = "visit"
-        id: Mapped[bytes] = mapped_column("handle", HANDLE, primary_key=True)
+        id: Mapped[bytes] = mapped_column("handle", ID, primary_key=True)
         data: Mapped[bytes] = mapped_column("payload", DATA)
         version: Mapped[int] = mapped_column("v", BigInteger)
         user_id: Mapped[int | None] = mapped_column(Integer)

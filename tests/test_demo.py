@@ -294,7 +294,7 @@ def is_signed_in(browser: TestApp) -> bool:
     return "Sign out" in browser.get("/").text
 
 
-def handle_of(query: Query, user: str) -> str:
+def id_of(query: Query, user: str) -> str:
     """Return the handle of the only session of a user."""
     live = query("select user_id, lower(hex(id)) from sqlsession where successor is null")
     [handle] = [handle for user_id, handle in live if user_id == user]
@@ -308,7 +308,7 @@ def test_your_devices_lists_every_sign_in_and_marks_this_one(visitor: Make, quer
     sign_in(bob, "bob")
     add(phone, "1")
     sign_in(phone)
-    handle = handle_of(query, "alice")
+    handle = id_of(query, "alice")
     sign_in(laptop)
     for browser, marked in (phone, True), (laptop, False):
         entries = browser.get("/devices").html.select(".devices li")
@@ -399,7 +399,7 @@ def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query:
     sign_in(alice, "alice")
     sign_in(bob, "bob")
     token = form_of(bob.get("/devices"), "/devices")["csrf_token"].value
-    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
+    answer = {"csrf_token": token, "handle": id_of(query, "alice")}
     page = bob.post("/devices", answer).follow()
     assert page.html.select_one(".flash").text == "That device is signed out already."
     assert is_signed_in(alice)
@@ -409,7 +409,7 @@ def test_a_device_that_signs_itself_out_is_asked_to_sign_in(browser: TestApp, qu
     """The page has no button for it, but a form may send any handle."""
     sign_in(browser)
     token = form_of(browser.get("/devices"), "/devices")["csrf_token"].value
-    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
+    answer = {"csrf_token": token, "handle": id_of(query, "alice")}
     page = browser.post("/devices", answer).follow().follow()
     assert page.request.path == "/sign-in"
     assert page.html.select_one(".flash").text == "The device is signed out."
@@ -420,7 +420,7 @@ def test_another_site_signs_no_device_out(visitor: Make, query: Query) -> None:
     """The buttons need the CSRF token, as all the others."""
     phone, laptop = visitor(), visitor()
     sign_in(phone)
-    handle = handle_of(query, "alice")
+    handle = id_of(query, "alice")
     sign_in(laptop)
     for answer in {"handle": handle}, {"others": "1"}, {"everywhere": "1"}:
         laptop.post("/devices", answer, status=400)
@@ -436,7 +436,7 @@ def test_nobody_has_no_devices(visitor: Make, query: Query) -> None:
     assert page.html.select_one('a[href="/devices"]') is None
     assert browser.get("/devices").follow().request.path == "/sign-in"
     token = form_of(page, "/sign-in")["csrf_token"].value
-    for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
+    for answer in {"handle": id_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
         browser.post("/devices", {"csrf_token": token, **answer}).follow()
     assert is_signed_in(alice)
 

@@ -1,52 +1,74 @@
-"""The house on the design page is the package, and its floors are those of the imports."""
+"""The house on the design page is the package: its wings, its rooms, and the way imports run."""
 
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 from pages import DOCS, ROOT, code_blocks
 
 PACKAGE = ROOT / "pyramid_sqlsession"
 
 
-def floors() -> list[list[str]]:
-    """The floors of the house in design.rst, from the ground up."""
+def drawn() -> list[str]:
+    """The rooms of the house in design.rst, each after all that it may import."""
     (drawing,) = code_blocks(DOCS / "design.rst", "text")
-    return [line.split()[1:] for line in reversed(drawing.splitlines())]
+    rooms = []
+    for line in reversed(drawing.splitlines()):
+        wing, *names = line.split()
+        rooms += [f"{wing}{name}" if wing.endswith("/") else name for name in names]
+    return rooms
 
 
-def imports(module: str) -> set[str]:
-    """The modules of the package that a module, or a package inside it, imports."""
-    inside = PACKAGE / module
-    paths, level = (inside.glob("*.py"), 2) if inside.is_dir() else ([PACKAGE / f"{module}.py"], 1)
-    trees = [ast.parse(path.read_text()) for path in paths]
-    nodes = [
-        node
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.level == level
-    ]
-    return {
-        name
-        for node in nodes
-        for name in ([node.module] if node.module else [alias.name for alias in node.names])
-    }
+def room_of(path: Path) -> str:
+    """A module's name in the drawing; what a wing exports belongs to its last room."""
+    inside = path.relative_to(PACKAGE).with_suffix("")
+    if inside.name == "__init__" and len(inside.parts) > 1:
+        return [room for room in drawn() if room.startswith(f"{inside.parts[0]}/")][-1]
+    return inside.as_posix()
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a module imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            start = path.parents[node.level - 1]
+            target = start.joinpath(*node.module.split(".")) if node.module else start
+            names = [target / alias.name for alias in node.names] if target.is_dir() else [target]
+            found |= {name.relative_to(PACKAGE).as_posix() for name in names}
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
 
 
 def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")}
-    modules |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert sorted(room for floor in floors() for room in floor) == sorted(modules)
+    exports = set(PACKAGE.glob("*/__init__.py"))
+    assert sorted(drawn()) == sorted(room_of(path) for path in modules() if path not in exports)
 
 
 def test_the_design_page_says_what_every_module_is_for() -> None:
     section = (DOCS / "design.rst").read_text().partition("Why a row in")[0]
-    assert [room for floor in floors() for room in floor if f"``{room}``" not in section] == []
+    names = [room.rpartition("/")[2] for room in drawn()]
+    assert [name for name in names if f"``{name}``" not in section] == []
 
 
-def test_no_module_imports_from_a_floor_above_its_own() -> None:
-    below: set[str] = set()
-    for floor in floors():
-        for room in floor:
-            assert imports(room) <= below, f"{room} imports {imports(room) - below}"
-            below.add(room)
+def test_no_module_imports_from_a_room_that_stands_above_its_own() -> None:
+    rooms = drawn()
+    above = {
+        room_of(path): wrong
+        for path in modules()
+        if (wrong := imported(path) - set(rooms[: rooms.index(room_of(path))]) - {room_of(path)})
+    }
+    assert above == {}
+
+
+def test_the_package_is_imported_by_relative_names_only_which_the_drawing_is_held_to() -> None:
+    absolute = [path for path in modules() if "from pyramid_sqlsession" in path.read_text()]
+    assert absolute == []
+
+
+def test_no_module_has_more_than_250_lines() -> None:
+    assert [path for path in modules() if len(path.read_text().splitlines()) > 250] == []

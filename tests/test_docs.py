@@ -58,7 +58,7 @@ from pyramid_sqlsession import (
 )
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 README = ROOT / "README.rst"
@@ -694,7 +694,7 @@ def test_a_shorter_ttl_is_followed_by_deletions_after_the_statement_on_the_page(
         browser.reset()
         browser.get(path)
     lifetime, now = Lifetime(Settings(ttl=60)), int(time.time()) + 120
-    purge = Purge(Storage(SessionRow), lifetime, lambda: now)
+    purge = Purge(Rows(SessionRow), lifetime, lambda: now)
     assert sum(purge.batches(engine, 10)) == 0
     with engine.begin() as connection:
         assert connection.execute(text(statement), {"ttl": 60}).rowcount == 1

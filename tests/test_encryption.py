@@ -50,13 +50,13 @@ from sqlalchemy.orm import mapped_column
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionDataError, SessionMixin, SessionTooLarge, SQLSessionFactory
-from pyramid_sqlsession.cookie import handle_of
+from pyramid_sqlsession.cookie import id_of
 from pyramid_sqlsession.data.codec import Codec
 from pyramid_sqlsession.data.encryption import Encryption
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 DAY = 86400
@@ -185,7 +185,7 @@ def test_what_version_1_0_has_stored_is_read_for_ever(this: Encryption, stored: 
 
 def test_nothing_that_the_server_keeps_opens_a_seal() -> None:
     envelope = encryption(NEW, seal=True).encrypt(DATA, TOKEN)
-    handle = handle_of(TOKEN)
+    handle = id_of(TOKEN)
     infos = (b"pyramid_sqlsession seal 1", b"pyramid_sqlsession encrypt 1")
     secrets = (handle, handle.hex().encode(), NEW)
     keys = {hkdf(secret, salt, info) for secret in secrets for salt in (None, NEW, handle)
@@ -199,10 +199,10 @@ def test_every_row_has_a_key_of_its_own() -> None:
     # or one key would meet so many nonces that two of them could be equal
     this = encryption(NEW)
     one, other = this.encrypt(DATA, TOKEN), this.encrypt(DATA, OTHER_TOKEN)
-    key = hkdf(NEW, handle_of(TOKEN), b"pyramid_sqlsession encrypt 1")
-    AESGCM(key).decrypt(one[8:20], one[20:], b"sqls:e1:" + handle_of(TOKEN))
+    key = hkdf(NEW, id_of(TOKEN), b"pyramid_sqlsession encrypt 1")
+    AESGCM(key).decrypt(one[8:20], one[20:], b"sqls:e1:" + id_of(TOKEN))
     with pytest.raises(InvalidTag):
-        AESGCM(key).decrypt(other[8:20], other[20:], b"sqls:e1:" + handle_of(OTHER_TOKEN))
+        AESGCM(key).decrypt(other[8:20], other[20:], b"sqls:e1:" + id_of(OTHER_TOKEN))
 
 
 # ---- keys
@@ -302,10 +302,10 @@ def test_the_kind_of_an_envelope_is_authenticated() -> None:
         derived = (
             hkdf(TOKEN.encode(), NEW, b"pyramid_sqlsession seal 1")
             if seal
-            else hkdf(NEW, handle_of(TOKEN), b"pyramid_sqlsession encrypt 1")
+            else hkdf(NEW, id_of(TOKEN), b"pyramid_sqlsession encrypt 1")
         )
         with pytest.raises(InvalidTag):
-            AESGCM(derived).decrypt(stored[8:20], stored[20:], PREFIX[not seal] + handle_of(TOKEN))
+            AESGCM(derived).decrypt(stored[8:20], stored[20:], PREFIX[not seal] + id_of(TOKEN))
 
 
 @every_encryption
@@ -419,13 +419,13 @@ def with_cookie_of(app: TestApp, other: TestApp) -> TestApp:
 
 
 def row_of(engine: Engine, token: str) -> dict[str, Any]:
-    (row,) = (row for row in rows(engine) if row["id"] == handle_of(token))
+    (row,) = (row for row in rows(engine) if row["id"] == id_of(token))
     return row
 
 
 def set_row(engine: Engine, token: str, **values: Any) -> None:
     with engine.begin() as connection:
-        connection.execute(update(TABLE).where(TABLE.c.id == handle_of(token)).values(values))
+        connection.execute(update(TABLE).where(TABLE.c.id == id_of(token)).values(values))
 
 
 @pytest.fixture
@@ -517,7 +517,7 @@ def test_a_row_that_was_tampered_with_is_an_empty_session_and_a_log_line(
     assert (response.status_int, response.json) == (200, {})
     warnings = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"session {handle_of(mine).hex()} cannot be read")
+    assert warnings[0].startswith(f"session {id_of(mine).hex()} cannot be read")
     # a session that starts now is a new one, and works
     assert bob.get("/put").json == {}
     assert bob.cookies["session"] not in (mine, theirs)
@@ -595,10 +595,10 @@ def test_users_are_found_and_their_sessions_ended_without_the_key(
         app.get("/sign_in")
     live = [row for row in rows(engine) if row["successor"] is None]
     assert [row["user_id"] for row in live] == ["alice", "alice"]
-    handles = {handle_of(app.cookies["session"]).hex() for app in (first, second)}
+    handles = {id_of(app.cookies["session"]).hex() for app in (first, second)}
     admin = browser(engine, clock, encryption_keys=ini(THIRD))
     assert set(admin.get("/of_alice").json) == handles
-    revoked = handle_of(first.cookies["session"]).hex()
+    revoked = id_of(first.cookies["session"]).hex()
     assert admin.get("/revoke", {"handle": revoked}).json is True
     assert admin.get("/of_alice").json == list(handles - {revoked})
     assert first.get("/show").json == {}
@@ -610,7 +610,7 @@ def test_the_purge_needs_no_key(engine: Engine, kind: dict[str, Any]) -> None:
     clock = Clock()
     app = browser(engine, clock, ttl="1h", **kind)
     app.get("/keep")
-    purge = Purge(Storage(SessionRow), Lifetime(Settings.from_options({"ttl": "1h"})), clock)
+    purge = Purge(Rows(SessionRow), Lifetime(Settings.from_options({"ttl": "1h"})), clock)
     assert sum(purge.batches(engine, 100)) == 0
     clock.advance(DAY)
     assert sum(purge.batches(engine, 100)) == 1
@@ -784,7 +784,7 @@ def test_a_rewrite_that_fails_is_a_log_line(
     assert (response.status_int, response.json) == (200, {"secret": CANARY})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        f"the data of session {handle_of(token).hex()} was not encrypted anew: the disk is full"
+        f"the data of session {id_of(token).hex()} was not encrypted anew: the disk is full"
     )
     assert rows(engine) == [old_row]
     assert token not in caplog.text
@@ -844,7 +844,7 @@ def test_a_late_request_reads_the_csrf_token_of_the_row_that_was_replaced(
     assert app.get("/csrf").json == csrf_token
     # the old row holds it, encrypted for the old token, and nothing else
     marker = row_of(engine, old)
-    assert marker["successor"] == handle_of(app.cookies["session"])
+    assert marker["successor"] == id_of(app.cookies["session"])
     assert csrf_token.encode() not in bytes(marker["data"])
     this = Encryption(
         (NEW,) if "encryption_keys" in kind else (), seal="seal" in kind, migrate=False
@@ -1095,7 +1095,7 @@ def test_an_envelope_is_not_read_by_an_application_without_encryption(engine: En
 def test_two_rows_with_one_data_are_one_session_and_an_empty_one(engine: Engine) -> None:
     app = browser(engine, **KINDS["keys"])
     app.get("/keep")
-    copied = {**row_of(engine, app.cookies["session"]), "id": handle_of(TOKEN)}
+    copied = {**row_of(engine, app.cookies["session"]), "id": id_of(TOKEN)}
     with engine.begin() as connection:
         connection.execute(insert(TABLE).values(copied))
     thief = browser(engine, **KINDS["keys"])

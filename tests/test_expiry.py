@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, update
 from webtest import TestApp
 from zope.sqlalchemy import mark_changed
 
-from pyramid_sqlsession.cookie import handle_of
+from pyramid_sqlsession.cookie import id_of
 
 HOUR = 3600
 DAY = 86400
@@ -85,8 +85,8 @@ def test_an_expired_session_is_not_used_again(engine: Engine, clock: Clock) -> N
     assert app.get("/write").json == {"n": 1}
     assert app.cookies["session"] != old
     assert {row["id"] for row in rows(engine)} == {
-        handle_of(old),
-        handle_of(app.cookies["session"]),
+        id_of(old),
+        id_of(app.cookies["session"]),
     }
 
 
@@ -224,7 +224,7 @@ def test_the_default_interval_is_a_tenth_of_the_lifetime_and_at_most_five_minute
         clock.advance(1)
         app.get("/read")
         last_seen = {row["id"]: row["last_seen"] for row in rows(database)}
-        assert last_seen[handle_of(app.cookies["session"])] == clock.now
+        assert last_seen[id_of(app.cookies["session"])] == clock.now
 
 
 def test_an_interval_longer_than_a_short_session_is_shortened(
@@ -449,7 +449,7 @@ def test_a_row_that_makes_no_sense_is_an_empty_session_and_a_log_line(
     with engine.begin() as connection:
         connection.execute(update(TABLE).values(**nonsense))
     assert app.get("/read").json == {}
-    assert handle_of(old).hex() in caplog.text
+    assert id_of(old).hex() in caplog.text
     assert old not in caplog.text
     assert app.get("/write").json == {"n": 1}
     assert app.cookies["session"] != old

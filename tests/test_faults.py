@@ -33,7 +33,7 @@ from sqlalchemy.sql.dml import UpdateBase
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionMixin
-from pyramid_sqlsession.database.connections import notice_closed_ones
+from pyramid_sqlsession.database.engine import _notice_closed_ones
 from pyramid_sqlsession.driver_errors import is_conflict
 
 TOKEN = "x" * 43
@@ -224,7 +224,7 @@ def test_a_driver_that_does_not_tell_its_socket_can_be_used(
     if system != "this one":
         monkeypatch.delattr(select, "poll")
     engine = create_engine(sqlite.url)
-    notice_closed_ones(engine)
+    _notice_closed_ones(engine)
     for _ in range(2):
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT 1")) == 1

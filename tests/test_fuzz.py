@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, insert, select, update
 from webob.cookies import RequestCookies
 from webtest import TestApp
 
-from pyramid_sqlsession.cookie import handle_of
+from pyramid_sqlsession.cookie import id_of
 from pyramid_sqlsession.data.encryption import Encryption
 
 CANARY = "the-canary-of-another-visitor"
@@ -105,7 +105,7 @@ class Site:
 
     def row(self, token: str) -> dict[str, Any]:
         """The row of a token, as it was."""
-        (row,) = (row for row in self.pristine if row["id"] == handle_of(token))
+        (row,) = (row for row in self.pristine if row["id"] == id_of(token))
         return row
 
     def start_again(self) -> None:
@@ -117,7 +117,7 @@ class Site:
 
     def change(self, columns: dict[str, Any]) -> None:
         """Store something else in the row of the fuzzed visitor."""
-        handle = handle_of(self.token)
+        handle = id_of(self.token)
         with self.engine.begin() as connection:
             if self.engine.dialect.name == "sqlite":
                 # past the types of the model
@@ -138,12 +138,12 @@ class Site:
     def stored(self, token: str) -> dict[str, Any]:
         """The row of a token, as it is."""
         with self.engine.connect() as connection:
-            found = connection.execute(select(TABLE).where(TABLE.c.id == handle_of(token)))
+            found = connection.execute(select(TABLE).where(TABLE.c.id == id_of(token)))
             return dict(found.mappings().one())
 
     def is_marker(self, token: str) -> bool:
         """Whether the session of a token has another one."""
-        this = select(TABLE.c.successor.is_not(None)).where(TABLE.c.id == handle_of(token))
+        this = select(TABLE.c.successor.is_not(None)).where(TABLE.c.id == id_of(token))
         with self.engine.connect() as connection:
             return bool(connection.scalar(this))
 
@@ -425,7 +425,7 @@ def test_a_row_that_was_an_error_once_is_none(
 ) -> None:
     with site.engine.begin() as connection:
         statement = f"UPDATE sqlsession SET {column} = {value} WHERE id = ?"
-        connection.exec_driver_sql(statement, (handle_of(site.token),))
+        connection.exec_driver_sql(statement, (id_of(site.token),))
     site.clock.advance(400)
     site.visit(view)
 
@@ -436,7 +436,7 @@ def test_a_row_that_names_anothers_as_its_successor_shows_nothing_of_it(
     site: Site, columns: dict[str, Any], view: str
 ) -> None:
     site.start_again()
-    site.change({**columns, "successor": handle_of(site.canary), "user_id": "alice"})
+    site.change({**columns, "successor": id_of(site.canary), "user_id": "alice"})
     site.visit(view)
 
 

@@ -42,7 +42,7 @@ from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 PAGES = DOCS / "howto"
@@ -813,7 +813,7 @@ def test_a_host_with_a_shorter_lifetime_ends_the_others_sessions(
         "UPDATE sqlsession SET last_seen = :then, purge_after = :then",
         then=clock.now - 2 * 86400,
     )
-    purge = Purge(Storage(SQLSessionRow), Lifetime(Settings.from_options({name: "1d"})), clock)
+    purge = Purge(Rows(SQLSessionRow), Lifetime(Settings.from_options({name: "1d"})), clock)
     assert sum(purge.batches(engine, 10)) == 1
 
 
@@ -1131,7 +1131,7 @@ def test_a_request_holds_one_connection_at_a_time(
     else:
         browser = serve(configurator(engine, clock=clock), **views)
     assert held(engine, lambda: everything(browser, clock)) == 1
-    purge = Purge(Storage(SQLSessionRow), Lifetime(Settings()), clock)
+    purge = Purge(Rows(SQLSessionRow), Lifetime(Settings()), clock)
     assert held(engine, lambda: sum(purge.batches(engine, 10))) == 1
 
 

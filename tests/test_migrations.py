@@ -42,7 +42,7 @@ from pyramid_sqlsession import SessionMixin, SessionTableError
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 PAGE = DOCS / "migrations.rst"
@@ -84,7 +84,7 @@ def app(engine: Engine, **options: Any) -> TestApp:
 
 def purge(clock: Clock) -> Purge:
     """What deletes the sessions that have expired."""
-    return Purge(Storage(SQLSessionRow), Lifetime(Settings()), clock)
+    return Purge(Rows(SQLSessionRow), Lifetime(Settings()), clock)
 
 
 def end(request: Any) -> None:

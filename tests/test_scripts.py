@@ -43,9 +43,8 @@ from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Storage
-from pyramid_sqlsession.table.sessions import Accounts
-from pyramid_sqlsession.upkeep.purge import Purge
+from pyramid_sqlsession.table.rows import Rows
+from pyramid_sqlsession.table.sessions import Sessions
 
 TESTS = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("pyramid_sqlsession")
@@ -537,13 +536,11 @@ def test_a_user_who_cannot_be_is_an_error_of_usage(
     )
 
 
-def accounts(base: Any, type_: Any) -> Accounts:
+def accounts(base: Any, type_: Any) -> Sessions:
     class Typed(SessionMixin, base):  # type: ignore[misc]
         user_id = mapped_column(type_)
 
-    storage, lifetime = Storage(Typed), Lifetime(Settings())
-    clock = lambda: NOW  # noqa: E731
-    return Accounts(storage, lifetime, Purge(storage, lifetime, clock), clock)
+    return Sessions(Rows(Typed), Lifetime(Settings()), lambda: NOW)
 
 
 def test_the_id_of_a_user_can_be_a_uuid(base: Any) -> None:

@@ -23,7 +23,7 @@ from webtest import TestApp
 from zope.interface.verify import verifyObject
 
 from pyramid_sqlsession import SessionConflict, SQLSession
-from pyramid_sqlsession.cookie import handle_of
+from pyramid_sqlsession.cookie import id_of
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_new_and_created_and_id_tell_where_a_session_comes_from(database: Engine
     app = browser(database, tell, clock=clock)
     assert app.get("/0").json == [True, EPOCH, None]
     clock.advance(50)
-    handle = handle_of(app.cookies["session"]).hex()
+    handle = id_of(app.cookies["session"]).hex()
     assert app.get("/0").json == [False, EPOCH, handle]
 
 
@@ -285,7 +285,7 @@ def test_its_repr_shows_neither_token_nor_data(database: Engine) -> None:
     assert app.get("/0").json == ["<SQLSession, not loaded>", "<SQLSession new with 1 keys>"]
     before, after = app.get("/0").json
     assert before == "<SQLSession, not loaded>"
-    assert after == f"<SQLSession {handle_of(app.cookies['session']).hex()} with 1 keys>"
+    assert after == f"<SQLSession {id_of(app.cookies['session']).hex()} with 1 keys>"
 
 
 # ---- invalidate
@@ -357,11 +357,11 @@ def test_a_session_used_after_invalidate_is_a_new_one(engine: Engine) -> None:
     assert len(session_cookies(response)) == 1
     assert app.cookies["session"] != old
     stored = {row["id"]: row for row in rows(engine)}
-    row = stored.pop(handle_of(app.cookies["session"]))
+    row = stored.pop(id_of(app.cookies["session"]))
     assert row["max_age"] is None
     assert row["successor"] is None
     (marker,) = stored.values()
-    assert marker["id"] == handle_of(old)
+    assert marker["id"] == id_of(old)
     assert marker["successor"] == row["id"]
     assert json.loads(marker["data"]) == {"_csrft_": csrf_token}
     assert app.get("/2").json == {"fresh": True}

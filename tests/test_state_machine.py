@@ -49,14 +49,14 @@ from webtest import TestApp
 
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
 
 
-def handle_of(token: str | None) -> str | None:
+def id_of(token: str | None) -> str | None:
     return None if token is None else hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -118,7 +118,7 @@ class World:
         self.app = self.site.app
         self.app.registry.getUtility(ISessionFactory).clock = self.clock
         lifetime = Lifetime(Settings.from_options(durations))
-        self._purge = Purge(Storage(SessionRow), lifetime, self.clock)
+        self._purge = Purge(Rows(SessionRow), lifetime, self.clock)
         self.steps = 0
 
     def start_again(self) -> None:
@@ -212,7 +212,7 @@ class Browsers(RuleBasedStateMachine):
 
     @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
     def revoke(self, browser: int, which: int, rest: list[Operation], outcome: Outcome) -> None:
-        handle = handle_of(self.given[which % len(self.given)]) or ""
+        handle = id_of(self.given[which % len(self.given)]) or ""
         self.step(browser, [Revoke(handle), *rest], outcome)
 
     @rule(seconds=st.sampled_from([300, 700, 999, 1000, 3000]))
@@ -236,7 +236,7 @@ class Browsers(RuleBasedStateMachine):
         self.store.purge(now, due)
 
     def delete(self, which: int) -> None:
-        handle = handle_of(self.given[which % len(self.given)]) or ""
+        handle = id_of(self.given[which % len(self.given)]) or ""
         with self.world.engine.begin() as connection:
             connection.execute(TABLE.delete().where(TABLE.c.id == bytes.fromhex(handle)))
         self.store.rows.pop(handle, None)
@@ -259,7 +259,7 @@ class Browsers(RuleBasedStateMachine):
     def end_a_session_meanwhile(
         self, browser: int, first: list[Operation], which: int, rest: list[Operation]
     ) -> None:
-        handle = handle_of(self.given[which % len(self.given)]) or ""
+        handle = id_of(self.given[which % len(self.given)]) or ""
         self.fly(browser, first, [Revoke(handle), *rest])
 
     def fly(self, browser: int, first: list[Operation], second: list[Operation]) -> None:
@@ -269,7 +269,7 @@ class Browsers(RuleBasedStateMachine):
         flights = [
             self.world.site.request(request.view, token, InFlight).load() for request in requests
         ]
-        visits = [self.store.visit(handle_of(token), self.world.clock.now) for _ in flights]
+        visits = [self.store.visit(id_of(token), self.world.clock.now) for _ in flights]
         for request, flight, visit in zip(requests, flights, visits, strict=True):
             assert len(visit.session) >= 0
             cookies = flight.finish().cookies
@@ -282,16 +282,16 @@ class Browsers(RuleBasedStateMachine):
         token = self.tokens.get(browser)
         request = Request(operations, outcome)
         given = self.receive(browser, token, self.world.send(token, request))
-        visit = self.store.visit(handle_of(token), self.world.clock.now)
+        visit = self.store.visit(id_of(token), self.world.clock.now)
         assert given == self.expected(browser, token, visit, request)
 
     def expected(
         self, browser: int, token: str | None, visit: oracle.Visit, request: Request
     ) -> oracle.Cookie | None:
         """The cookie that the browser has to get; and what each attempt has to see."""
-        new, now = handle_of(self.tokens.get(browser)), self.world.clock.now
+        new, now = id_of(self.tokens.get(browser)), self.world.clock.now
         for attempt, seen in enumerate(request.seen, 1):
-            note(f"    {handle_of(token)} saw {seen}")
+            note(f"    {id_of(token)} saw {seen}")
             for operation, value in zip(request.operations, seen, strict=True):
                 visit.given = value
                 assert operation(visit) == value
@@ -305,7 +305,7 @@ class Browsers(RuleBasedStateMachine):
             except oracle.Conflict:
                 assert attempt < len(request.seen), "nothing was tried again"
             has_left = visit.has_left or visit.leaves
-            visit = self.store.visit(handle_of(token), now)
+            visit = self.store.visit(id_of(token), now)
             visit.has_left = has_left
         raise AssertionError("no attempt succeeded")
 

@@ -28,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-from pyramid_sqlsession.table.model import USER
-from pyramid_sqlsession.table.user_id import to_user_id, underlying
+from pyramid_sqlsession.table.model import USER, underlying
+from pyramid_sqlsession.table.user_id import to_user_id
 
 UUID_TEXT = "12345678-1234-1234-1234-123456789abc"
 

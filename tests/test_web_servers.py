@@ -17,8 +17,7 @@ from processes import Fetch, web_server
 from servers import Backend, free_port
 from sqlalchemy import Engine, insert, text
 
-from pyramid_sqlsession.database.connections import create_table
-from pyramid_sqlsession.table.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow, create_table
 
 TABLE: Any = SQLSessionRow.__table__
 

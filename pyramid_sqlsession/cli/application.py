@@ -105,7 +105,7 @@ def _watch_creation(store: Store, stack: ExitStack) -> list[Any]:
     def remember(table: Any, *_: Any, **__: Any) -> None:
         created.append(table)
 
-    watched = (store.storage.table, "after_create", remember)
+    watched = (store.rows.table, "after_create", remember)
     event.listen(*watched)
     stack.callback(event.remove, *watched)
     return created

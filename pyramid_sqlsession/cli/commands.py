@@ -13,10 +13,10 @@ from typing import Any
 
 from sqlalchemy import Engine, Table, inspect, select
 
-from ..database.connections import commit, create_table, maintaining
-from ..driver_errors import translated
+from ..database.connections import commit, maintaining
 from ..store import Store
-from ..table.sessions import Accounts
+from ..table.model import create_table
+from ..table.sessions import Sessions
 from ..upkeep.census import AGES, SIZES, Census, Figures
 from ..upkeep.purge import Purge
 from .terminal import complain, progress, say, show_figures, show_rows
@@ -43,13 +43,13 @@ class Misuse(Exception):
 
 def create(opened: Opened, arguments: Namespace) -> int:  # noqa: ARG001  # as every command
     """Make the table and the indexes that are missing."""
-    table, engine = opened.store.storage.table, opened.engine
+    table, engine = opened.store.rows.table, opened.engine
     create_table(table, engine)
     say(f"the table {table.fullname} {'was made' if opened.created else 'is there already'}")
     for name in _create_indexes(table, engine):
         say(f"the index {name} was missing and was made")
-    with engine.connect() as connection, translated(table.fullname):
-        connection.execute(select(table).limit(0))
+    with engine.connect() as connection:
+        opened.store.rows.execute(connection, select(table).limit(0), {})
     return DONE
 
 
@@ -103,11 +103,11 @@ def stats(opened: Opened, arguments: Namespace) -> int:
     """Count the sessions."""
     store = opened.store
     with maintaining(opened.engine) as connection:
-        figures = Census(store.storage, store.purge, store.clock).take(connection)
+        figures = Census(store.rows, store.lifetime, store.clock).take(connection)
     if arguments.json:
         say(json.dumps(_as_json(figures), indent=2))
     else:
-        show_figures(f"sessions in {store.storage.table.fullname}", _as_sections(figures))
+        show_figures(f"sessions in {store.rows.table.fullname}", _as_sections(figures))
     return DONE
 
 
@@ -143,10 +143,10 @@ def _as_sections(figures: Figures) -> list[list[tuple[str, str]]]:
 
 def list_sessions(opened: Opened, arguments: Namespace) -> int:
     """Show the live sessions of a user."""
-    accounts = opened.store.accounts
-    user_id = _user_id(accounts, arguments.user)
+    sessions = opened.store.sessions
+    user_id = _user_id(sessions, arguments.user)
     with maintaining(opened.engine) as connection:
-        entries = accounts.of_user(connection, user_id)
+        entries = sessions.of_user(connection, user_id)
     if not entries:
         complain("this user has no live session")
         return DONE
@@ -158,10 +158,10 @@ def list_sessions(opened: Opened, arguments: Namespace) -> int:
 
 def revoke(opened: Opened, arguments: Namespace) -> int:
     """End sessions by their handles, or all of a user."""
-    accounts = opened.store.accounts
+    sessions = opened.store.sessions
     if arguments.user is not None:
         with maintaining(opened.engine) as connection:
-            ended = accounts.end_user(connection, _user_id(accounts, arguments.user))
+            ended = sessions.end_user(connection, _user_id(sessions, arguments.user))
             commit(connection)
         say(f"{_sessions(len(ended))} revoked")
         return DONE
@@ -170,7 +170,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     wanted = dict.fromkeys(handle.lower() for handle in arguments.handles)
     for handle in wanted:
         with maintaining(opened.engine) as connection:
-            found = accounts.end(connection, bytes.fromhex(handle)) is not None
+            found = sessions.end(connection, bytes.fromhex(handle)) is not None
             commit(connection)
         revoked += found
         if not found:
@@ -179,9 +179,9 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     return DONE if revoked == len(wanted) else FAILED
 
 
-def _user_id(accounts: Accounts, text: str) -> Any:
+def _user_id(sessions: Sessions, text: str) -> Any:
     try:
-        return accounts.converted(text)
+        return sessions.converted(text)
     except ValueError as error:
         # not what was given: it may be anything
         raise Misuse("--user takes a value of the column user_id, which this is not") from error

@@ -1,0 +1,1 @@
+"""What the data column holds: the session's dict as bytes, and how these are encrypted."""

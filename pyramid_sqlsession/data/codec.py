@@ -15,7 +15,7 @@ from sqlalchemy import JSON
 from sqlalchemy.types import TypeEngine
 
 from ..exceptions import SessionDataError, SessionTooLarge
-from ..table.user_id import underlying
+from ..table.model import underlying
 from .serializer import JSONSerializer, Serializer
 
 if TYPE_CHECKING:

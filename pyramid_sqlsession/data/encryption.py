@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..cookie import handle_of
+from ..cookie import id_of
 from ..exceptions import SessionDataError
 
 _ENCRYPTED = b"sqls:e1:"
@@ -44,7 +44,7 @@ class Encryption:
         """An envelope for the row of this token."""
         key = next(self._row_keys(self._prefix, token))
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        bound_to = self._prefix + handle_of(token)
+        bound_to = self._prefix + id_of(token)
         return self._prefix + nonce + AESGCM(key).encrypt(nonce, data, bound_to)
 
     def decrypt(self, envelope: bytes, token: str) -> tuple[bytes, bool]:
@@ -67,7 +67,7 @@ class Encryption:
             raise SessionDataError("its encrypted data was cut off")
         for position, key in enumerate(self._row_keys(prefix, token)):
             try:
-                data = AESGCM(key).decrypt(nonce, box, prefix + handle_of(token))
+                data = AESGCM(key).decrypt(nonce, box, prefix + id_of(token))
             except InvalidTag:
                 continue
             return data, prefix == self._prefix and position == 0
@@ -77,7 +77,7 @@ class Encryption:
         """The keys of one row, the one to encrypt with first."""
         if prefix == _ENCRYPTED:
             for key in self._keys:
-                yield _derived(key, handle_of(token), b"pyramid_sqlsession encrypt 1")
+                yield _derived(key, id_of(token), b"pyramid_sqlsession encrypt 1")
             return
         salts: tuple[bytes | None, ...] = self._keys
         if self._migrate or not salts:

@@ -1,0 +1,1 @@
+"""Whose connection a session is read and written through."""

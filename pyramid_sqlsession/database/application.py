@@ -1,16 +1,12 @@
-"""Whose connection a session is read and written through.
-
-:class:`Database` says what the rest of the package needs. Where the application has a SQLAlchemy
-session of its own, :class:`AppDatabase` uses that one.
-"""
+"""The way to the database through the SQLAlchemy session that the application has."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakSet
 
 from pyramid.exceptions import ConfigurationError
@@ -21,46 +17,14 @@ from zope.sqlalchemy import mark_changed
 
 from ..driver_errors import mark_conflicts_retryable
 from ..exceptions import SessionDataError
+from ..table.model import create_table
 from ..table.record import Record
-from ..table.rows import Storage
+from ..table.rows import Rows
 from ..transactions import COMMITTED
-from .connections import connect, create_table, giving_up, hardly_waiting, in_transaction, is_open
+from .base import Writing
+from .connections import connect, giving_up, hardly_waiting
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)
-
-
-class Database(Protocol):
-    """Connections for one request. *transaction* is its current one, or None if it has none."""
-
-    def __str__(self) -> str:
-        """What the log says is used; no password."""
-
-    def enter(self, request: Any) -> None:
-        """Get ready for a request, before its view runs."""
-
-    def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
-        """The row, as the transaction sees it, or None."""
-
-    def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
-        """A connection to read on, which sees what the transaction wrote."""
-
-    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
-        """A connection to write on, after everything that the application has written.
-
-        With it comes a function that tells, later, whether what was written is durable.
-        """
-
-    def beside(self, request: Any) -> AbstractContextManager[Connection]:
-        """A connection in a short transaction of its own, committed at the end."""
-
-    def touching(self, request: Any) -> AbstractContextManager[Connection]:
-        """A connection for a touch: as :meth:`beside`, but it hardly waits for anybody."""
-
-    def engine(self) -> Engine | None:
-        """The engine for work outside of requests; None if there is none, or none is known yet."""
-
-    def close(self) -> None:
-        """Close all connections that are not the application's."""
 
 
 class AppDatabase:
@@ -70,11 +34,11 @@ class AppDatabase:
     :param create: make the table before the first request's view runs.
     """
 
-    def __init__(self, attribute: str, model: Any, storage: Storage, *, create: bool) -> None:
+    def __init__(self, attribute: str, model: Any, rows: Rows, *, create: bool) -> None:
         self._attribute = attribute
-        self._storage = storage
+        self._rows = rows
         # a session that routes reads to a replica has to give the primary, which knows all sessions
-        self._bind_arguments = {"mapper": inspect(model), "clause": storage.table.update()}
+        self._bind_arguments = {"mapper": inspect(model), "clause": rows.table.update()}
         self._create = create
         self._entered = False
         self._engine: Engine | None = None
@@ -92,14 +56,14 @@ class AppDatabase:
         self._mark(bind.engine)
         if self._create and not self._entered:
             # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
-            create_table(self._storage.table, bind)
+            create_table(self._rows.table, bind)
         if isinstance(bind, Engine) and not isinstance(bind.pool, _ONE_CONNECTION):
             self._engine = bind
         self._entered = True
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         with self.reading(request, transaction) as connection:
-            return self._storage.load(connection, id)
+            return self._rows.load(connection, id)
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
@@ -119,7 +83,7 @@ class AppDatabase:
             return
         bind = self._bind(request)
         if isinstance(bind, Connection):
-            with in_transaction(bind):
+            with _in_transaction(bind):
                 yield self._known(bind)
         elif (shared := self._shared_connection(bind)) is not None:
             yield shared
@@ -127,21 +91,28 @@ class AppDatabase:
             with bind.connect() as connection:
                 yield self._known(connection)
 
-    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
+    @contextmanager
+    def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
+        if transaction is None:
+            with self._beside(request) as connection, giving_up(connection):
+                # it is durable for whoever has left this block without an error
+                yield connection, lambda: True
+            return
         dbsession = self._session(request)
         # Core does not flush by itself, and the session's row may refer to a row of this request
         dbsession.flush()
         connection = self._connection(dbsession)
         mark_changed(dbsession, transaction_manager=request.tm)
-        return connection, lambda: transaction.status == COMMITTED
+        with giving_up(connection):
+            yield connection, lambda: transaction.status == COMMITTED
 
     @contextmanager
-    def beside(self, request: Any) -> Iterator[Connection]:
+    def _beside(self, request: Any) -> Iterator[Connection]:
         bind = self._bind(request)
         if isinstance(bind, Connection):
-            with in_transaction(bind):
+            with _in_transaction(bind):
                 yield self._known(bind)
-        elif (shared := self._shared_connection(bind)) is not None and is_open(shared):
+        elif (shared := self._shared_connection(bind)) is not None and _is_open(shared):
             # the application has begun, and will end it
             yield shared
         else:
@@ -152,7 +123,7 @@ class AppDatabase:
     def touching(self, request: Any) -> Iterator[Connection]:
         bind = self._bind(request)
         if isinstance(bind, Connection) or isinstance(bind.pool, _ONE_CONNECTION):
-            with self.beside(request) as connection:
+            with self._beside(request) as connection:
                 yield connection
             return
         # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
@@ -215,3 +186,15 @@ class AppDatabase:
             kept.engine, kept.connection = engine, bare.connect()
         connection: Connection = kept.connection
         return connection
+
+
+def _is_open(connection: Connection) -> bool:
+    """Whether somebody has begun a transaction on the driver's connection."""
+    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+
+
+def _in_transaction(connection: Connection) -> AbstractContextManager[Any]:
+    """A transaction, unless there is one."""
+    # a transaction that is open belongs to whoever bound the session to this connection
+    return nullcontext() if connection.in_transaction() else connection.begin()

@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, event, inspect
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import Connection, Engine, event
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict
 
 _HARDLY = 50
 """Milliseconds."""
-
-_POLL = "pyramid_sqlsession poll"
-
-
-def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist."""
-    try:
-        table.create(bind, checkfirst=True)
-    except DBAPIError:
-        # another process may have been faster
-        if not inspect(bind).has_table(table.name, schema=table.schema):
-            raise
-
-
-def notice_closed_ones(engine: Engine) -> None:
-    """Let the engine's pool replace connections that the server has closed, without asking it.
-
-    An idle connection has nothing to say, but that it was closed: the server was started again, or
-    an administrator has ended it. It costs one system call and no round trip, and whoever says
-    something else is merely replaced too.
-    """
-
-    def notice(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        # emptied when the pool connects anew: a new connection is not looked at
-        poll = record.info.get(_POLL)
-        if poll is None:
-            record.info[_POLL] = _poll_of(dbapi_connection)
-        elif poll.poll(0):
-            raise InvalidatePoolError("the server has closed an idle connection")
-
-    if hasattr(select, "poll"):
-        event.listen(engine, "checkout", notice)
-
-
-def _poll_of(dbapi_connection: Any) -> Any:
-    """What tells whether there is something to read; no word if the driver hides its socket."""
-    poll = select.poll()
-    # PyMySQL has it in an attribute that is not public, and there is no other way
-    fileno = getattr(getattr(dbapi_connection, "_sock", dbapi_connection), "fileno", None)
-    if fileno is not None:
-        poll.register(fileno(), select.POLLIN)
-    return poll
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
@@ -152,15 +107,3 @@ def giving_up(connection: Connection) -> Iterator[None]:
         if not connection.in_nested_transaction():
             roll_back(connection)
         raise
-
-
-def is_open(connection: Connection) -> bool:
-    """Whether somebody has begun a transaction on the driver's connection."""
-    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
-
-
-def in_transaction(connection: Connection) -> AbstractContextManager[Any]:
-    """A transaction, unless there is one."""
-    # a transaction that is open belongs to whoever bound the session to this connection
-    return nullcontext() if connection.in_transaction() else connection.begin()

@@ -1,21 +1,23 @@
-"""The store's own engine, made of the settings ``sqlsession.sqlalchemy.*``."""
+"""An engine of its own, made of the settings ``sqlsession.sqlalchemy.*``."""
 
 from __future__ import annotations
 
 import secrets
+import select
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import URL, Engine, engine_from_config, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..converters import boolean
 from ..driver_errors import mark_conflicts_retryable
-from .connections import notice_closed_ones
 
 _BOOLEANS = ("hide_parameters", "pool_pre_ping", "pool_use_lifo", "skip_autocommit_rollback")
+_POLL = "pyramid_sqlsession poll"
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
@@ -58,7 +60,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
     if is_sqlite:
         event.listen(engine, "connect", _tune_sqlite)
     else:
-        notice_closed_ones(engine)
+        _notice_closed_ones(engine)
     return engine, "SERIALIZABLE" if is_sqlite else level
 
 
@@ -91,3 +93,33 @@ def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
         return
     if mode == "wal":
         dbapi_connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _notice_closed_ones(engine: Engine) -> None:
+    """Let the engine's pool replace connections that the server has closed, without asking it.
+
+    An idle connection has nothing to say, but that it was closed: the server was started again, or
+    an administrator has ended it. It costs one system call and no round trip, and whoever says
+    something else is merely replaced too.
+    """
+
+    def notice(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        # emptied when the pool connects anew: a new connection is not looked at
+        poll = record.info.get(_POLL)
+        if poll is None:
+            record.info[_POLL] = _poll_of(dbapi_connection)
+        elif poll.poll(0):
+            raise InvalidatePoolError("the server has closed an idle connection")
+
+    if hasattr(select, "poll"):
+        event.listen(engine, "checkout", notice)
+
+
+def _poll_of(dbapi_connection: Any) -> Any:
+    """What tells whether there is something to read; no word if the driver hides its socket."""
+    poll = select.poll()
+    # PyMySQL has it in an attribute that is not public, and there is no other way
+    fileno = getattr(getattr(dbapi_connection, "_sock", dbapi_connection), "fileno", None)
+    if fileno is not None:
+        poll.register(fileno(), select.POLLIN)
+    return poll

@@ -1,4 +1,4 @@
-"""An engine of the store's own, for applications without a database session.
+"""An engine of its own, for applications without a database session.
 
 Reads run in AUTOCOMMIT: one round trip each. A write takes a connection of its own that joins the
 request's transaction and is committed after everything else in it.
@@ -6,75 +6,24 @@ request's transaction and is committed after everything else in it.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
-from transaction.interfaces import IDataManager
-from zope.interface import implementer
 
 from ..driver_errors import MYSQL, translated
+from ..table.model import create_table
 from ..table.record import Record
-from ..table.rows import Storage
-from ..transactions import COMMITTED
-from .connections import commit, connect, create_table, hardly_waiting, roll_back
+from ..table.rows import Rows
+from .base import Writing
+from .connections import commit, connect, giving_up, hardly_waiting
 from .engine import make_engine
+from .joined import JoinedWrite
 from .reader import Reader
-
-log = logging.getLogger("pyramid_sqlsession")
-
-
-@implementer(IDataManager)
-class _JoinedWrite:
-    """A write connection as a resource of the request's transaction; it votes last.
-
-    A failure of our own COMMIT after another resource has voted, and so perhaps committed, must
-    not fail the request: a retry would do the other's work twice.
-    """
-
-    def __init__(self, connection: Connection, transaction: Any) -> None:
-        self.connection = connection
-        self.transaction_manager = None
-        self._transaction = transaction
-        self._lost = False
-
-    def committed(self) -> bool:
-        return self._transaction.status == COMMITTED and not self._lost
-
-    def abort(self, transaction: Any) -> None:
-        roll_back(self.connection)
-        self.connection.close()
-
-    def tpc_begin(self, transaction: Any) -> None:
-        """Nothing to do: the connection is in a transaction."""
-
-    def commit(self, transaction: Any) -> None:
-        """Nothing to do: the statements were executed when the session was saved."""
-
-    def tpc_vote(self, transaction: Any) -> None:
-        try:
-            commit(self.connection)
-        except Exception:
-            # there is no public way to ask who has voted
-            if not transaction._voted:
-                raise
-            self._lost = True
-            log.exception("the session was not stored: its COMMIT failed after the application's")
-        self.connection.close()
-
-    def tpc_finish(self, transaction: Any) -> None:
-        """Nothing to do: the vote has committed."""
-
-    def tpc_abort(self, transaction: Any) -> None:
-        """Nothing to do: a one-phase commit cannot be taken back."""
-
-    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
-        return f"~~pyramid_sqlsession:{id(self)}"
 
 
 class OwnDatabase:
@@ -85,14 +34,14 @@ class OwnDatabase:
     :raises ConfigurationError: if no engine can be made of the options.
     """
 
-    def __init__(self, options: Mapping[str, Any], storage: Storage, *, create: bool) -> None:
+    def __init__(self, options: Mapping[str, Any], rows: Rows, *, create: bool) -> None:
         self._engine, self._write_level = make_engine(options)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._is_memory = self._engine.url.query.get("vfs") == "memdb"
         self._anchor: Any = None
         self._inherited: list[Pool] = []
-        self._storage = storage
-        self._reader = Reader(self._engine, storage)
+        self._rows = rows
+        self._reader = Reader(self._engine, rows)
         self._create = create
         self._pid = os.getpid()
         self._preparing = threading.Lock()
@@ -109,7 +58,7 @@ class OwnDatabase:
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         joined = self._joined(transaction)
         if joined is not None:
-            return self._storage.load(joined.connection, id)
+            return self._rows.load(joined.connection, id)
         self._ready()
         return self._reader.load(id)
 
@@ -122,20 +71,21 @@ class OwnDatabase:
         with self._ready().connect() as connection:
             yield connection
 
-    def writing(self, request: Any, transaction: Any) -> tuple[Connection, Callable[[], bool]]:
+    @contextmanager
+    def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
+        if transaction is None:
+            with self._begin() as connection, giving_up(connection):
+                # it is durable for whoever has left this block without an error
+                yield connection, lambda: True
+                commit(connection)
+            return
         joined = self._joined(transaction)
         if joined is None:
-            connection = self._begin()
-            joined = _JoinedWrite(connection, transaction)
+            joined = JoinedWrite(self._begin(), transaction)
             transaction.join(joined)
             transaction.set_data(self, joined)
-        return joined.connection, joined.committed
-
-    @contextmanager
-    def beside(self, request: Any) -> Iterator[Connection]:
-        with self._begin() as connection:
-            yield connection
-            commit(connection)
+        with giving_up(joined.connection):
+            yield joined.connection, joined.committed
 
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
@@ -158,9 +108,9 @@ class OwnDatabase:
                 self._create = True
             self._engine.dispose()
 
-    def _joined(self, transaction: Any) -> _JoinedWrite | None:
+    def _joined(self, transaction: Any) -> JoinedWrite | None:
         try:
-            joined: _JoinedWrite = transaction.data(self)
+            joined: JoinedWrite = transaction.data(self)
         except (AttributeError, KeyError):
             return None
         return joined
@@ -170,7 +120,7 @@ class OwnDatabase:
         try:
             if self._is_sqlite:
                 # a transaction that upgrades from reading to writing cannot wait for its turn
-                with translated(self._storage.table.fullname):
+                with translated(self._rows.table.fullname):
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
         except BaseException:
             connection.close()
@@ -194,5 +144,5 @@ class OwnDatabase:
             # the database lives as long as somebody is connected to it
             self._anchor = self._engine.raw_connection()
         if self._create:
-            create_table(self._storage.table, self._engine)
+            create_table(self._rows.table, self._engine)
             self._create = False

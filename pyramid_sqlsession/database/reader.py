@@ -16,7 +16,7 @@ from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..table.record import Record
-from ..table.rows import Storage
+from ..table.rows import Rows
 
 _PLAIN = (Integer, LargeBinary, String)
 
@@ -29,18 +29,18 @@ class Reader:
     :param engine: in AUTOCOMMIT, with all connections for the taking.
     """
 
-    def __init__(self, engine: Engine, storage: Storage) -> None:
+    def __init__(self, engine: Engine, rows: Rows) -> None:
         self._engine = engine
-        self._storage = storage
+        self._rows = rows
         self._first_row: FirstRow | None = None
         renames = bool(engine.get_execution_options().get("schema_translate_map"))
         if not renames and all(
-            _is_plain(column.type, engine.dialect) for column in storage.select.selected_columns
+            _is_plain(column.type, engine.dialect) for column in rows.select.selected_columns
         ):
-            self._first_row = first_row_of(storage.select, engine)
+            self._first_row = first_row_of(rows.select, engine)
 
     def load(self, id: bytes) -> Record | None:
-        """The row, or None: as :meth:`Storage.load`."""
+        """The row, or None: as :meth:`Rows.load`."""
         if self._first_row is not None and not _is_listened_to(self._engine):
             try:
                 row = self._first_row(id)
@@ -50,9 +50,9 @@ class Reader:
             except Exception:  # noqa: BLE001, S110  # SQLAlchemy will say what is wrong
                 pass
             else:
-                return None if row is None else Record(*row)
+                return None if row is None else Record.of(row)
         with self._engine.connect() as connection:
-            return self._storage.load(connection, id)
+            return self._rows.load(connection, id)
 
 
 def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:

@@ -78,14 +78,14 @@ def _begin(_connection: Any, _cursor: Any, _sql: str, _values: Any, *_more: Any)
 
 def _end(_connection: Any, cursor: Any, sql: str, _values: Any, context: Any, _many: bool) -> None:
     observed = current()
-    if observed is not None and _concerns(context, observed.visit.store.storage.table):
+    if observed is not None and _concerns(context, observed.visit.store.rows.table):
         reads = context.compiled.statement.is_select
         _note(observed, sql, context, None if reads else cursor.rowcount, None)
 
 
 def _fail(failure: ExceptionContext) -> None:
     observed, context = current(), failure.execution_context
-    if observed is not None and _concerns(context, observed.visit.store.storage.table):
+    if observed is not None and _concerns(context, observed.visit.store.rows.table):
         error = reason(failure.original_exception)
         _note(observed, str(failure.statement), context, None, error)
 

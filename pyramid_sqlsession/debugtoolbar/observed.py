@@ -14,8 +14,8 @@ from pyramid.threadlocal import manager
 from ..events import SessionEvent
 from ..factory import SQLSessionFactory
 from ..request.visit import Phase, Visit
+from ..session.found import Found
 from ..session.mapping import SQLSession
-from ..session.state import Loaded, Marker
 
 _OBSERVED = "_pyramid_sqlsession_observed"
 
@@ -78,7 +78,7 @@ class Observed:
 
         self._load, visit.state.load = visit.state.load, self._note_load
 
-    def _note_load(self) -> Loaded | Marker | None:
+    def _note_load(self) -> tuple[Found | None, SessionEvent | None]:
         self.is_opened = True
         return self._load()
 

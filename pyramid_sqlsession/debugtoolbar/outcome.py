@@ -8,7 +8,6 @@ from typing import Any
 from pyramid_tm import is_tm_active
 
 from ..events import CookieRejected, SessionConflicted, SessionEnded
-from ..request.save import is_changed
 from ..transactions import COMMIT_FAILED, COMMITTED, current_transaction, will_be_retried
 from .observed import Observed, Statement
 from .readable import described
@@ -104,7 +103,7 @@ def _unwritten(observed: Observed) -> Verdict:
         about = f" It was about {list(conflict.keys)!r}." if conflict.keys else ""
         raised = "Another request was in the way, and SessionConflict was raised."
         return Verdict("CONFLICT", "danger", raised + about)
-    if is_changed(visit):
+    if visit.is_changed:
         lost = "What was changed in the session is not stored."
         return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
     if any(it.kind == "touch" and it.has_hit for it in observed.statements):

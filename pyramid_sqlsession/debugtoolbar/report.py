@@ -8,8 +8,8 @@ from typing import Any
 
 from ..exceptions import SessionDataError
 from ..request.visit import Visit
+from ..session.found import CSRF
 from ..session.merge import changed_keys
-from ..session.state import CSRF
 from .observed import Observed
 from .outcome import cookie_received, transaction_of, verdict_of
 from .readable import MASK, duration, masked, moment, represented
@@ -67,7 +67,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
         "more_keys": more_keys,
         "is_read_whole": observed.is_read_whole,
         "is_merged": data.merged is not None,
-        "table": visit.store.storage.table.fullname,
+        "table": visit.store.rows.table.fullname,
         "statements": [
             {
                 "kind": statement.kind,
@@ -107,21 +107,22 @@ def _row(visit: Visit) -> list[list[str]]:
     if loaded is None:
         return []
     record = loaded.record
-    idle = lifetime.idle(record.max_age)
-    own = " (its own)" if record.max_age is not None else ""
+    created, last_seen, max_age = record.times
+    idle = lifetime.idle(max_age)
+    own = " (its own)" if max_age is not None else ""
     rows = [
-        ["Handle", loaded.handle.hex()],
+        ["Handle", loaded.id.hex()],
         ["User", "nobody" if record.user_id is None else represented(record.user_id)],
         ["Version", str(record.version)],
-        ["Created", moment(record.created, now)],
-        ["Last seen", moment(record.last_seen, now)],
-        ["Idle timeout", f"{duration(idle)}{own}: {moment(record.last_seen + idle, now)}"],
+        ["Created", moment(created, now)],
+        ["Last seen", moment(last_seen, now)],
+        ["Idle timeout", f"{duration(idle)}{own}: {moment(last_seen + idle, now)}"],
     ]
     absolute = lifetime.absolute
     if absolute is None:
         rows.append(["Absolute timeout", "none"])
     else:
-        at = moment(record.created + absolute, now)
+        at = moment(created + absolute, now)
         rows.append(["Absolute timeout", f"{duration(absolute)}: {at}"])
     rows.append(["May be deleted", f"after {moment(record.purge_after, now)}"])
     return rows

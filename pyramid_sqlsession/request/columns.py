@@ -8,32 +8,30 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 
+from ..lifetime import Times
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")
 
 
-class Values:
+class Columns:
     """The values of one request's row."""
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._store = visit.store
 
-    def of(
-        self, data: Any, created: int, last_seen: int, max_age: int | None, purge_after: int = 0
-    ) -> dict[str, Any]:
+    def of(self, data: Any, times: Times, purge_after: int = 0) -> dict[str, Any]:
         """The columns that every write stores.
 
         :param data: the value of the data column.
         :param purge_after: what the row holds, which stays as long as it fits.
         """
-        purge_after = self._store.lifetime.purge_after(created, last_seen, max_age, purge_after)
         return {
             "data": data,
-            "last_seen": last_seen,
-            "max_age": max_age,
-            "purge_after": purge_after,
+            "last_seen": times.last_seen,
+            "max_age": times.max_age,
+            "purge_after": self._store.lifetime.purge_after(times, purge_after),
         }
 
     def user_id(self) -> Any:
@@ -43,7 +41,7 @@ class Values:
         if user is None:
             return None
         try:
-            return self._store.accounts.converted(user)
+            return self._store.sessions.converted(user)
         except ValueError as error:
             log.warning(
                 "a user's session is stored without user_id, and can be neither listed nor revoked "
@@ -63,7 +61,7 @@ class Values:
         if function is None:
             return {}
         values = dict(function(self._visit.request, self._visit.session))
-        columns = self._store.storage.own_columns
+        columns = self._store.rows.own_columns
         unknown = sorted(values.keys() - set(columns))
         if unknown:
             raise ConfigurationError(

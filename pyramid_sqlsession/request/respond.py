@@ -1,45 +1,90 @@
-"""What is written about a session after its request, and may fail without anybody noticing."""
+"""After the transaction: the cookie, and what is written about a session and may fail unnoticed."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from pyramid_tm import is_tm_active
+
+from ..cookie import vary_on_cookie
 from ..driver_errors import reason
 from ..exceptions import SessionConflict
-from ..session.state import Loaded
-from ..store import Store
+from ..session.found import Loaded
+from ..transactions import will_be_retried
+from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
 
 
-def touch(store: Store, request: Any, loaded: Loaded, now: int) -> bool:
-    """Record activity, if that is due; False if it was not recorded."""
-    record = loaded.record
-    if not store.lifetime.is_touch_due(record, now):
-        return False
-    purge_after = store.lifetime.purge_after(
-        record.created, now, record.max_age, stored=record.purge_after
-    )
+def respond(visit: Visit, request: Any, response: Any) -> None:
+    """Response callback: send the cookie, and record activity; all is committed or aborted now."""
+    if visit.state.data is None:
+        return
+    vary_on_cookie(response)
+    outsider = is_tm_active(request)
+    if visit.saved is not None and (visit.saved() or outsider):
+        _send(visit, response)
+    elif visit.phase is not Phase.OUTSIDE and not (
+        outsider or will_be_retried(request, request.exception)
+    ):
+        visit.cookie = None
+        _finish(visit)
+        _send(visit, response)
+
+
+def warn_if_unsaved(visit: Visit, _request: Any) -> None:
+    """Finished callback: say so if no tween has saved what was changed."""
+    if visit.phase is Phase.OUTSIDE and visit.is_changed:
+        log.warning(
+            "changes of the session are not stored: the request did not pass "
+            "pyramid_sqlsession's tween (a script, pshell, or a subrequest without tweens)"
+        )
+
+
+def _send(visit: Visit, response: Any) -> None:
+    if visit.cookie is not None:
+        visit.store.cookie.set(visit.request, response, *visit.cookie)
+
+
+def _finish(visit: Visit) -> None:
+    """Do what is left to do for a session that this request has not written."""
+    loaded, token = visit.state.loaded, visit.token
+    if loaded is not None and token is not None:
+        _touch(visit, loaded)
+        _encrypt_anew(visit, loaded, token)
+
+
+def _touch(visit: Visit, loaded: Loaded) -> None:
+    """Record activity, if that is due."""
+    store, record, now = visit.store, loaded.record, visit.store.clock()
+    before = record.times
+    if not store.lifetime.is_touch_due(before, now):
+        return
+    times = before.seen(now, before.max_age)
+    purge_after = store.lifetime.purge_after(times, record.purge_after)
     try:
-        with store.database.touching(request) as connection:
-            return store.storage.touch(connection, loaded.handle, record, now, purge_after)
+        with store.database.touching(visit.request) as connection:
+            is_recorded = store.rows.touch(connection, loaded.id, record, now, purge_after)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         # on SQLite every writer is in the way of every other
         level = logging.DEBUG if isinstance(error, SessionConflict) else logging.WARNING
-        name, why = loaded.handle.hex(), reason(error)
+        name, why = loaded.id.hex(), reason(error)
         log.log(level, "activity of session %s was not recorded: %s", name, why)
-        return False
+    else:
+        if is_recorded:
+            visit.refresh_cookie(before, times)
 
 
-def encrypt_anew(store: Store, request: Any, loaded: Loaded, token: str) -> None:
+def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
     """Store the same data as the settings say now: they, or the newest key, have changed."""
     if loaded.as_configured:
         return
+    store = visit.store
     try:
         data = store.codec.to_column(store.codec.loads(loaded.serialized), token)
-        with store.database.touching(request) as connection:
-            store.storage.rewrite(connection, loaded.handle, loaded.record.version, data)
+        with store.database.touching(visit.request) as connection:
+            store.rows.rewrite(connection, loaded.id, loaded.record.version, data)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
-        name, why = loaded.handle.hex(), reason(error)
+        name, why = loaded.id.hex(), reason(error)
         log.warning("the data of session %s was not encrypted anew: %s", name, why)

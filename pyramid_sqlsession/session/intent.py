@@ -6,8 +6,9 @@ from enum import Enum, auto
 from typing import Any
 
 from ..data.codec import Codec
+from .found import Loaded
 from .merge import merge
-from .state import Loaded, State
+from .state import Fate, State
 
 
 class Intent(Enum):
@@ -34,11 +35,11 @@ def intent_of(state: State, codec: Codec) -> Intent:
     state.notice_user_changed_in_place()
     if state.marker is not None:
         return _intent_on_marker(state)
-    if state.ended and (state.loaded is None or state.revoked):
+    if state.is_ended and (state.loaded is None or state.fate is Fate.REVOKED):
         return Intent.END
     if state.loaded is None:
         return Intent.CREATE if state.read() else Intent.NOTHING
-    if state.ended or state.leaves:
+    if state.is_ended or state.leaves:
         return Intent.REPLACE if contents(state, codec) else Intent.END
     if state.user_is_assigned or state.regenerated:
         return Intent.REPLACE
@@ -49,7 +50,7 @@ def contents(state: State, codec: Codec) -> dict[Any, Any]:
     """What a row under a new token holds."""
     if state.leaves:
         return own_contents(state)
-    if state.marker is not None and not state.ended:
+    if state.marker is not None and not state.is_ended:
         marker, mine = state.marker, state.read()
         return merge(marker.visible, mine, marker.data, codec.differ, state.flashes).data
     return state.read()
@@ -58,7 +59,7 @@ def contents(state: State, codec: Codec) -> dict[Any, Any]:
 def own_contents(state: State) -> dict[Any, Any]:
     """What the request itself has set: all that is kept where a user's session is left."""
     data = state.read()
-    if state.ended:
+    if state.is_ended:
         return data
     kept = {key: value for key, value in data.items() if key in state.assigned}
     for key, queue in state.flashes.items():
@@ -72,9 +73,9 @@ def _intent_on_marker(state: State) -> Intent:
         return Intent.END
     if state.signs_in:
         return Intent.CREATE
-    if state.revoked:
+    if state.fate is Fate.REVOKED:
         return Intent.END
-    before = {} if state.ended or state.marker is None else state.marker.visible
+    before = {} if state.is_ended or state.marker is None else state.marker.visible
     is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
     return Intent.DROP if is_changed else Intent.NOTHING
 
@@ -83,7 +84,7 @@ def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:
     # of an earlier save, whose transaction did not commit
     state.serialized = None
     return (
-        state.max_age != loaded.record.max_age
+        state.max_age != loaded.record.times.max_age
         # a message that is there again, or still, was flashed now nevertheless
         or any(queue.added for queue in state.flashes.values())
         or (state.may_have_changed and _is_stored_differently(state, loaded, codec))

@@ -11,8 +11,9 @@ from pyramid.interfaces import ISession
 from zope.interface import implementer
 
 from ..lifetime import checked_max_age
+from .found import CSRF
 from .merge import FLASH, FlashQueue
-from .state import CSRF, State
+from .state import State
 
 
 @implementer(ISession)
@@ -184,7 +185,7 @@ class SQLSession(MutableMapping[Any, Any]):
         """
         self._state.read()
         live = self._state.live
-        return None if live is None else live.handle.hex()
+        return None if live is None else live.id.hex()
 
     @property
     def max_age(self) -> int | None:
@@ -210,7 +211,7 @@ class SQLSession(MutableMapping[Any, Any]):
         """
         self._state.read()
         live = self._state.live
-        return self._state.created if live is None else live.record.last_seen
+        return self._state.created if live is None else live.record.times.last_seen
 
     @property
     def expires_at(self) -> int:

@@ -5,62 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
-from ..lifetime import Lifetime
-from ..table.record import Record
+from ..events import SessionEvent, send
+from ..lifetime import Lifetime, Times
+from .found import CSRF, Found, Loaded, Marker
 from .merge import FlashQueue
-
-CSRF = "_csrft_"
-"""The key of Pyramid's CSRF token in a session."""
 
 # of subclasses nobody knows what they are
 _CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A live session as it was read.
+class Fate(Enum):
+    """What a request did to its session as a whole."""
 
-    ``data`` is what the request then works on; ``serialized`` stays what was loaded.
-    ``as_configured`` is false if it has to be encrypted anew.
-    """
-
-    handle: bytes
-    record: Record
-    serialized: bytes
-    data: dict[Any, Any]
-    as_configured: bool = True
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What a late request finds, whose token was regenerated meanwhile.
-
-    ``visible``
-      What it sees: the CSRF token, so that a form that was sent twice passes.
-    ``kept``
-      What a sign-in takes over.
-    ``is_left``
-      An earlier attempt of the same request has found its session live, and left its user.
-    """
-
-    visible: dict[Any, Any]
-    kept: dict[Any, Any]
-    is_left: bool = False
-
-    @property
-    def data(self) -> dict[Any, Any]:
-        """All of it."""
-        return {**self.kept, **self.visible}
+    LIVE = auto()
+    ENDED = auto()
+    """It has ended it; the row is deleted when it is saved."""
+    REVOKED = auto()
+    """It has ended it, and the row was deleted at once."""
 
 
 @dataclass
 class State:
     """What a request knows of its session and did to it.
 
-    ``load``, ``after_load``
-      Called when the session is first used: what the cookie opens, and the telling of it.
+    ``load``
+      Called when the session is first used: what the cookie opens, and what is to be told of it.
     ``check_open``
       Raises :class:`SessionClosed` if it is too late for a change.
     ``data``
@@ -70,19 +42,16 @@ class State:
     ``user``
       Who was signed in then; None is nobody.
     ``assigned``
-      The keys that this request has set.
+      The keys that this request has set, and that of the user if it has deleted it.
     ``may_have_changed``
       Something was set or deleted, or somebody got a value that can be changed in place.
     ``serialized``
       What the data would be stored as, where that was looked at.
-    ``ended``
-      The session was ended, and ``data`` is that of a new one.
-    ``revoked``
-      Its row was deleted at once.
+    ``fate``
+      What the request did to the session as a whole.
     """
 
-    load: Callable[[], Loaded | Marker | None]
-    after_load: Callable[[], None]
+    load: Callable[[], tuple[Found | None, SessionEvent | None]]
     check_open: Callable[[], None]
     clock: Callable[[], int]
     lifetime: Lifetime
@@ -98,27 +67,27 @@ class State:
     max_age: int | None = None
     max_age_is_assigned: bool = False
     created: int = 0
-    user_is_assigned: bool = False
     regenerated: bool = False
-    ended: bool = False
-    revoked: bool = False
+    fate: Fate = Fate.LIVE
 
     # ---- reading
 
     def read(self) -> dict[Any, Any]:
         """The data, loaded when it is first needed."""
         if self.data is None:
-            found = self.load()
+            found, event = self.load()
             if isinstance(found, Loaded):
                 self.loaded, self.data = found, found.data
-                self.created, self.max_age = found.record.created, found.record.max_age
+                self.created, _, self.max_age = found.record.times
                 # it may be a list that is changed in place
                 self.user = deepcopy(found.data.get(self.userid_key))
             else:
                 self._start()
                 if found is not None:
                     self.marker, self.data = found, dict(found.visible)
-            self.after_load()
+            if event is not None:
+                # a subscriber may want to read the session
+                send(event)
         return self.data  # type: ignore[return-value]  # a start gives data
 
     def value(self, key: Any) -> Any:
@@ -139,20 +108,26 @@ class State:
     @property
     def live(self) -> Loaded | None:
         """The live session that this one is; None for a new one."""
-        return None if self.ended else self.loaded
+        return self.loaded if self.fate is Fate.LIVE else None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether ``data`` is that of a new session."""
+        return self.fate is not Fate.LIVE
+
+    @property
+    def times(self) -> Times:
+        """What this request leaves in the row, if it does not change the data."""
+        if self.live is None:
+            return Times(self.created, self.created, self.max_age)
+        stored, now = self.live.record.times, self.clock()
+        is_written = self.max_age != stored.max_age or self.lifetime.is_touch_due(stored, now)
+        return stored.seen(now, self.max_age) if is_written else stored
 
     def expires_at(self) -> int:
         """When the session expires if nobody uses it after this request."""
         self.read()
-        return self.lifetime.expires_at(self.created, self._last_seen(), self.max_age)
-
-    def _last_seen(self) -> int:
-        """What this request leaves in the row, if it does not change the data."""
-        if self.live is None:
-            return self.created
-        record, now = self.live.record, self.clock()
-        is_written = self.max_age != record.max_age or self.lifetime.is_touch_due(record, now)
-        return max(record.last_seen, now) if is_written else record.last_seen
+        return self.lifetime.expires_at(self.times)
 
     # ---- who is signed in
 
@@ -160,6 +135,11 @@ class State:
     def user_now(self) -> Any:
         """Who is signed in now; None is nobody."""
         return self.read().get(self.userid_key)
+
+    @property
+    def user_is_assigned(self) -> bool:
+        """Whether the request has set or deleted who is signed in."""
+        return self.userid_key in self.assigned
 
     @property
     def signs_in(self) -> bool:
@@ -176,7 +156,6 @@ class State:
     def notice_user_changed_in_place(self) -> None:
         """Take a user that is, for instance, a list with another item for one that was set."""
         if self.live is not None and not self.user_is_assigned and self.user_now != self.user:
-            self.assigned.add(self.userid_key)
             self._notice_user()
 
     # ---- changing
@@ -208,16 +187,19 @@ class State:
         self.write()
         self.max_age, self.max_age_is_assigned = seconds, True
 
-    def end(self, *, revoked: bool = False) -> None:
-        """End the session, and be a new, empty one.
-
-        :param revoked: its row is deleted already.
-        """
+    def end(self) -> None:
+        """End the session, and be a new, empty one."""
         self.check_open()
-        if not revoked:
-            # whose session it is decides what becomes of the row
-            self.read()
-        self.ended, self.revoked = True, self.revoked or revoked
+        # whose session it is decides what becomes of the row
+        self.read()
+        if self.fate is Fate.LIVE:
+            self.fate = Fate.ENDED
+        self._start()
+
+    def revoked(self) -> None:
+        """Be a new, empty session: the row of this one is deleted already."""
+        self.check_open()
+        self.fate = Fate.REVOKED
         self._start()
 
     def regenerate(self) -> None:
@@ -228,7 +210,7 @@ class State:
     def _start(self) -> None:
         self.data, self.assigned, self.flashes = {}, set(), {}
         self.max_age, self.max_age_is_assigned = None, False
-        self.user_is_assigned = self.regenerated = False
+        self.regenerated = False
         self.created = self.clock()
 
     def _notice(self, key: Any) -> None:
@@ -238,7 +220,7 @@ class State:
             self._notice_user()
 
     def _notice_user(self) -> None:
-        self.user_is_assigned = True
+        self.assigned.add(self.userid_key)
         if CSRF not in self.assigned:
             # whoever planted the session knows it; a form that is made from now on gets a new one
             self.read().pop(CSRF, None)

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import BigInteger, Integer, LargeBinary, String, inspect
+from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, String, Table, inspect
 from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 # MySQL cannot index a BLOB, PostgreSQL and SQLite have no BINARY
-HANDLE = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
+ID = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 """The type of a session's id, 32 bytes."""
 
 # MySQL's usual collations take Alice for alice
@@ -60,7 +62,7 @@ class SessionMixin:
     def __tablename__(cls) -> Any:
         return "sqlsession"
 
-    id: Mapped[bytes] = mapped_column(HANDLE, primary_key=True)
+    id: Mapped[bytes] = mapped_column(ID, primary_key=True)
     user_id: Mapped[Any] = mapped_column(USER, index=True, nullable=True)
     data: Mapped[Any] = mapped_column(DATA, nullable=False)
     version: Mapped[int] = mapped_column(Integer, nullable=False)
@@ -68,7 +70,7 @@ class SessionMixin:
     last_seen: Mapped[int] = mapped_column(BigInteger, nullable=False)
     max_age: Mapped[int | None] = mapped_column(Integer)
     purge_after: Mapped[int] = mapped_column(BigInteger, nullable=False, index=True)
-    successor: Mapped[bytes | None] = mapped_column(HANDLE)
+    successor: Mapped[bytes | None] = mapped_column(ID)
 
 
 class _Base(DeclarativeBase):
@@ -109,3 +111,20 @@ def resolve_model(model: Any) -> Any:
             "pyramid_sqlsession.SessionMixin"
         )
     return model
+
+
+def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type that a column has beneath every :class:`~sqlalchemy.types.TypeDecorator`."""
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.impl_instance
+    return type_
+
+
+def create_table(table: Table, bind: Engine | Connection) -> None:
+    """Create the table and its indexes unless they exist."""
+    try:
+        table.create(bind, checkfirst=True)
+    except DBAPIError:
+        # another process may have been faster
+        if not inspect(bind).has_table(table.name, schema=table.schema):
+            raise

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import SessionDataError
+from ..lifetime import Times
 from ..settings import TEN_YEARS
+
+COLUMNS = (
+    "version", "created", "last_seen", "max_age", "purge_after", "data", "user_id", "successor",
+)  # fmt: skip
+"""What is read of a row."""
 
 _LAST_VERSION = 2**31 - 1
 _LAST_SECOND = 253_402_300_799
@@ -15,37 +22,40 @@ _LAST_SECOND = 253_402_300_799
 
 @dataclass(frozen=True)
 class Record:
-    """A row as it was read. Times are epoch seconds; ``data`` is what the column holds.
+    """A row as it was read. ``purge_after`` is epoch seconds; ``data`` is what the column holds.
 
     A row with a ``successor`` is a marker: its session has a new token, and a row of that id.
     """
 
     version: int
-    created: int
-    last_seen: int
-    max_age: int | None
+    times: Times
     purge_after: int
     data: Any
     user_id: Any
     successor: bytes | None
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Record:
+        """What a row of :data:`COLUMNS` says."""
+        version, created, last_seen, max_age, *more = row
+        return cls(version, Times(created, last_seen, max_age), *more)
 
     def check(self) -> None:
         """Tell a row of ours from nonsense that somebody else has written.
 
         :raises SessionDataError: if a number is none, or cannot be right.
         """
-        times = (self.created, self.last_seen, self.max_age)
-        # a marker may have no time to live
-        max_age = 1 if self.max_age in (None, 0) else self.max_age
+        created, last_seen, max_age = self.times
         is_right = (
             _is_within(self.version, _LAST_VERSION - 1)
-            and _is_within(self.created, _LAST_SECOND)
-            and _is_within(self.last_seen, _LAST_SECOND)
-            and _is_within(max_age, TEN_YEARS)
+            and _is_within(created, _LAST_SECOND)
+            and _is_within(last_seen, _LAST_SECOND)
+            # a marker may have no time to live
+            and (max_age in (None, 0) or _is_within(max_age, TEN_YEARS))
             and isinstance(self.purge_after, int)
         )
         if not is_right:
-            numbers = (self.version, *times, self.purge_after)
+            numbers = (self.version, *self.times, self.purge_after)
             raise SessionDataError(f"the numbers of its row make no sense: {numbers}")
 
 

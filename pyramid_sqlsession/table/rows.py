@@ -28,16 +28,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import MYSQL, is_undecodable, translated
-from ..exceptions import SessionDataError
+from ..exceptions import SessionConflict, SessionDataError, SessionTableError
 from .model import SessionMixin
-from .record import Record
+from .record import COLUMNS, Record
 
 _NEW = ("id", "user_id", "version", "created")
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
 _TOUCHED = ("last_seen", "purge_after")
 
 
-class Storage:
+class Rows:
     """Reads and writes the rows of a model.
 
     Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
@@ -67,7 +67,7 @@ class Storage:
 
     def _build_reads(self) -> None:
         columns, this = self.columns, self._this
-        self.select = select(*(columns[name] for name in Record.__annotations__)).where(this)
+        self.select = select(*(columns[name] for name in COLUMNS)).where(this)
         """Reads a row; its parameter is the id."""
         self._locking_select = self.select.with_for_update()
         self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
@@ -109,6 +109,15 @@ class Storage:
     def _set(self, *names: str) -> dict[Any, Any]:
         return {self.columns[name]: bindparam(f"b_{name}") for name in names}
 
+    def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
+        """The result of a statement on the table."""
+        with translated(self.table.fullname):
+            return connection.execute(statement, parameters)
+
+    def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:
+        """Whether a statement has found the one row that it is about."""
+        return bool(self.execute(connection, statement, parameters).rowcount == 1)
+
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
         """The row, or None.
 
@@ -116,16 +125,17 @@ class Storage:
         :raises SessionDataError: if the type of a column cannot read what the row holds.
         """
         statement = self._locking_select if lock else self.select
-        with translated(self.table.fullname):
-            try:
-                row = connection.execute(statement, {"b_id": id}).first()
-            except SQLAlchemyError as error:
-                if not is_undecodable(error):
-                    raise
-                raise SessionDataError("a text in it is not UTF-8") from error
-            except Exception as error:
-                raise SessionDataError(f"a column's type cannot read it: {error}") from error
-        return None if row is None else Record(*row)
+        try:
+            row = self.execute(connection, statement, {"b_id": id}).first()
+        except (SessionConflict, SessionTableError):
+            raise
+        except SQLAlchemyError as error:
+            if not is_undecodable(error):
+                raise
+            raise SessionDataError("a text in it is not UTF-8") from error
+        except Exception as error:
+            raise SessionDataError(f"a column's type cannot read it: {error}") from error
+        return None if row is None else Record.of(row)
 
     def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
         """What the application's own columns of a row hold, as far as another row may hold it too.
@@ -134,8 +144,7 @@ class Storage:
         """
         if not self._copied:
             return {}
-        with translated(self.table.fullname):
-            row = connection.execute(self._own, {"b_id": id}).first()
+        row = self.execute(connection, self._own, {"b_id": id}).first()
         return {} if row is None else dict(zip(self._copied, row, strict=True))
 
     def insert(
@@ -152,8 +161,7 @@ class Storage:
         :param own: values of :attr:`own_columns`; the others get their defaults.
         """
         parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
-        with translated(self.table.fullname):
-            connection.execute(self._insert(tuple(sorted(own))), parameters)
+        self.execute(connection, self._insert(tuple(sorted(own))), parameters)
 
     def update(
         self,
@@ -168,9 +176,7 @@ class Storage:
         Never an upsert: that would bring back a session that was ended meanwhile.
         """
         parameters = {"b_id": id, "b_version": version, **_prefixed(values), **_prefixed(own)}
-        with translated(self.table.fullname):
-            statement = self._update(tuple(sorted(own)))
-            return connection.execute(statement, parameters).rowcount == 1
+        return self._hits(connection, self._update(tuple(sorted(own))), parameters)
 
     def replace(
         self,
@@ -185,15 +191,12 @@ class Storage:
         :param values: as for :meth:`update`.
         """
         parameters = {"b_id": id, "b_version": version, "b_successor": successor}
-        with translated(self.table.fullname):
-            executed = connection.execute(self._replace, {**parameters, **_prefixed(values)})
-            return executed.rowcount == 1
+        return self._hits(connection, self._replace, {**parameters, **_prefixed(values)})
 
     def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
         """Store the same data in another way, if the row still has this version, which it keeps."""
         parameters = {"b_id": id, "b_version": version, "b_data": data}
-        with translated(self.table.fullname):
-            connection.execute(self._rewrite, parameters)
+        self.execute(connection, self._rewrite, parameters)
 
     def touch(
         self,
@@ -208,26 +211,22 @@ class Storage:
         False if another request has the row, or has written or touched it since the *record* was
         read, or has ended the session.
         """
-        loaded = {"b_id": id, "b_version": record.version, "b_before": record.last_seen}
+        loaded = {"b_id": id, "b_version": record.version, "b_before": record.times.last_seen}
         touched = {"b_last_seen": last_seen, "b_purge_after": purge_after}
-        with translated(self.table.fullname):
-            if connection.dialect.name not in MYSQL:
-                return connection.execute(self._touch, loaded | touched).rowcount == 1
-            # SKIP LOCKED counts for nothing within an UPDATE there
-            if connection.execute(self._lock_untouched, loaded).first() is None:
-                return False
-            return connection.execute(self._touch_locked, loaded | touched).rowcount == 1
+        if connection.dialect.name not in MYSQL:
+            return self._hits(connection, self._touch, loaded | touched)
+        # SKIP LOCKED counts for nothing within an UPDATE there
+        if self.execute(connection, self._lock_untouched, loaded).first() is None:
+            return False
+        return self._hits(connection, self._touch_locked, loaded | touched)
 
     def delete(self, connection: Connection, id: bytes, version: int) -> bool:
         """Delete the row, a marker too, if it still has this version; False if not."""
-        with translated(self.table.fullname):
-            parameters = {"b_id": id, "b_version": version}
-            return connection.execute(self._delete, parameters).rowcount == 1
+        return self._hits(connection, self._delete, {"b_id": id, "b_version": version})
 
     def end(self, connection: Connection, id: bytes) -> bool:
         """Delete the row, whatever its version, unless it is a marker; False if there is none."""
-        with translated(self.table.fullname):
-            return connection.execute(self._end, {"b_id": id}).rowcount == 1
+        return self._hits(connection, self._end, {"b_id": id})
 
 
 def _unique_columns(table: Table) -> set[Any]:

@@ -9,10 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
 
-from ..driver_errors import translated
-from ..lifetime import Lifetime
-from ..upkeep.purge import Purge
-from .rows import Storage
+from ..lifetime import Lifetime, Times
+from .rows import Rows
 from .user_id import to_user_id
 
 _LISTED = ("id", "created", "last_seen", "max_age")
@@ -44,30 +42,28 @@ class Ended:
       The ids of the rows that it had replaced, and that were deleted with it.
     """
 
-    handle: bytes
+    id: bytes
     user_id: Any
     markers: tuple[bytes, ...]
 
 
-class Accounts:
+class Sessions:
     """Finds and ends the sessions of users. Who commits is the caller's business.
 
     All methods raise :class:`SessionTableError` if the table does not fit, and what the database
     raises. A ``user_id`` is a value of its column: see :meth:`converted`.
     """
 
-    def __init__(
-        self, storage: Storage, lifetime: Lifetime, purge: Purge, clock: Callable[[], int]
-    ) -> None:
-        columns = storage.columns
-        self._storage = storage
+    def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
+        columns = rows.columns
+        self._rows = rows
         self._lifetime = lifetime
         self._clock = clock
         self._type = columns["user_id"].type
         theirs = columns["user_id"] == bindparam("b_user", type_=self._type)
         self._select = (
-            select(*(columns[name] for name in (*_LISTED, *storage.own_columns)))
-            .where(theirs, purge.live)
+            select(*(columns[name] for name in (*_LISTED, *rows.own_columns)))
+            .where(theirs, lifetime.live(columns))
             .order_by(columns["last_seen"].desc(), columns["created"].desc(), columns["id"])
         )
         # the application may have given the columns other names
@@ -86,25 +82,24 @@ class Accounts:
     def of_user(self, connection: Connection, user_id: Any) -> list[UserSession]:
         """The live sessions of a user, the one that was used last first."""
         parameters = {"b_user": user_id, "b_now": self._clock()}
-        with translated(self._storage.table.fullname):
-            found = connection.execute(self._select, parameters).all()
-        own = self._storage.own_columns
+        found = self._rows.execute(connection, self._select, parameters).all()
+        own = self._rows.own_columns
         return [
             UserSession(
-                handle=handle.hex(),
+                handle=id.hex(),
                 created=created,
                 last_seen=last_seen,
-                expires_at=self._lifetime.expires_at(created, last_seen, max_age),
+                expires_at=self._lifetime.expires_at(Times(created, last_seen, max_age)),
                 columns=dict(zip(own, values, strict=True)),
             )
-            for handle, created, last_seen, max_age, *values in found
+            for id, created, last_seen, max_age, *values in found
         ]
 
-    def live_row(self, connection: Connection, handle: bytes) -> Any:
+    def live_row(self, connection: Connection, id: bytes) -> Any:
         """The row, or the one that has replaced it since, locked; None if the session is gone."""
-        return _live(self._chain(connection, handle))
+        return _live(self._chain(connection, id))
 
-    def end(self, connection: Connection, handle: bytes) -> Ended | None:
+    def end(self, connection: Connection, id: bytes) -> Ended | None:
         """End a session, also if it has another token by now; None if there is none.
 
         Each row is locked before it is deleted, so that a token that is being regenerated is known.
@@ -113,7 +108,7 @@ class Accounts:
         deleted: list[Any] = []
         while True:
             # the markers lead to a session that gets another token meanwhile: they go last
-            chain = self._chain(connection, handle)[::-1]
+            chain = self._chain(connection, id)[::-1]
             gone = list(takewhile(lambda row: self._delete(connection, row), chain))
             deleted += gone
             if len(gone) == len(chain):
@@ -130,8 +125,7 @@ class Accounts:
         deleted: list[Any] = []
         kept = set() if keep is None else {row.r_id for row in self._chain(connection, keep)}
         while True:
-            with translated(self._storage.table.fullname):
-                theirs = connection.execute(self._lock_theirs, {"b_user": user_id}).all()
+            theirs = self._rows.execute(connection, self._lock_theirs, {"b_user": user_id}).all()
             kept = _linked(kept, theirs)
             found = [row for row in theirs if row.r_id not in kept]
             if not found:
@@ -140,23 +134,22 @@ class Accounts:
 
     def _delete(self, connection: Connection, row: Any) -> bool:
         """Delete a row as it was seen; False if it is another one by now."""
-        return self._storage.delete(connection, row.r_id, row.r_version)
+        return self._rows.delete(connection, row.r_id, row.r_version)
 
-    def _chain(self, connection: Connection, handle: bytes) -> list[Any]:
+    def _chain(self, connection: Connection, id: bytes) -> list[Any]:
         """The row and those that have replaced it since, locked."""
         chain: dict[bytes | None, Any] = {}
-        wanted: bytes | None = handle
+        wanted: bytes | None = id
         # somebody else may have written a ring
         while wanted not in chain and (row := self._locked(connection, wanted)) is not None:
             chain[wanted] = row
             wanted = row.r_successor
         return list(chain.values())
 
-    def _locked(self, connection: Connection, handle: bytes | None) -> Any:
-        if handle is None:
+    def _locked(self, connection: Connection, id: bytes | None) -> Any:
+        if id is None:
             return None
-        with translated(self._storage.table.fullname):
-            return connection.execute(self._lock, {"b_id": handle}).first()
+        return self._rows.execute(connection, self._lock, {"b_id": id}).first()
 
 
 def _live(chain: list[Any]) -> Any:

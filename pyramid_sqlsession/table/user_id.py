@@ -6,17 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Integer, SmallInteger, String, Uuid
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
+
+from .model import underlying
 
 _BITS = {SmallInteger: 15, BigInteger: 63, Integer: 31}
 """The size of each type, a type before the one that it is a kind of."""
-
-
-def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type that a column has beneath every :class:`~sqlalchemy.types.TypeDecorator`."""
-    while isinstance(type_, TypeDecorator):
-        type_ = type_.impl_instance
-    return type_
 
 
 def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:

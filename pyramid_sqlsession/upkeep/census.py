@@ -25,10 +25,9 @@ from sqlalchemy import (
     true,
 )
 
-from ..driver_errors import translated
-from ..table.rows import Storage
-from ..table.user_id import underlying
-from .purge import Purge
+from ..lifetime import Lifetime
+from ..table.model import underlying
+from ..table.rows import Rows
 
 AGES: dict[str, int | None] = {
     "hour": 3600,
@@ -89,11 +88,12 @@ class Figures:
 class Census:
     """Counts the sessions of a table."""
 
-    def __init__(self, storage: Storage, purge: Purge, clock: Callable[[], int]) -> None:
-        self._table = storage.table
-        self._columns = storage.columns
-        self._data_type = underlying(storage.data_type)
-        self._expired, self._live = purge.expired, purge.live
+    def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
+        self._rows = rows
+        self._columns = rows.columns
+        self._data_type = underlying(rows.data_type)
+        self._expired = lifetime.expired(rows.columns)
+        self._live = lifetime.live(rows.columns)
         self._clock = clock
 
     def take(self, connection: Connection) -> Figures:
@@ -101,10 +101,10 @@ class Census:
 
         :raises SessionTableError: if the table does not fit.
         """
-        with translated(self._table.fullname):
-            row = connection.execute(self.statement(connection.dialect), {"b_now": self._clock()})
-            # sums over no row are NULL, and MariaDB's are decimals
-            counted = iter([int(value or 0) for value in row.one()])
+        statement = self.statement(connection.dialect)
+        row = self._rows.execute(connection, statement, {"b_now": self._clock()}).one()
+        # sums over no row are NULL, and MariaDB's are decimals
+        counted = iter([int(value or 0) for value in row])
         return Figures(
             live=next(counted),
             expired=next(counted),
@@ -134,7 +134,7 @@ class Census:
             *_bands(SIZES, lambda limit: size <= limit),
         ]
         counts = (func.sum(case((condition, 1), else_=0)) for condition in conditions)
-        return select(*counts, func.sum(size)).select_from(self._table)
+        return select(*counts, func.sum(size)).select_from(self._rows.table)
 
     def _size(self, dialect: Dialect) -> ColumnElement[int]:
         data: Any = self._columns["data"]

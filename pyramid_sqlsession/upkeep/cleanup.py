@@ -8,7 +8,7 @@ import threading
 from random import uniform
 from time import monotonic
 
-from ..database.application import Database
+from ..database.base import Database
 from ..driver_errors import reason
 from .purge import Purge
 

@@ -18,16 +18,14 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    not_,
-    or_,
     select,
 )
 from sqlalchemy.exc import IntegrityError
 
 from ..database.connections import commit, maintaining
-from ..driver_errors import MYSQL, reason, translated
+from ..driver_errors import MYSQL, reason
 from ..lifetime import Lifetime
-from ..table.rows import Storage
+from ..table.rows import Rows
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -39,26 +37,16 @@ class Purge:
 
     All methods raise :class:`SessionTableError` if the table does not fit, and what the database
     raises.
-
-    ``expired``
-      The SQL expression that is true of them, with the parameter ``b_now``.
-    ``live``
-      Likewise, of rows that are sessions: neither expired nor markers.
     """
 
-    def __init__(self, storage: Storage, lifetime: Lifetime, clock: Callable[[], int]) -> None:
-        columns = storage.columns
-        self._table = storage.table
+    def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
+        columns = rows.columns
+        self._rows = rows
         self._clock = clock
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
-        idle = func.coalesce(columns["max_age"], lifetime.default)
-        # nothing is added to what a row holds: it may be any number, and overflow
-        self.expired: ColumnElement[bool] = columns["last_seen"] <= now - idle
-        if lifetime.absolute is not None:
-            self.expired = or_(self.expired, columns["created"] <= now - lifetime.absolute)
-        self.live: ColumnElement[bool] = and_(not_(self.expired), columns["successor"].is_(None))
-        due = and_(columns["purge_after"] <= now, self.expired)
-        self._count = select(func.count()).select_from(self._table).where(due)
+        expired = lifetime.expired(columns)
+        due = and_(columns["purge_after"] <= now, expired)
+        self._count = select(func.count()).select_from(rows.table).where(due)
         # where the last batch ended, so that what it has left or deleted is not walked again
         begin = columns["purge_after"] >= bindparam("b_begin", type_=BigInteger)
         self._candidates = (
@@ -69,14 +57,14 @@ class Purge:
             .with_for_update(skip_locked=True)
         )
         these = columns["id"].in_(bindparam("b_ids", expanding=True))
-        self._delete = delete(self._table).where(and_(these, self.expired))
+        self._delete = delete(rows.table).where(and_(these, expired))
         this = columns["id"] == bindparam("b_id")
-        self._delete_one = delete(self._table).where(and_(this, self.expired))
+        self._delete_one = delete(rows.table).where(and_(this, expired))
 
     def count(self, connection: Connection) -> int:
         """How many rows there are to delete."""
-        with translated(self._table.fullname):
-            return int(connection.execute(self._count, {"b_now": self._clock()}).scalar_one())
+        counted = self._rows.execute(connection, self._count, {"b_now": self._clock()})
+        return int(counted.scalar_one())
 
     def batches(self, engine: Engine, size: int) -> Iterator[int]:
         """Delete what has expired by now, *size* rows in a transaction; yield how many it were.
@@ -86,7 +74,7 @@ class Purge:
         """
         now, begin = self._clock(), _EARLIEST
         while True:
-            with maintaining(engine) as connection, translated(self._table.fullname):
+            with maintaining(engine) as connection:
                 found = self._find(connection, now, begin, size)
                 deleted = self._delete_found(connection, now, found) if found else 0
             if found:
@@ -98,19 +86,19 @@ class Purge:
 
     def _find(self, connection: Connection, now: int, begin: int, size: int) -> Sequence[Any]:
         parameters = {"b_now": now, "b_begin": begin, "b_limit": size}
-        found = connection.execute(self._candidates, parameters).all()
+        found: Sequence[Any] = self._rows.execute(connection, self._candidates, parameters).all()
         if connection.dialect.name == "sqlite":
             # a transaction that has read cannot wait for its turn to write
             connection.commit()
         return found
 
     def _delete_found(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
-        handles = [row[0] for row in found]
+        ids = [row[0] for row in found]
         try:
-            return self._delete_these(connection, now, handles)
+            return self._delete_these(connection, now, ids)
         except IntegrityError:
             connection.rollback()
-        reasons = [self._reason_to_keep(connection, now, handle) for handle in handles]
+        reasons = [self._reason_to_keep(connection, now, one) for one in ids]
         kept = [why for why in reasons if why is not None]
         log.warning(
             "%d expired sessions cannot be deleted because other rows refer to them, give that "
@@ -118,23 +106,23 @@ class Purge:
             len(kept),
             kept[-1] if kept else "not any more",
         )
-        return len(handles) - len(kept)
+        return len(ids) - len(kept)
 
-    def _reason_to_keep(self, connection: Connection, now: int, handle: bytes) -> str | None:
+    def _reason_to_keep(self, connection: Connection, now: int, id: bytes) -> str | None:
         try:
-            self._delete_these(connection, now, [handle])
+            self._delete_these(connection, now, [id])
         except IntegrityError as error:
             connection.rollback()
             return reason(error)
         return None
 
-    def _delete_these(self, connection: Connection, now: int, handles: list[bytes]) -> int:
+    def _delete_these(self, connection: Connection, now: int, ids: list[bytes]) -> int:
         if connection.dialect.name in MYSQL:
             # a list of many ids becomes a scan of a small table, which waits for every lock in it
-            deleted = connection.execute(
-                self._delete_one, [{"b_now": now, "b_id": handle} for handle in handles]
-            ).rowcount
+            one_by_one = [{"b_now": now, "b_id": one} for one in ids]
+            deleted: int = self._rows.execute(connection, self._delete_one, one_by_one).rowcount
         else:
-            deleted = connection.execute(self._delete, {"b_now": now, "b_ids": handles}).rowcount
+            these = {"b_now": now, "b_ids": ids}
+            deleted = self._rows.execute(connection, self._delete, these).rowcount
         commit(connection)
         return deleted

@@ -34,7 +34,7 @@ class Timed(Purge):
     """A purge that is timed; what it did is ``result`` when ``ended`` is set."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store.storage, store.lifetime, store.clock)
+        super().__init__(store.rows, store.lifetime, store.clock)
         self.began, self.ended = threading.Event(), threading.Event()
         self.result = Purged(0, 0, [])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from servers import Server, serving
 from sqlalchemy import Connection
 
-from pyramid_sqlsession.cookie import handle_of
+from pyramid_sqlsession.cookie import id_of
 
 from . import durable, plot, tables, wal
 from .population import SHARE, Space, administering, explain, insert, settle, token, weigh
@@ -137,7 +137,7 @@ def growth(places: dict[int, Place], options: argparse.Namespace) -> dict[int, G
     found = {}
     for sessions, place in places.items():
         statement, site = place.site.lookup(), place.site
-        handles = [handle_of(token(site.someone())) for _ in range(options.touches)]
+        handles = [id_of(token(site.someone())) for _ in range(options.touches)]
         # whatever is done for the first time is done here
         site.reads(options.reads // 10)
         found[sessions] = Growth(explain(place.connection, statement, handles), place.filled)

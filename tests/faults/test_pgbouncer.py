@@ -18,7 +18,7 @@ from trials import Trials
 from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
-from pyramid_sqlsession.table.rows import Storage
+from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 DATABASE = "PostgreSQL behind pgbouncer"
@@ -87,7 +87,7 @@ def test_expired_and_revoked_sessions_go_behind_pgbouncer(url: str, own: bool) -
     assert all(shopper.order() for shopper in shoppers)
     shop.clock.advance(400 * 86400)
     engine = create_engine(url, **UNPREPARED)
-    purge = Purge(Storage(SessionRow), Lifetime(Settings()), shop.clock)
+    purge = Purge(Rows(SessionRow), Lifetime(Settings()), shop.clock)
     assert sum(purge.batches(engine, 2)) == len(shop.rows) + 2 * SHOPPERS
     assert shop.rows == []
 

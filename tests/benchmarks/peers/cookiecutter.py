@@ -14,7 +14,7 @@ from apps import Base, Note, configurator
 from pyramid.response import Response
 from sqlalchemy import Column, Engine, Integer, Table, bindparam, event, insert, select
 
-from pyramid_sqlsession.table.model import DATA, HANDLE
+from pyramid_sqlsession.table.model import DATA, ID
 
 from .pyramids import VIEWS, View, application, nothing
 
@@ -23,7 +23,7 @@ _QUERY = select(Note.text).where(Note.id == 1)
 CORE = Table(
     "core",
     Base.metadata,
-    Column("id", HANDLE, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("data", DATA, nullable=False),
     Column("version", Integer, nullable=False),
 )

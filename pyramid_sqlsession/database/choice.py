@@ -1,0 +1,53 @@
+"""Which database the settings and the application choose."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pyramid.exceptions import ConfigurationError
+from pyramid.interfaces import IRequestExtensions, IRequestFactory
+from pyramid.request import Request
+
+from ..settings import Settings
+from ..table.rows import Rows
+from .application import AppDatabase
+from .base import Database
+from .engine import memory_url
+from .own import OwnDatabase
+
+log = logging.getLogger("pyramid_sqlsession")
+
+_FOUR_WAYS = """pyramid_sqlsession knows no database to keep sessions in. Do one of these:
+  * give requests a SQLAlchemy session called dbsession, as the cookiecutter's applications do
+  * sqlsession.dbsession = NAME, if that attribute of the request has another name
+  * sqlsession.sqlalchemy.url = URL, for an engine of its own{url}
+  * sqlsession.fallback_memory = true, for development"""
+
+
+def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -> Database:
+    """The database to keep sessions in.
+
+    :param registry: the application's, whose requests may have a database session.
+    :raises ConfigurationError: if there is no way to one; the message lists them.
+    """
+    if settings.sqlalchemy:
+        create = settings.create_table is not False
+        return OwnDatabase(settings.sqlalchemy, rows, create=create)
+    attribute = settings.dbsession or "dbsession"
+    if settings.dbsession or _requests_have(registry, attribute):
+        create = bool(settings.create_table)
+        return AppDatabase(attribute, model, rows, create=create)
+    if settings.fallback_memory:
+        log.warning("sqlsession.fallback_memory: every session dies with this process")
+        return OwnDatabase({"url": memory_url()}, rows, create=True)
+    has_url = "sqlalchemy.url" in (registry.settings or {})
+    url = " (here: sqlsession.sqlalchemy.url = %(sqlalchemy.url)s)" if has_url else ""
+    raise ConfigurationError(_FOUR_WAYS.format(url=url))
+
+
+def _requests_have(registry: Any, attribute: str) -> bool:
+    extensions = registry.queryUtility(IRequestExtensions)
+    if extensions is not None and attribute in {*extensions.descriptors, *extensions.methods}:
+        return True
+    return hasattr(registry.queryUtility(IRequestFactory, default=Request), attribute)

@@ -1,0 +1,63 @@
+"""What a cookie was found to open: a live session, or the marker of one that was regenerated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..data.codec import Codec
+from ..exceptions import SessionDataError
+from ..table.record import Record
+
+CSRF = "_csrft_"
+"""The key of Pyramid's CSRF token in a session."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A live session as it was read.
+
+    ``data`` is what the request then works on; ``serialized`` stays what was loaded.
+    ``as_configured`` is false if it has to be encrypted anew.
+    """
+
+    id: bytes
+    record: Record
+    serialized: bytes
+    data: dict[Any, Any]
+    as_configured: bool = True
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a late request finds, whose token was regenerated meanwhile.
+
+    ``visible``
+      What it sees: the CSRF token, so that a form that was sent twice passes.
+    ``kept``
+      What a sign-in takes over.
+    ``is_left``
+      An earlier attempt of the same request has found its session live, and left its user.
+    """
+
+    visible: dict[Any, Any]
+    kept: dict[Any, Any]
+    is_left: bool = False
+
+    @property
+    def data(self) -> dict[Any, Any]:
+        """All of it."""
+        return {**self.kept, **self.visible}
+
+
+Found = Loaded | Marker
+
+
+def marker_of(codec: Codec, token: str, record: Record) -> Marker:
+    """What is left of a session in the row that was replaced; nothing if it cannot be read."""
+    try:
+        kept = codec.from_column(record.data, token).data
+    except SessionDataError:
+        kept = {}
+    visible = {CSRF: kept.pop(CSRF)} if CSRF in kept else {}
+    return Marker(visible, kept)
