@@ -16,7 +16,10 @@ log = logging.getLogger("pyramid_sqlsession")
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """What all events have: ``request``, and the ``handle`` that was or would be ``session.id``."""
+    """What all events have: ``request``, and the ``handle`` that was or would be ``session.id``.
+
+    It is empty where no session is known.
+    """
 
     request: Any
     handle: str
@@ -46,8 +49,8 @@ class SessionCreated(SessionEvent):
 class SessionRegenerated(SessionEvent):
     """A session got a new token.
 
-    ``handle`` names it from now on, ``old_handle`` named it before. ``user_id`` is who is signed in
-    now, and ``old_user_id`` who was before; None is nobody.
+    A sign-in also gives it another handle: ``handle`` names it from now on, ``old_handle`` named it
+    before. ``user_id`` is who is signed in now, and ``old_user_id`` who was before; None is nobody.
     """
 
     old_handle: str
@@ -55,6 +58,8 @@ class SessionRegenerated(SessionEvent):
     old_user_id: Any = None
 
     def __str__(self) -> str:
+        if self.handle == self.old_handle:
+            return f"session {self.handle} was regenerated, {_whose(self.user_id)}"
         return (
             f"session {self.old_handle} was regenerated and is session {self.handle} now, "
             f"{_whose(self.user_id)}"
@@ -121,7 +126,7 @@ class CookieRejected(SessionEvent):
     """A cookie opened no session, and its request has an empty one.
 
     ``reason``
-      ``"malformed"``: it cannot be a token, and was not looked for; ``handle`` is empty.
+      ``"malformed"``: it cannot be a token, and was not looked for.
       ``"unknown"``: there is no such session. Many of them from one address are attempts to guess.
       ``"replaced"``: the session has a new token, and the request came late with the old one.
       ``"unreadable"``: the row cannot be read; a warning in the log says why.

@@ -55,7 +55,7 @@ class Lifetime:
 
     def live(self, columns: Mapping[str, Any]) -> ColumnElement[bool]:
         """Likewise, of rows that are sessions: neither expired nor markers."""
-        return and_(not_(self.expired(columns)), columns["successor"].is_(None))
+        return and_(not_(self.expired(columns)), columns["replaced"].is_(None))
 
     def purge_after(self, times: Times, stored: int = 0) -> int:
         """What to store as ``purge_after``: a time not before the expiry.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -16,7 +15,7 @@ from .factory import SQLSessionFactory
 from .table.sessions import Ended, UserSession
 from .transactions import current_transaction
 
-_HANDLE = re.compile("[0-9a-f]{64}", re.ASCII)
+_HANDLE = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
 class SQLSessions:
@@ -49,23 +48,25 @@ class SQLSessions:
             return []
         transaction = current_transaction(self._request)
         with self._store.database.reading(self._request, transaction) as connection:
-            found = sessions.of_user(connection, user_id)
-        own = self._visit.id
-        return [replace(it, current=own is not None and it.handle == own.hex()) for it in found]
+            return sessions.of_user(connection, user_id, self._visit.id)
 
-    def revoke(self, handle: str) -> bool:
-        """End a session, whosever it is, also if it has got a new token since it was listed.
+    def revoke(self, handle: str, user_id: Any = None) -> bool:
+        """End a session, however old its handle is; False if there is none.
 
-        False if there is none. Revoking the request's own session is ``invalidate()``.
+        :param user_id: end it only if it is this user's; None takes anybody's.
         """
+        sessions = self._store.sessions
         if _HANDLE.fullmatch(handle) is None:
             return False
+        if user_id is not None:
+            try:
+                user_id = sessions.converted(user_id)
+            except ValueError:
+                return False
         with self._writing() as (connection, _):
-            ended = self._store.sessions.end(connection, bytes.fromhex(handle))
-        if ended is None:
-            return False
-        self._tell([ended])
-        return True
+            ended = sessions.end(connection, [bytes.fromhex(handle)], user_id=user_id)
+        self._tell(ended)
+        return bool(ended)
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
         """End all sessions of a user; return how many there were.
@@ -75,15 +76,14 @@ class SQLSessions:
         """
         if keep is not None and _HANDLE.fullmatch(keep) is None:
             # it is not shown: it may be a token
-            raise ValueError("keep must be the handle of a session, 64 hexadecimal digits")
+            raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
         sessions = self._store.sessions
         try:
             user_id = sessions.converted(user_id)
         except ValueError:
             return 0
         with self._writing() as (connection, _):
-            kept = None if keep is None else bytes.fromhex(keep)
-            ended = sessions.end_user(connection, user_id, kept)
+            ended = sessions.end_user(connection, user_id, bytes.fromhex(keep or ""))
         self._tell(ended)
         return len(ended)
 
@@ -93,8 +93,8 @@ class SQLSessions:
 
     def _tell(self, ended: list[Ended]) -> None:
         visit = self._visit
-        ids = {id for it in ended for id in (it.id, *it.markers)}
-        if visit.id in ids and visit.is_open:
+        if visit.is_open and any(visit.id in session.ids for session in ended):
             visit.state.revoked()
-        for it in ended:
-            send(SessionEnded(self._request, it.id.hex(), "revoked", it.user_id))
+        for session in ended:
+            handle = session.lineage.hex()
+            send(SessionEnded(self._request, handle, "revoked", session.user_id))

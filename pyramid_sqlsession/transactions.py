@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from pyramid_tm import IRetryableError, is_tm_active
@@ -11,7 +12,7 @@ from transaction.interfaces import NoTransaction
 COMMITTED = "Committed"
 COMMIT_FAILED = "Commit failed"
 
-_LEFT = "pyramid_sqlsession.left"
+_ATTEMPT = "pyramid_sqlsession.attempt"
 
 
 def current_transaction(request: Any) -> Any:
@@ -39,18 +40,34 @@ def is_lost(request: Any, transaction: Any) -> bool:
 # ---- the attempts of pyramid_retry
 
 
-def remember_left(request: Any, handle: bytes) -> None:
-    """Tell further attempts of this request that it signs out of a session it has found live.
+@dataclass(frozen=True)
+class Attempt:
+    """What an earlier attempt of a request has found, which the next one cannot know.
 
-    The database may refuse that because the session gets another token at the same time. The next
-    attempt finds nobody signed in, and the view has nothing to sign out of.
+    The database may refuse what a request writes because its session was ended, or got another
+    token, meanwhile. The next attempt then finds nobody signed in: it would have nothing to sign
+    out of, and take a user who steps up for one who signs in, and so bring a revoked one back.
+
+    ``lineage``, ``user``
+      The session that was live, and whose it was.
+    ``leaves``
+      Whether the attempt has signed that user out.
     """
-    request.environ[_LEFT] = handle
+
+    lineage: bytes
+    user: Any
+    leaves: bool
 
 
-def has_left(request: Any, handle: bytes) -> bool:
-    """Whether an earlier attempt of this request has left the user of this session."""
-    return bool(request.environ.get(_LEFT) == handle)
+def remember_attempt(request: Any, attempt: Attempt) -> None:
+    """Tell further attempts of this request."""
+    request.environ[_ATTEMPT] = attempt
+
+
+def earlier_attempt(request: Any) -> Attempt | None:
+    """What an earlier attempt of this request has told."""
+    attempt: Attempt | None = request.environ.get(_ATTEMPT)
+    return attempt
 
 
 def has_attempts_left(request: Any) -> bool:

@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Table, inspect, select
@@ -170,7 +170,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     wanted = dict.fromkeys(handle.lower() for handle in arguments.handles)
     for handle in wanted:
         with maintaining(opened.engine) as connection:
-            found = sessions.end(connection, bytes.fromhex(handle)) is not None
+            found = bool(sessions.end(connection, [bytes.fromhex(handle)]))
             commit(connection)
         revoked += found
         if not found:
@@ -191,9 +191,5 @@ def _sessions(number: int, kind: str = "") -> str:
     return f"{number:,} {kind}{' ' if kind else ''}session{'' if number == 1 else 's'}"
 
 
-def _iso(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        # somebody else's nonsense in one row must not hide the others
-        return str(seconds)
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

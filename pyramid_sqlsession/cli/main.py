@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .. import converters as to
 
-# a token of 43 characters, pasted with more or less around it; a handle has 64
+# a token of 43 characters, pasted with more or less around it
 _TOKEN = re.compile(r"[\w-]{30,}")
 
 
@@ -122,9 +122,9 @@ def _split_handles(command: _Parser, arguments: argparse.Namespace) -> None:
     arguments.config_vars = [_variable(value) for value in given if "=" in value]
     arguments.handles = [value for value in given if "=" not in value]
     for position, handle in enumerate(arguments.handles, 1):
-        if re.fullmatch("[0-9a-fA-F]{64}", handle) is None:
+        if re.fullmatch("[0-9a-fA-F]{32}", handle) is None:
             # it is not shown: a token opens the session
-            command.error(f"HANDLE number {position} is no handle: it takes 64 hexadecimal digits")
+            command.error(f"HANDLE number {position} is no handle: it takes 32 hexadecimal digits")
     if bool(arguments.handles) == (arguments.user is not None):
         command.error("give either handles or --user ID")
 

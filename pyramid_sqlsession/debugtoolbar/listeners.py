@@ -130,7 +130,7 @@ def _kind(context: Any, parameters: Mapping[str, Any]) -> str:
     """What a statement is for, which its parameters tell."""
     if not context.isupdate:
         return "insert" if context.isinsert else "delete" if context.isdelete else "read"
-    if "successor" in parameters:
+    if "replaced" in parameters:
         return "mark"
     if "data" in parameters:
         return "update" if "last_seen" in parameters else "rewrite"

@@ -111,7 +111,7 @@ def _row(visit: Visit) -> list[list[str]]:
     idle = lifetime.idle(max_age)
     own = " (its own)" if max_age is not None else ""
     rows = [
-        ["Handle", loaded.id.hex()],
+        ["Handle", record.handle],
         ["User", "nobody" if record.user_id is None else represented(record.user_id)],
         ["Version", str(record.version)],
         ["Created", moment(created, now)],

@@ -34,6 +34,7 @@ class Columns:
             "purge_after": self._store.lifetime.purge_after(times, purge_after),
         }
 
+    @cached_property
     def user_id(self) -> Any:
         """Who is signed in, as the column takes it; None for nobody, and with a warning if not."""
         state = self._visit.state

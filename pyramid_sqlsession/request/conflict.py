@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..events import SessionConflicted, send
-from ..exceptions import SessionConflict, SessionDataError
+from ..exceptions import SessionConflict, SessionDataError, SessionTableError
 from ..session.found import CSRF, Loaded
 from ..session.merge import merge
 from ..table.record import Record
@@ -15,13 +15,14 @@ from ..transactions import has_attempts_left
 from .visit import Visit
 
 
-def newer_row(visit: Visit, connection: Connection, loaded: Loaded) -> Record | None:
-    """The row as others have left it, locked; None if it is gone."""
-    newer, state = visit.store.rows.load(connection, loaded.id, lock=True), visit.state
-    is_replaced = newer is not None and newer.successor is not None
+def current_row(visit: Visit, connection: Connection) -> Record | None:
+    """The cookie's row as others have left it, locked; None if it is gone."""
+    id, state = visit.id, visit.state
+    row = None if id is None else visit.store.rows.load(connection, id, lock=True)
+    is_replaced = row is not None and row.replaced is not None
     if not (is_replaced or state.is_ended or state.max_age_is_assigned):
-        state.max_age = None if newer is None else newer.times.max_age
-    return newer
+        state.max_age = None if row is None else row.times.max_age
+    return row
 
 
 def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> dict[Any, Any]:
@@ -29,16 +30,22 @@ def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> 
 
     :param token: the token of the row.
     :raises SessionConflict: if that cannot be decided, and this request should be run again.
+    :raises SessionTableError: if nobody was first, and the row cannot be written all the same.
     """
+    if newer.version == loaded.record.version:
+        raise SessionTableError(
+            f"the row of session {newer.handle} is there, unchanged, and an UPDATE does not reach "
+            "it: look for row-level security or a trigger on the session table"
+        )
     try:
         theirs = visit.store.codec.from_column(newer.data, token).data
     except SessionDataError as error:
         raise SessionConflict(
-            f"what another request stored in session {loaded.id.hex()} cannot be read"
+            f"what another request stored in session {newer.handle} cannot be read"
         ) from error
     data, conflicts = merged_with(visit, loaded, theirs)
     if conflicts:
-        _resolve(visit, loaded, conflicts)
+        _resolve(visit, newer.handle, conflicts)
     return data
 
 
@@ -48,25 +55,16 @@ def merged_with(
     """What this request changed since it was loaded, on top of *theirs*, and what both changed."""
     codec, state = visit.store.codec, visit.state
     base = codec.loads(loaded.serialized)
-    if state.user_is_assigned and CSRF not in state.assigned:
+    if CSRF not in state.assigned and (state.user_is_assigned or state.regenerated):
         # also one that was made since this request has loaded the session and dropped it
         base, theirs = ({k: v for k, v in it.items() if k != CSRF} for it in (base, theirs))
     visit.merged = merge(base, state.read(), theirs, codec.differ, state.flashes)
     return visit.merged.data, visit.merged.conflicts
 
 
-def must_hit(loaded: Loaded, *, hit: bool) -> None:
-    """A write of a row that is locked.
-
-    :raises SessionConflict: if it has found no such row.
-    """
-    if not hit:
-        raise SessionConflict(f"session {loaded.id.hex()} changed while it was locked")
-
-
-def _resolve(visit: Visit, loaded: Loaded, keys: list[Any]) -> None:
+def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
     """Do what ``sqlsession.conflict`` says about keys that both requests have changed."""
-    policy, handle = visit.store.settings.conflict, loaded.id.hex()
+    policy = visit.store.settings.conflict
     if policy == "strict" or (policy == "retry" and has_attempts_left(visit.request)):
         raise SessionConflict(
             f"another request changed {keys!r} in session {handle} too", tuple(keys)

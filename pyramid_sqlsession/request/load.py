@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,10 +11,10 @@ from ..cookie import id_of
 from ..driver_errors import reason
 from ..events import CookieRejected, SessionEnded, SessionEvent
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
-from ..session.found import Found, Loaded, Marker, marker_of
+from ..session.found import Found, Loaded, marker_of
 from ..store import Store
 from ..table.record import Record
-from ..transactions import current_transaction, has_left
+from ..transactions import current_transaction
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -36,29 +35,27 @@ def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, S
     try:
         record = _select(store, request, id)
         if record is None:
-            return None, CookieRejected(request, id.hex(), "unknown")
-        found = _found(store, id, token, record)
+            return None, CookieRejected(request, "", "unknown")
+        return _found(store, request, id, token, record)
     except SessionDataError as error:
-        log.warning("session %s cannot be read and is taken for empty: %s", id.hex(), error)
-        return None, CookieRejected(request, id.hex(), "unreadable")
-    if isinstance(found, Marker) and has_left(request, id):
-        found = replace(found, is_left=True)
-    if record.successor is not None:
-        return found, CookieRejected(request, id.hex(), "replaced")
-    if found is None:
-        return None, SessionEnded(request, id.hex(), "expiry", record.user_id)
-    return found, None
+        log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), error)
+        return None, CookieRejected(request, "", "unreadable")
 
 
-def _found(store: Store, id: bytes, token: str, record: Record) -> Found | None:
-    """What a row is to this request; None if it has expired."""
+def _found(
+    store: Store, request: Any, id: bytes, token: str, record: Record
+) -> tuple[Found | None, SessionEvent | None]:
     record.check()
-    if store.clock() >= store.lifetime.expires_at(record.times):
-        return None
-    if record.successor is not None:
-        return marker_of(store.codec, token, record)
+    now, handle = store.clock(), record.handle
+    if record.replaced is not None:
+        is_late = now >= record.replaced + store.settings.regenerate_grace
+        marker = None if is_late else marker_of(store.codec, token, record)
+        return marker, CookieRejected(request, handle, "replaced")
+    if now >= store.lifetime.expires_at(record.times):
+        return None, SessionEnded(request, handle, "expiry", record.user_id)
     decoded = store.codec.from_column(record.data, token)
-    return Loaded(id, record, decoded.serialized, decoded.data, decoded.as_configured)
+    loaded = Loaded(id, record, decoded.serialized, decoded.data, decoded.as_configured)
+    return loaded, None
 
 
 def _select(store: Store, request: Any, id: bytes) -> Record | None:
@@ -72,5 +69,5 @@ def _select(store: Store, request: Any, id: bytes) -> Record | None:
     try:
         return store.database.load(request, None, id)
     except _DATABASE_ERRORS as error:
-        log.warning("session %s is empty for an exception view: %s", id.hex(), reason(error))
+        log.warning("row %s is not read for an exception view: %s", id.hex(), reason(error))
         return None

@@ -1,114 +1,131 @@
-"""A new token for a session: the marker of the old row, signing in, and stepping up."""
+"""A new token, a new session, and the end of one: what a save does beyond changing a row."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection
-
-from ..cookie import id_of
-from ..events import SessionEnded, SessionRegenerated, send
-from ..session.found import Loaded, Marker, marker_of
-from ..session.intent import own_contents
+from ..events import SessionCreated, SessionEnded, SessionRegenerated, send
+from ..session.found import marker_of
+from ..session.intent import on_top_of, own_contents
+from ..session.state import Fate
 from ..table.record import Record
-from .conflict import merged_with, merged_with_row, must_hit, newer_row
+from .conflict import merged_with
 from .writer import Writer
 
 
-class Regeneration:
-    """Replaces the token of the session that was loaded: the old row first, then the new one."""
+def _new_lineage() -> bytes:
+    return secrets.token_bytes(16)
 
-    def __init__(self, writer: Writer, connection: Connection, loaded: Loaded) -> None:
-        self._writer = writer
-        self._connection = connection
-        self._loaded = loaded
-        self._visit = writer.visit
-        self._state = writer.state
-        self._store = writer.store
-        # whose row was loaded
-        self._cookies_token = writer.visit.token or writer.token
 
-    def run(self) -> None:
-        """Replace it, or do what is left to do where another request was first."""
-        loaded, record, data = self._loaded, self._loaded.record, self._writer.data
-        if not self._mark(record):
-            newer = newer_row(self._visit, self._connection, loaded)
-            if newer is None:
-                self._on_ended()
-                return
-            if newer.successor is not None:
-                self._on_replaced(newer)
-                return
-            if not (self._state.is_ended or self._state.leaves):
-                data = self._encoded(
-                    merged_with_row(self._visit, loaded, newer, self._cookies_token)
-                )
-            record = newer
-            must_hit(loaded, hit=self._mark(record))
-        self._insert_successor(record, data)
+# ---- the session as it was loaded, or merged: False if another request was first
 
-    def _mark(self, record: Record) -> bool:
-        """Make the old row a marker, with what a late request may see or take over."""
-        data, store = record.data, self._store
-        if self._state.is_ended or self._state.user is not None:
-            data = self._writer.encoded(self._marker(record).visible, self._cookies_token)
-        times = record.times.seen(store.clock(), store.settings.regenerate_grace)
-        values, successor = self._writer.columns.of(data, times), id_of(self._writer.token)
-        return store.rows.replace(
-            self._connection, self._loaded.id, record.version, values, successor
-        )
 
-    def _insert_successor(self, record: Record, data: Any) -> None:
-        writer, connection, old = self._writer, self._connection, self._loaded.id
-        if self._state.is_ended or self._state.leaves:
-            send(SessionEnded(self._visit.request, old.hex(), "logout", record.user_id))
-            writer.create(connection, data)
-            return
-        copied = self._store.rows.own_values(connection, old)
-        id, user_id = writer.insert(connection, data, {**copied, **writer.columns.own})
-        send(SessionRegenerated(self._visit.request, id.hex(), old.hex(), user_id, record.user_id))
-        writer.end_surplus(connection, id, user_id)
+def regenerate(writer: Writer, record: Record, data: Any) -> bool:
+    """Give the session a new token."""
+    return _replace(writer, record, data, record.lineage)
 
-    def _on_ended(self) -> None:
-        """The session is gone: only a sign-in counts, unless it is the same user's again."""
-        state = self._state
-        if state.signs_in and state.user_now != state.user:
-            self._writer.create(self._connection, self._encoded(own_contents(state)))
-        else:
-            # a logout beside a step-up wins
-            self._writer.drop(self._loaded)
 
-    def _on_replaced(self, record: Record) -> None:
-        """The session has another token by now: only signing in, and out, counts."""
-        state, writer, connection = self._state, self._writer, self._connection
-        if not state.signs_in:
-            if state.leaves:
-                writer.end_wherever_it_is(connection, self._loaded.id)
-            writer.drop(self._loaded)
-        elif state.user is None:
-            writer.create(connection, writer.data if state.is_ended else self._taken_over(record))
-        else:
-            is_still_signed_in = self._is_still_signed_in(record)
-            if state.leaves and is_still_signed_in:
-                writer.end_wherever_it_is(connection, self._loaded.id)
-            if state.leaves or is_still_signed_in:
-                writer.create(connection, writer.data)
-            else:
-                writer.drop(self._loaded)
+def sign_in(writer: Writer, record: Record, data: Any) -> bool:
+    """The same, under another handle, which whoever planted the session must not know."""
+    return _replace(writer, record, data, _new_lineage())
 
-    def _taken_over(self, record: Record) -> Any:
-        data, _ = merged_with(self._visit, self._loaded, self._marker(record).data)
-        return self._encoded(data)
 
-    def _is_still_signed_in(self, marker: Record) -> bool:
-        """Whether the user was not signed out since the session got its other token."""
-        if marker.successor is None or marker.user_id is None:
-            return False
-        live = self._store.sessions.live_row(self._connection, marker.successor)
-        return live is not None and bool(live.r_user_id == marker.user_id)
+def _replace(writer: Writer, record: Record, data: Any, lineage: bytes) -> bool:
+    kept = record.data if writer.state.user is None else _visible(writer, record)
+    # the old row first: of two requests that regenerate at once, one waits and misses it
+    if not writer.mark(record, lineage, kept):
+        return False
+    copied = writer.store.rows.own_values(writer.connection, writer.cookies_id)
+    _insert(writer, lineage, data, record, copied)
+    return True
 
-    def _marker(self, record: Record) -> Marker:
-        return marker_of(self._store.codec, self._cookies_token, record)
 
-    def _encoded(self, data: dict[Any, Any]) -> Any:
-        return self._writer.encoded(data, self._writer.token)
+def _visible(writer: Writer, record: Record) -> Any:
+    """What a late request may see in the old row, as its column takes it."""
+    codec, token = writer.store.codec, writer.cookies_token
+    return codec.to_column(marker_of(codec, token, record).visible, token)
+
+
+def _insert(
+    writer: Writer, lineage: bytes, data: Any, old: Record, copied: Mapping[str, Any] | None = None
+) -> None:
+    user_id = writer.insert(lineage, data, copied)
+    send(SessionRegenerated(writer.visit.request, lineage.hex(), old.handle, user_id, old.user_id))
+
+
+# ---- the session has another token by now
+
+
+def step_up_late(writer: Writer, row: Record) -> None:
+    """Add a row to the session, if that is still live."""
+    lineage, sessions = writer.state.lineage, writer.store.sessions
+    user_id = writer.columns.user_id
+    if lineage is not None and sessions.join(writer.connection, lineage, user_id):
+        _insert(writer, lineage, writer.data, row)
+    else:
+        drop(writer)
+
+
+def sign_in_late(writer: Writer, row: Record) -> None:
+    """Join the session of the same user, if there is one, else begin one.
+
+    It takes over what the marker has kept: a login form that was sent twice is one sign-in.
+    """
+    visit, state, sessions = writer.visit, writer.state, writer.store.sessions
+    marker = marker_of(writer.store.codec, writer.cookies_token, row)
+    if state.loaded is None:
+        data = on_top_of(state, marker, writer.store.codec)
+    else:
+        data, _ = merged_with(visit, state.loaded, marker.data)
+    encoded, user_id = writer.encoded(data), writer.columns.user_id
+    if user_id is not None and sessions.join(writer.connection, row.lineage, user_id):
+        _insert(writer, row.lineage, encoded, row)
+    else:
+        _begin(writer, encoded)
+
+
+# ---- the session is gone
+
+
+def begin(writer: Writer) -> None:
+    """Begin a session, with what the request has set."""
+    found = writer.state.loaded or writer.state.marker
+    data = writer.data if found is None else writer.encoded(own_contents(writer.state))
+    _begin(writer, data)
+
+
+def _begin(writer: Writer, data: Any) -> None:
+    lineage = _new_lineage()
+    user_id = writer.insert(lineage, data)
+    send(SessionCreated(writer.visit.request, lineage.hex(), user_id))
+
+
+def drop(writer: Writer, _row: Record | None = None) -> None:
+    """Store nothing, and say so."""
+    writer.visit.tell_conflict((), "dropped")
+
+
+# ---- whatever became of it
+
+
+def end(writer: Writer) -> None:
+    """End the session; what the request has set begins another one."""
+    visit, state, lineage = writer.visit, writer.state, writer.state.lineage
+    has_ended = state.fate is Fate.REVOKED
+    found = state.loaded or state.marker
+    spare = None if writer.data is None or found is None else writer.cookies_id
+    if lineage is not None and not has_ended:
+        for ended in writer.store.sessions.end(writer.connection, [lineage], spare):
+            has_ended = True
+            send(SessionEnded(visit.request, lineage.hex(), "logout", ended.user_id))
+    if writer.data is None:
+        if has_ended:
+            visit.cookie = (None, None)
+        return
+    follower = _new_lineage()
+    if found is not None and lineage is not None:
+        writer.leave(found.record, lineage, follower, _visible(writer, found.record))
+    user_id = writer.insert(follower, writer.data)
+    send(SessionCreated(visit.request, follower.hex(), user_id))

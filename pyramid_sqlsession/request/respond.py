@@ -9,9 +9,10 @@ from pyramid_tm import is_tm_active
 
 from ..cookie import vary_on_cookie
 from ..driver_errors import reason
+from ..events import SessionEnded, send
 from ..exceptions import SessionConflict
 from ..session.found import Loaded
-from ..transactions import will_be_retried
+from ..transactions import current_transaction, will_be_retried
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -25,6 +26,7 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
     outsider = is_tm_active(request)
     if visit.saved is not None and (visit.saved() or outsider):
         _send(visit, response)
+        _keep_to_limit(visit)
     elif visit.phase is not Phase.OUTSIDE and not (
         outsider or will_be_retried(request, request.exception)
     ):
@@ -45,6 +47,25 @@ def warn_if_unsaved(visit: Visit, _request: Any) -> None:
 def _send(visit: Visit, response: Any) -> None:
     if visit.cookie is not None:
         visit.store.cookie.set(visit.request, response, *visit.cookie)
+
+
+def _keep_to_limit(visit: Visit) -> None:
+    """End the oldest sessions of a user who has signed in once too often.
+
+    It looks at what is committed, in one order for everybody: of requests that sign in at once, the
+    last one to look sees all, and none ends the session that another one keeps.
+    """
+    store, request, user_id = visit.store, visit.request, visit.signed_in
+    limit = store.settings.max_sessions_per_user
+    if limit is None or user_id is None:
+        return
+    try:
+        with store.database.writing(request, current_transaction(request)) as (connection, _):
+            surplus = store.sessions.beyond(connection, user_id, limit)
+            for ended in store.sessions.end(connection, surplus):
+                send(SessionEnded(request, ended.lineage.hex(), "limit", ended.user_id))
+    except Exception as error:  # noqa: BLE001  # the request has succeeded without
+        log.warning("a user's sessions beyond the limit have not ended: %s", reason(error))
 
 
 def _finish(visit: Visit) -> None:
@@ -69,7 +90,7 @@ def _touch(visit: Visit, loaded: Loaded) -> None:
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         # on SQLite every writer is in the way of every other
         level = logging.DEBUG if isinstance(error, SessionConflict) else logging.WARNING
-        name, why = loaded.id.hex(), reason(error)
+        name, why = loaded.record.handle, reason(error)
         log.log(level, "activity of session %s was not recorded: %s", name, why)
     else:
         if is_recorded:
@@ -86,5 +107,5 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
         with store.database.touching(visit.request) as connection:
             store.rows.rewrite(connection, loaded.id, loaded.record.version, data)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
-        name, why = loaded.id.hex(), reason(error)
+        name, why = loaded.record.handle, reason(error)
         log.warning("the data of session %s was not encrypted anew: %s", name, why)

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
-from ..events import SessionConflicted, send
 from ..exceptions import SessionConflict
 from ..session.intent import Intent, intent_of
-from ..transactions import remember_left
-from .regenerate import Regeneration
+from ..table.record import Record
+from ..transactions import Attempt, remember_attempt
+from .conflict import current_row, merged_with_row
+from .regenerate import begin, drop, end, regenerate, sign_in, sign_in_late, step_up_late
 from .visit import Phase, Visit
 from .writer import Writer
+
+
+class Answers(NamedTuple):
+    """What an intent does, by what the row turns out to be.
+
+    ``write``
+      The row is as it was loaded, or newer: then what both requests did was merged before.
+    ``replaced``
+      The session has another token by now.
+    ``gone``
+      The session has ended.
+    """
+
+    write: Callable[[Writer, Record, Any], bool]
+    replaced: Callable[[Writer, Record], None]
+    gone: Callable[[Writer], None]
+
+
+ANSWERS = {
+    Intent.WRITE: Answers(Writer.update, drop, drop),
+    Intent.REGENERATE: Answers(regenerate, drop, drop),
+    Intent.STEP_UP: Answers(regenerate, step_up_late, drop),
+    Intent.SIGN_IN: Answers(sign_in, sign_in_late, begin),
+}
+"""Whoever holds an old token must not write into the new session; a sign-in always takes effect."""
 
 
 def save(visit: Visit, transaction: Any) -> None:
@@ -27,33 +52,49 @@ def save(visit: Visit, transaction: Any) -> None:
     if intent is Intent.NOTHING:
         return
     if intent is Intent.DROP:
-        send(SessionConflicted(visit.request, _handle(visit), (), "dropped"))
+        visit.tell_conflict((), "dropped")
         return
-    if visit.state.loaded is not None and visit.state.leaves:
-        remember_left(visit.request, visit.state.loaded.id)
+    _remember(visit, intent)
     writer = Writer(visit, intent)
     # a subscriber of the events below would change what is written already
     visit.end(Phase.CLOSED, transaction)
     try:
         with visit.store.database.writing(visit.request, transaction) as (connection, committed):
-            _write(intent, writer, connection)
+            writer.connection = connection
+            _write(writer, intent)
     except SessionConflict as conflict:
-        send(SessionConflicted(visit.request, _handle(visit), conflict.keys, "raised"))
+        visit.tell_conflict(conflict.keys, "raised")
         raise
     visit.saved = committed
 
 
-def _write(intent: Intent, writer: Writer, connection: Connection) -> None:
-    loaded = writer.state.loaded
+def _remember(visit: Visit, intent: Intent) -> None:
+    """Tell the next attempt what it cannot see, should this one be refused."""
+    state = visit.state
+    if state.loaded is not None and intent in (Intent.STEP_UP, Intent.END):
+        attempt = Attempt(state.loaded.record.lineage, state.user, state.leaves)
+        remember_attempt(visit.request, attempt)
+
+
+def _write(writer: Writer, intent: Intent) -> None:
     if intent is Intent.END:
-        writer.end(connection, loaded)
-    elif loaded is None or intent is Intent.CREATE:
-        writer.create(connection, writer.data)
-    elif intent is Intent.UPDATE:
-        writer.update(connection, loaded)
+        end(writer)
+    elif intent is Intent.CREATE:
+        begin(writer)
     else:
-        Regeneration(writer, connection, loaded).run()
+        _write_row(writer, ANSWERS[intent])
 
 
-def _handle(visit: Visit) -> str:
-    return "" if visit.id is None else visit.id.hex()
+def _write_row(writer: Writer, answers: Answers) -> None:
+    visit, loaded = writer.visit, writer.state.loaded
+    if loaded is not None and answers.write(writer, loaded.record, writer.data):
+        return
+    row = current_row(visit, writer.connection)
+    if row is not None and row.replaced is not None:
+        answers.replaced(writer, row)
+    elif row is None or loaded is None:
+        answers.gone(writer)
+    else:
+        data = merged_with_row(visit, loaded, row, writer.cookies_token)
+        if not answers.write(writer, row, writer.encoded(data)):
+            raise SessionConflict(f"session {row.handle} changed while it was locked")

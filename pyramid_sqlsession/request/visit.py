@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..cookie import id_of
+from ..events import SessionConflicted, send
 from ..exceptions import SessionClosed, SessionDataError
 from ..lifetime import Times
 from ..session.intent import Intent, intent_of
@@ -15,7 +16,7 @@ from ..session.mapping import SQLSession
 from ..session.merge import Merged
 from ..session.state import State
 from ..store import Store
-from ..transactions import is_lost
+from ..transactions import earlier_attempt, is_lost
 from .load import load
 
 
@@ -45,6 +46,8 @@ class Visit:
       Tells whether what was written is durable; None if nothing was written.
     ``cookie``
       What to send once it is: a token and its Max-Age, or ``(None, None)`` to remove it.
+    ``signed_in``
+      The ``user_id`` of whom the request has signed in; None if that is nobody.
     ``merged``
       What was merged with another request's changes; None if there were none.
     """
@@ -58,6 +61,7 @@ class Visit:
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
+        self.signed_in: Any = None
         self.merged: Merged | None = None
 
     @cached_property
@@ -69,7 +73,9 @@ class Visit:
             self._check_open,
             store.clock,
             store.lifetime,
+            store.codec.differ,
             store.settings.userid_key,
+            earlier_attempt(self.request),
         )
 
     @cached_property
@@ -109,6 +115,12 @@ class Visit:
     def end(self, phase: Phase, transaction: Any = None) -> None:
         """Say what becomes of later changes; *transaction* is the one that the save joined."""
         self.phase, self.transaction = phase, transaction
+
+    def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
+        """Say that another request was in the way."""
+        lineage = self.state.lineage
+        handle = "" if lineage is None else lineage.hex()
+        send(SessionConflicted(self.request, handle, keys, outcome))
 
     def refresh_cookie(self, before: Times, now: Times) -> None:
         """Have the cookie sent again if its lifetime has moved."""

@@ -1,4 +1,4 @@
-"""Writing one request's session: a new row, a changed one, and the end of one."""
+"""Writing one request's row: changing it, adding another one, leaving a marker."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..cookie import id_of, new_token
-from ..events import SessionConflicted, SessionCreated, SessionEnded, send
 from ..lifetime import Times
-from ..session.found import Loaded
 from ..session.intent import Intent, contents
-from ..session.state import Fate
 from ..table.record import Record
 from .columns import Columns
-from .conflict import merged_with_row, must_hit, newer_row
 from .visit import Visit
+
+_HOUR = 3600
+"""Seconds for which a marker stays after the grace: what slow requests may take."""
 
 
 class Writer:
@@ -30,107 +29,74 @@ class Writer:
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
 
+    connection: Connection
+
     def __init__(self, visit: Visit, intent: Intent) -> None:
         self.visit = visit
         self.state = visit.state
         self.store = visit.store
         self.columns = Columns(visit)
-        is_update = intent is Intent.UPDATE
+        is_write = intent is Intent.WRITE
         # for a new row never the token that the browser sent: whoever planted it would know it
-        self.token = (is_update and visit.token) or new_token()
-        data = contents(self.state, self.store.codec)
-        serialized = self.state.serialized if is_update else None
+        self.token = (is_write and visit.token) or new_token()
+        data = contents(self.state)
+        serialized = self.state.serialized if is_write else None
         nothing_left = intent is Intent.END and not data
-        self.data = None if nothing_left else self.encoded(data, self.token, serialized)
+        self.data = None if nothing_left else self.encoded(data, serialized)
 
-    # ---- one row
+    @property
+    def cookies_token(self) -> str:
+        """The token of the row that was loaded."""
+        return self.visit.token or self.token
 
-    def create(self, connection: Connection, data: Any) -> None:
-        """Store a new session."""
-        id, user_id = self.insert(connection, data, self.columns.own)
-        send(SessionCreated(self.visit.request, id.hex(), user_id))
-        self.end_surplus(connection, id, user_id)
+    @property
+    def cookies_id(self) -> bytes:
+        """Its id."""
+        return id_of(self.cookies_token)
 
-    def update(self, connection: Connection, loaded: Loaded) -> None:
-        """Store what was changed, in the row that was loaded."""
-        if self._write(connection, loaded, loaded.record, self.data):
-            return
-        newer = newer_row(self.visit, connection, loaded)
-        if newer is None or newer.successor is not None:
-            self.drop(loaded)
-            return
-        data = self.encoded(merged_with_row(self.visit, loaded, newer, self.token), self.token)
-        must_hit(loaded, hit=self._write(connection, loaded, newer, data))
+    def encoded(self, data: dict[Any, Any], serialized: bytes | None = None) -> Any:
+        """The value of the data column in a row of this token."""
+        return self.store.codec.to_column(data, self.token, serialized)
 
-    def _write(self, connection: Connection, loaded: Loaded, record: Record, data: Any) -> bool:
+    def update(self, record: Record, data: Any) -> bool:
+        """Change the row that was loaded; False if it is another one by now."""
         before = record.times
         times = before.seen(self.store.clock(), self.state.max_age)
-        values = self.columns.of(data, times, record.purge_after)
-        own = self.columns.own
-        hit = self.store.rows.update(connection, loaded.id, record.version, values, own)
+        values, own = self.columns.of(data, times, record.purge_after), self.columns.own
+        hit = self.store.rows.update(self.connection, self.cookies_id, record.version, values, own)
         if hit:
             self.visit.refresh_cookie(before, times)
         return hit
 
-    def insert(
-        self, connection: Connection, data: Any, own: Mapping[str, Any]
-    ) -> tuple[bytes, Any]:
-        """Store a new row, and have its cookie sent; its id and its user.
+    def insert(self, lineage: bytes, data: Any, copied: Mapping[str, Any] | None = None) -> Any:
+        """Add a row to a session, or begin one, and have its cookie sent; its user.
 
-        :param own: the values of the application's own columns.
+        :param copied: values of the application's own columns, which it may have changed.
         """
         state, now = self.state, self.store.clock()
         # a user who is left takes "remember me" along
         max_age = None if state.leaves and not state.max_age_is_assigned else state.max_age
         created = now if state.signs_in or state.leaves else state.created
-        times = Times(created, now, max_age)
-        id, user_id = id_of(self.token), self.columns.user_id()
-        values = self.columns.of(data, times) | {"created": created, "user_id": user_id}
-        self.store.rows.insert(connection, id, values, own)
+        times, user_id = Times(created, now, max_age), self.columns.user_id
+        values = self.columns.of(data, times)
+        values |= {"created": created, "user_id": user_id, "lineage": lineage}
+        own = {**(copied or {}), **self.columns.own}
+        self.store.rows.insert(self.connection, id_of(self.token), values, own)
         self.visit.cookie = (self.token, self.store.lifetime.cookie_max_age(times))
-        return id, user_id
+        self.visit.signed_in = user_id if state.signs_in else None
+        return user_id
 
-    def encoded(self, data: dict[Any, Any], token: str, serialized: bytes | None = None) -> Any:
-        """The value of the data column."""
-        return self.store.codec.to_column(data, token, serialized)
+    def mark(self, record: Record, lineage: bytes, data: Any) -> bool:
+        """Make the row that was loaded a marker; False if it is another one by now."""
+        values = self._marker_values(record, lineage, data)
+        return self.store.rows.mark(self.connection, self.cookies_id, record.version, values)
 
-    def drop(self, loaded: Loaded) -> None:
-        """Store nothing, and say so."""
-        send(SessionConflicted(self.visit.request, loaded.id.hex(), (), "dropped"))
+    def leave(self, record: Record, ended: bytes, lineage: bytes, data: Any) -> None:
+        """Make what is left of a session that has ended a marker of nobody in another one."""
+        values = self._marker_values(record, lineage, data)
+        self.store.rows.leave(self.connection, self.cookies_id, ended, values)
 
-    # ---- the end
-
-    def end(self, connection: Connection, loaded: Loaded | None) -> None:
-        """Delete the session's row."""
-        id = self.visit.id
-        if id is not None and self.store.rows.end(connection, id):
-            self._tell_the_end(id, None if loaded is None else loaded.record.user_id)
-        elif self.state.fate is Fate.REVOKED:
-            self.visit.cookie = (None, None)
-        elif id is not None and self.state.leaves:
-            self.end_wherever_it_is(connection, id)
-        if self.data is not None:
-            self.create(connection, self.data)
-
-    def end_wherever_it_is(self, connection: Connection, id: bytes) -> None:
-        """End the session also if it has another token by now."""
-        ended = self.store.sessions.end(connection, id)
-        if ended is not None:
-            self._tell_the_end(ended.id, ended.user_id)
-
-    def _tell_the_end(self, id: bytes, user_id: Any) -> None:
-        self.visit.cookie = (None, None)
-        send(SessionEnded(self.visit.request, id.hex(), "logout", user_id))
-
-    def end_surplus(self, connection: Connection, id: bytes, user_id: Any) -> None:
-        """Keep to ``max_sessions_per_user``; the session that has just begun stays."""
-        limit = self.store.settings.max_sessions_per_user
-        if limit is None or user_id is None or not self.state.signs_in:
-            return
-        sessions = self.store.sessions
-        theirs = sessions.of_user(connection, user_id)
-        others = [other.handle for other in theirs if other.handle != id.hex()]
-        surplus = others[limit - 1 :]
-        ended = (sessions.end(connection, bytes.fromhex(other)) for other in surplus)
-        for it in filter(None, ended):
-            send(SessionEnded(self.visit.request, it.id.hex(), "limit", it.user_id))
+    def _marker_values(self, record: Record, lineage: bytes, data: Any) -> dict[str, Any]:
+        now = self.store.clock()
+        times = record.times.seen(now, self.store.settings.regenerate_grace + _HOUR)
+        return {**self.columns.of(data, times), "lineage": lineage, "replaced": now}

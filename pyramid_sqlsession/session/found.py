@@ -30,19 +30,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Marker:
-    """What a late request finds, whose token was regenerated meanwhile.
+    """What a late request finds, whose token was replaced meanwhile.
 
     ``visible``
       What it sees: the CSRF token, so that a form that was sent twice passes.
     ``kept``
       What a sign-in takes over.
-    ``is_left``
-      An earlier attempt of the same request has found its session live, and left its user.
     """
 
+    record: Record
     visible: dict[Any, Any]
     kept: dict[Any, Any]
-    is_left: bool = False
 
     @property
     def data(self) -> dict[Any, Any]:
@@ -60,4 +58,4 @@ def marker_of(codec: Codec, token: str, record: Record) -> Marker:
     except SessionDataError:
         kept = {}
     visible = {CSRF: kept.pop(CSRF)} if CSRF in kept else {}
-    return Marker(visible, kept)
+    return Marker(record, visible, kept)

@@ -6,25 +6,29 @@ from enum import Enum, auto
 from typing import Any
 
 from ..data.codec import Codec
-from .found import Loaded
+from .found import Loaded, Marker
 from .merge import merge
-from .state import Fate, State
+from .state import State
 
 
 class Intent(Enum):
-    """What a save does."""
+    """What a save does; :mod:`pyramid_sqlsession.request.save` has the table of what that means."""
 
     NOTHING = auto()
-    CREATE = auto()
-    """Insert a row."""
-    UPDATE = auto()
-    """Change the row."""
-    REPLACE = auto()
-    """Insert a row under a new token, and make the old one a marker."""
-    END = auto()
-    """Delete the row."""
     DROP = auto()
     """Store nothing of what a late request did: its token is no longer the session's."""
+    CREATE = auto()
+    """Begin a session, where none was found."""
+    WRITE = auto()
+    """Change the session's data."""
+    REGENERATE = auto()
+    """Give the session a new token."""
+    STEP_UP = auto()
+    """The same for the user who is signed in and has signed in again."""
+    SIGN_IN = auto()
+    """Turn the session of nobody into a new one of this user."""
+    END = auto()
+    """End the session; what the request has set begins a new one."""
 
 
 def intent_of(state: State, codec: Codec) -> Intent:
@@ -33,27 +37,32 @@ def intent_of(state: State, codec: Codec) -> Intent:
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
     state.notice_user_changed_in_place()
-    if state.marker is not None:
-        return _intent_on_marker(state)
-    if state.is_ended and (state.loaded is None or state.fate is Fate.REVOKED):
+    if state.ends:
         return Intent.END
+    if state.steps_up:
+        return Intent.STEP_UP
+    if state.marker is not None:
+        return _intent_on_marker(state, state.marker)
     if state.loaded is None:
         return Intent.CREATE if state.read() else Intent.NOTHING
-    if state.is_ended or state.leaves:
-        return Intent.REPLACE if contents(state, codec) else Intent.END
+    if state.signs_in:
+        return Intent.SIGN_IN
     if state.user_is_assigned or state.regenerated:
-        return Intent.REPLACE
-    return Intent.UPDATE if _is_changed(state, state.loaded, codec) else Intent.NOTHING
+        return Intent.REGENERATE
+    return Intent.WRITE if _is_changed(state, state.loaded, codec) else Intent.NOTHING
 
 
-def contents(state: State, codec: Codec) -> dict[Any, Any]:
-    """What a row under a new token holds."""
-    if state.leaves:
-        return own_contents(state)
-    if state.marker is not None and not state.is_ended:
-        marker, mine = state.marker, state.read()
-        return merge(marker.visible, mine, marker.data, codec.differ, state.flashes).data
-    return state.read()
+def _intent_on_marker(state: State, marker: Marker) -> Intent:
+    if state.signs_in:
+        return Intent.SIGN_IN
+    before = {} if state.is_ended else marker.visible
+    is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
+    return Intent.DROP if is_changed else Intent.NOTHING
+
+
+def contents(state: State) -> dict[Any, Any]:
+    """What a row holds if no other request is in the way."""
+    return own_contents(state) if state.leaves else state.read()
 
 
 def own_contents(state: State) -> dict[Any, Any]:
@@ -68,16 +77,11 @@ def own_contents(state: State) -> dict[Any, Any]:
     return kept
 
 
-def _intent_on_marker(state: State) -> Intent:
-    if state.leaves:
-        return Intent.END
-    if state.signs_in:
-        return Intent.CREATE
-    if state.fate is Fate.REVOKED:
-        return Intent.END
-    before = {} if state.is_ended or state.marker is None else state.marker.visible
-    is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
-    return Intent.DROP if is_changed else Intent.NOTHING
+def on_top_of(state: State, marker: Marker, codec: Codec) -> dict[Any, Any]:
+    """What a late sign-in takes over, which has found a marker, with what it has set."""
+    if state.is_ended:
+        return state.read()
+    return merge(marker.visible, state.read(), marker.data, codec.differ, state.flashes).data
 
 
 def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:

@@ -179,13 +179,14 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @property
     def id(self) -> str | None:
-        """The session's public handle, 64 hex digits: SHA-256 of its token, safe to log.
+        """The session's public handle, 32 hex digits, safe to log.
 
-        None for a session that is not stored yet.
+        It is the same from the session's start to its end, whatever token it has. A sign-in starts
+        another one. None for a session that is not stored yet.
         """
         self._state.read()
         live = self._state.live
-        return None if live is None else live.id.hex()
+        return None if live is None else live.record.handle
 
     @property
     def max_age(self) -> int | None:

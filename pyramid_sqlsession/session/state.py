@@ -10,8 +10,9 @@ from typing import Any
 
 from ..events import SessionEvent, send
 from ..lifetime import Lifetime, Times
+from ..transactions import Attempt
 from .found import CSRF, Found, Loaded, Marker
-from .merge import FlashQueue
+from .merge import Differ, FlashQueue
 
 # of subclasses nobody knows what they are
 _CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
@@ -49,13 +50,17 @@ class State:
       What the data would be stored as, where that was looked at.
     ``fate``
       What the request did to the session as a whole.
+    ``earlier``
+      What an earlier attempt of the request has found and done.
     """
 
     load: Callable[[], tuple[Found | None, SessionEvent | None]]
     check_open: Callable[[], None]
     clock: Callable[[], int]
     lifetime: Lifetime
+    differ: Differ
     userid_key: str
+    earlier: Attempt | None = None
     loaded: Loaded | None = None
     marker: Marker | None = None
     user: Any = None
@@ -149,9 +154,39 @@ class State:
     @property
     def leaves(self) -> bool:
         """Whether the user whom the session was loaded with is signed in no longer."""
-        if self.marker is not None:
-            return self.marker.is_left
-        return self.user is not None and self.user_now != self.user
+        if self.loaded is None:
+            return self.earlier is not None and self.earlier.leaves
+        return self.user is not None and not self._is_now(self.user)
+
+    @property
+    def steps_up(self) -> bool:
+        """Whether the user whom the session was loaded with signs in again."""
+        user = self.user
+        if self.loaded is None and self.earlier is not None:
+            user = self.earlier.user
+        return self.signs_in and user is not None and self._is_now(user)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the session that was found ends, whatever follows it."""
+        # a sign-out is a deliberate act, also with the old token of a session that lives on
+        is_somebodys = self.marker is not None and self.marker.record.user_id is not None
+        is_found = self.loaded is not None or is_somebodys
+        return self.leaves or self.fate is Fate.REVOKED or (self.is_ended and is_found)
+
+    @property
+    def lineage(self) -> bytes | None:
+        """The session that was found, by this attempt or an earlier one."""
+        if self.loaded is not None:
+            return self.loaded.record.lineage
+        if self.earlier is not None:
+            return self.earlier.lineage
+        return None if self.marker is None else self.marker.record.lineage
+
+    def _is_now(self, user: Any) -> bool:
+        # as they are stored: a tuple is a list
+        now = self.user_now
+        return now is not None and (now == user or not self.differ(self.userid_key, user, now))
 
     def notice_user_changed_in_place(self) -> None:
         """Take a user that is, for instance, a list with another item for one that was set."""
@@ -206,6 +241,7 @@ class State:
         """Have the session stored under a new token."""
         self.write()
         self.regenerated = True
+        self._forget_csrf()
 
     def _start(self) -> None:
         self.data, self.assigned, self.flashes = {}, set(), {}
@@ -221,6 +257,9 @@ class State:
 
     def _notice_user(self) -> None:
         self.assigned.add(self.userid_key)
+        self._forget_csrf()
+
+    def _forget_csrf(self) -> None:
         if CSRF not in self.assigned:
             # whoever planted the session knows it; a form that is made from now on gets a new one
             self.read().pop(CSRF, None)

@@ -25,6 +25,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 ID = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 """The type of a session's id, 32 bytes."""
 
+LINEAGE = LargeBinary(16).with_variant(BINARY(16), "mysql", "mariadb")
+"""The type of a session's lineage, 16 bytes."""
+
 # MySQL's usual collations take Alice for alice
 USER = String(255).with_variant(
     VARCHAR(255, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
@@ -40,7 +43,9 @@ class SessionMixin:
     """The columns of a session, for a declarative model of the application's own.
 
     ``id``
-      SHA-256 of the cookie's token. Its hex is the session's public handle.
+      SHA-256 of the cookie's token.
+    ``lineage``
+      One session from its start to its end, whatever token it has. Its hex is the public handle.
     ``user_id``
       Who is signed in. It may be declared again, as a foreign key for instance.
     ``data``
@@ -53,8 +58,8 @@ class SessionMixin:
       This session's own lifetime in seconds, if it has one.
     ``purge_after``
       Epoch seconds, not before the expiry; the row of an expired session may be deleted after it.
-    ``successor``
-      The id of the row that replaces this one, which then is a marker for late requests.
+    ``replaced``
+      Epoch seconds: when this row's token was replaced. The row then is a marker for late requests.
     """
 
     @declared_attr.directive
@@ -63,6 +68,7 @@ class SessionMixin:
         return "sqlsession"
 
     id: Mapped[bytes] = mapped_column(ID, primary_key=True)
+    lineage: Mapped[bytes] = mapped_column(LINEAGE, nullable=False, index=True)
     user_id: Mapped[Any] = mapped_column(USER, index=True, nullable=True)
     data: Mapped[Any] = mapped_column(DATA, nullable=False)
     version: Mapped[int] = mapped_column(Integer, nullable=False)
@@ -70,7 +76,7 @@ class SessionMixin:
     last_seen: Mapped[int] = mapped_column(BigInteger, nullable=False)
     max_age: Mapped[int | None] = mapped_column(Integer)
     purge_after: Mapped[int] = mapped_column(BigInteger, nullable=False, index=True)
-    successor: Mapped[bytes | None] = mapped_column(ID)
+    replaced: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class _Base(DeclarativeBase):

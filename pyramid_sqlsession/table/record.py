@@ -11,12 +11,13 @@ from ..lifetime import Times
 from ..settings import TEN_YEARS
 
 COLUMNS = (
-    "version", "created", "last_seen", "max_age", "purge_after", "data", "user_id", "successor",
+    "version", "created", "last_seen", "max_age", "purge_after", "data", "user_id", "lineage",
+    "replaced",
 )  # fmt: skip
 """What is read of a row."""
 
 _LAST_VERSION = 2**31 - 1
-_LAST_SECOND = 253_402_300_799
+LAST_SECOND = 253_402_300_799
 """The end of the year 9999."""
 
 
@@ -24,7 +25,7 @@ _LAST_SECOND = 253_402_300_799
 class Record:
     """A row as it was read. ``purge_after`` is epoch seconds; ``data`` is what the column holds.
 
-    A row with a ``successor`` is a marker: its session has a new token, and a row of that id.
+    A row that was ``replaced`` is a marker: its session has a new token.
     """
 
     version: int
@@ -32,7 +33,13 @@ class Record:
     purge_after: int
     data: Any
     user_id: Any
-    successor: bytes | None
+    lineage: bytes
+    replaced: int | None
+
+    @property
+    def handle(self) -> str:
+        """The public name of the session."""
+        return self.lineage.hex()
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Record:
@@ -48,11 +55,12 @@ class Record:
         created, last_seen, max_age = self.times
         is_right = (
             _is_within(self.version, _LAST_VERSION - 1)
-            and _is_within(created, _LAST_SECOND)
-            and _is_within(last_seen, _LAST_SECOND)
-            # a marker may have no time to live
-            and (max_age in (None, 0) or _is_within(max_age, TEN_YEARS))
+            and _is_within(created, LAST_SECOND)
+            and _is_within(last_seen, LAST_SECOND)
+            and (max_age is None or _is_within(max_age, TEN_YEARS))
+            and (self.replaced is None or _is_within(self.replaced, LAST_SECOND))
             and isinstance(self.purge_after, int)
+            and isinstance(self.lineage, bytes)
         )
         if not is_right:
             numbers = (self.version, *self.times, self.purge_after)

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
-    delete,
     insert,
     inspect,
     select,
@@ -32,7 +31,7 @@ from ..exceptions import SessionConflict, SessionDataError, SessionTableError
 from .model import SessionMixin
 from .record import COLUMNS, Record
 
-_NEW = ("id", "user_id", "version", "created")
+_NEW = ("id", "lineage", "user_id", "version", "created")
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
 _TOUCHED = ("last_seen", "purge_after")
 
@@ -86,14 +85,16 @@ class Rows:
             return update(self.table).where(same_version).values(changes)
 
         self._insert, self._update = insert_with, update_with
-        self._replace = (
+        marked = self._set(*_WRITTEN, "lineage", "replaced")
+        self._mark = update(self.table).where(same_version).values(marked | next_version)
+        raised: dict[Any, Any] = {columns["version"]: columns["version"] + 1}
+        self._leave = (
             update(self.table)
-            .where(same_version)
-            .values(self._set(*_WRITTEN, "successor") | next_version)
+            .where(self._this, columns["lineage"] == bindparam("b_left"))
+            .values(marked | raised | self._set("user_id"))
         )
+        self._raise = update(self.table).where(same_version).values(next_version)
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
-        self._delete = delete(self.table).where(same_version)
-        self._end = delete(self.table).where(self._this, columns["successor"].is_(None))
 
     def _build_touches(self) -> None:
         columns = self.columns
@@ -156,8 +157,8 @@ class Rows:
     ) -> None:
         """Store a new row.
 
-        :param values: ``created``, ``user_id``, ``data``, ``last_seen``, ``max_age`` and
-            ``purge_after``.
+        :param values: ``lineage``, ``created``, ``user_id``, ``data``, ``last_seen``, ``max_age``
+            and ``purge_after``.
         :param own: values of :attr:`own_columns`; the others get their defaults.
         """
         parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
@@ -178,20 +179,29 @@ class Rows:
         parameters = {"b_id": id, "b_version": version, **_prefixed(values), **_prefixed(own)}
         return self._hits(connection, self._update(tuple(sorted(own))), parameters)
 
-    def replace(
-        self,
-        connection: Connection,
-        id: bytes,
-        version: int,
-        values: Mapping[str, Any],
-        successor: bytes,
+    def mark(
+        self, connection: Connection, id: bytes, version: int, values: Mapping[str, Any]
     ) -> bool:
-        """Make a row that has this version the marker of its *successor*; False if there is none.
+        """Make a row that has this version a marker; False if there is no such row.
 
-        :param values: as for :meth:`update`.
+        :param values: as for :meth:`update`, and ``lineage`` and ``replaced``.
         """
-        parameters = {"b_id": id, "b_version": version, "b_successor": successor}
-        return self._hits(connection, self._replace, {**parameters, **_prefixed(values)})
+        parameters = {"b_id": id, "b_version": version, **_prefixed(values)}
+        return self._hits(connection, self._mark, parameters)
+
+    def leave(
+        self, connection: Connection, id: bytes, lineage: bytes, values: Mapping[str, Any]
+    ) -> None:
+        """Make a row of this lineage, which has ended, a marker of nobody in another one.
+
+        :param values: as for :meth:`mark`.
+        """
+        parameters = {"b_id": id, "b_left": lineage, "b_user_id": None, **_prefixed(values)}
+        self.execute(connection, self._leave, parameters)
+
+    def bump(self, connection: Connection, id: bytes, version: int) -> bool:
+        """Raise the version of a row that has this one; False if there is no such row."""
+        return self._hits(connection, self._raise, {"b_id": id, "b_version": version})
 
     def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
         """Store the same data in another way, if the row still has this version, which it keeps."""
@@ -219,14 +229,6 @@ class Rows:
         if self.execute(connection, self._lock_untouched, loaded).first() is None:
             return False
         return self._hits(connection, self._touch_locked, loaded | touched)
-
-    def delete(self, connection: Connection, id: bytes, version: int) -> bool:
-        """Delete the row, a marker too, if it still has this version; False if not."""
-        return self._hits(connection, self._delete, {"b_id": id, "b_version": version})
-
-    def end(self, connection: Connection, id: bytes) -> bool:
-        """Delete the row, whatever its version, unless it is a marker; False if there is none."""
-        return self._hits(connection, self._end, {"b_id": id})
 
 
 def _unique_columns(table: Table) -> set[Any]:

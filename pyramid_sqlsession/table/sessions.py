@@ -1,24 +1,37 @@
-"""The sessions of a user, and ending sessions from outside."""
+"""The sessions of users: finding them, joining them, and ending them.
+
+A session is its lineage: every row that it has, whatever tokens it had. To end it is to delete all
+of them, and whoever adds a row to it raises the version of a live one first, in the same
+transaction. So the two wait for each other, or the database reports a conflict, and no row is left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 
+from ..driver_errors import MYSQL
+from ..exceptions import SessionConflict
 from ..lifetime import Lifetime, Times
+from .record import LAST_SECOND
 from .rows import Rows
 from .user_id import to_user_id
 
-_LISTED = ("id", "created", "last_seen", "max_age")
+_LISTED = ("id", "lineage", "created", "last_seen", "max_age")
+_LOCKED = ("id", "lineage", "user_id", "version", "replaced")
+
+_ROUNDS = 100
+_CHUNK = 5000
+"""Ids or lineages in one statement: SQLite takes 32,766 parameters."""
 
 
 @dataclass(frozen=True)
 class UserSession:
-    """A live session in a list. Times are epoch seconds; the handle is hexadecimal.
+    """A live session in a list. Times are in UTC; the handle is hexadecimal.
 
     ``columns``
       What the columns hold that the application's model has added.
@@ -27,24 +40,24 @@ class UserSession:
     """
 
     handle: str
-    created: int
-    last_seen: int
-    expires_at: int
+    created: datetime
+    last_seen: datetime
+    expires_at: datetime
     columns: Mapping[str, Any]
     current: bool = False
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A session that was ended: its id and its user.
+    """A session that was ended.
 
-    ``markers``
-      The ids of the rows that it had replaced, and that were deleted with it.
+    ``ids``
+      Those of all its rows.
     """
 
-    id: bytes
+    lineage: bytes
     user_id: Any
-    markers: tuple[bytes, ...]
+    ids: frozenset[bytes]
 
 
 class Sessions:
@@ -56,21 +69,37 @@ class Sessions:
 
     def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
         columns = rows.columns
+        id, lineage, user_id = columns["id"], columns["lineage"], columns["user_id"]
         self._rows = rows
         self._lifetime = lifetime
         self._clock = clock
-        self._type = columns["user_id"].type
-        theirs = columns["user_id"] == bindparam("b_user", type_=self._type)
-        self._select = (
-            select(*(columns[name] for name in (*_LISTED, *rows.own_columns)))
-            .where(theirs, lifetime.live(columns))
-            .order_by(columns["last_seen"].desc(), columns["created"].desc(), columns["id"])
+        self._type = user_id.type
+        user = bindparam("b_user", type_=self._type)
+        live = lifetime.live(columns)
+        listed = select(*(columns[name] for name in (*_LISTED, *rows.own_columns)))
+        self._of_user = listed.where(user_id == user, live).order_by(
+            columns["last_seen"].desc(), columns["created"].desc(), id
+        )
+        self._newest = (
+            select(lineage)
+            .where(user_id == user, live)
+            .group_by(lineage)
+            .order_by(func.max(columns["created"]).desc(), lineage.desc())
         )
         # the application may have given the columns other names
-        names = ("id", "user_id", "version", "successor")
-        row = select(*(columns[name].label(f"r_{name}") for name in names)).with_for_update()
-        self._lock = row.where(columns["id"] == bindparam("b_id"))
-        self._lock_theirs = row.where(theirs).order_by(columns["id"])
+        row = select(*(columns[name].label(f"r_{name}") for name in _LOCKED)).order_by(id)
+        self._in_lineages = row.where(lineage.in_(bindparam("b_lineages", expanding=True)))
+        self._of_user_but = row.where(user_id == user, lineage != bindparam("b_keep"))
+        these = id.in_(bindparam("b_ids", expanding=True))
+        self._these = row.where(these).with_for_update()
+        for name in MYSQL:
+            # a list of ids becomes a scan of a small table, which waits for every lock in it
+            self._these = self._these.with_hint(rows.table, "FORCE INDEX (PRIMARY)", name)
+        self._delete = delete(rows.table).where(these)
+        self._delete_one = delete(rows.table).where(id == bindparam("b_id"))
+        self._live_in = row.where(
+            lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), live
+        ).with_for_update()
 
     def converted(self, user: Any) -> Any:
         """What the column ``user_id`` holds for a user.
@@ -79,101 +108,130 @@ class Sessions:
         """
         return to_user_id(user, self._type)
 
-    def of_user(self, connection: Connection, user_id: Any) -> list[UserSession]:
-        """The live sessions of a user, the one that was used last first."""
+    # ---- finding
+
+    def of_user(
+        self, connection: Connection, user_id: Any, own: bytes | None = None
+    ) -> list[UserSession]:
+        """The live sessions of a user, the one that was used last first.
+
+        :param own: the id of the row whose session is the current one.
+        """
+        found: dict[bytes, UserSession] = {}
         parameters = {"b_user": user_id, "b_now": self._clock()}
-        found = self._rows.execute(connection, self._select, parameters).all()
-        own = self._rows.own_columns
-        return [
-            UserSession(
-                handle=id.hex(),
-                created=created,
-                last_seen=last_seen,
-                expires_at=self._lifetime.expires_at(Times(created, last_seen, max_age)),
-                columns=dict(zip(own, values, strict=True)),
+        rows = self._rows.execute(connection, self._of_user, parameters).all()
+        current = next((lineage for id, lineage, *_ in rows if id == own), None)
+        for _, lineage, created, last_seen, max_age, *values in rows:
+            expires_at = self._lifetime.expires_at(Times(created, last_seen, max_age))
+            entry = UserSession(
+                handle=lineage.hex(),
+                created=_moment(created),
+                last_seen=_moment(last_seen),
+                expires_at=_moment(expires_at),
+                columns=dict(zip(self._rows.own_columns, values, strict=True)),
+                current=lineage == current,
             )
-            for id, created, last_seen, max_age, *values in found
-        ]
+            # of several rows the one that was used last speaks for the session
+            found.setdefault(lineage, entry)
+        return list(found.values())
 
-    def live_row(self, connection: Connection, id: bytes) -> Any:
-        """The row, or the one that has replaced it since, locked; None if the session is gone."""
-        return _live(self._chain(connection, id))
+    def beyond(self, connection: Connection, user_id: Any, limit: int) -> list[bytes]:
+        """The lineages of a user's live sessions but the newest, in one order for everybody."""
+        parameters = {"b_user": user_id, "b_now": self._clock()}
+        found = self._rows.execute(connection, self._newest, parameters).scalars().all()
+        return list(found[limit:])
 
-    def end(self, connection: Connection, id: bytes) -> Ended | None:
-        """End a session, also if it has another token by now; None if there is none.
+    # ---- joining
 
-        Each row is locked before it is deleted, so that a token that is being regenerated is known.
-        SQLite locks nothing yet: a row that was changed meanwhile is looked at again.
-        """
-        deleted: list[Any] = []
-        while True:
-            # the markers lead to a session that gets another token meanwhile: they go last
-            chain = self._chain(connection, id)[::-1]
-            gone = list(takewhile(lambda row: self._delete(connection, row), chain))
-            deleted += gone
-            if len(gone) == len(chain):
-                return next(iter(_ended(deleted)), None)
+    def join(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
+        """Make sure that a row may be added to a session of this user; False if it has ended."""
+        parameters = {"b_lineage": lineage, "b_user": user_id, "b_now": self._clock()}
+        for row in self._rows.execute(connection, self._live_in, parameters).all():
+            if self._rows.bump(connection, row.r_id, row.r_version):
+                return True
+        return False
 
-    def end_user(
-        self, connection: Connection, user_id: Any, keep: bytes | None = None
+    # ---- ending
+
+    def end(
+        self,
+        connection: Connection,
+        lineages: Iterable[bytes],
+        spare: bytes | None = None,
+        user_id: Any = None,
     ) -> list[Ended]:
-        """End all sessions of a user but the one to *keep*, also if it has another token by now.
+        """End sessions; those of them that there were.
 
-        It looks again until it finds none: a request in flight may have moved a session to a new
-        row, for which the lock on its old row has waited.
+        :param spare: the id of a row that stays, for the caller to change.
+        :param user_id: end only what is this user's; None is anybody's.
         """
-        deleted: list[Any] = []
-        kept = set() if keep is None else {row.r_id for row in self._chain(connection, keep)}
-        while True:
-            theirs = self._rows.execute(connection, self._lock_theirs, {"b_user": user_id}).all()
-            kept = _linked(kept, theirs)
-            found = [row for row in theirs if row.r_id not in kept]
-            if not found:
-                return _ended(deleted)
-            deleted += [row for row in found if self._delete(connection, row)]
+        if user_id is not None:
+            lineages = [it for it in lineages if self._is_of(connection, it, user_id)]
+        ended: list[Ended] = []
+        for some in _chunks(list(lineages)):
+            found = self._delete_all(connection, self._in_lineages, {"b_lineages": some}, spare)
+            ended += _live_ones(found)
+        return ended
 
-    def _delete(self, connection: Connection, row: Any) -> bool:
-        """Delete a row as it was seen; False if it is another one by now."""
-        return self._rows.delete(connection, row.r_id, row.r_version)
+    def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
+        """End all sessions of a user but the one of the lineage to *keep*."""
+        parameters = {"b_user": user_id, "b_keep": keep}
+        ended = _live_ones(self._delete_all(connection, self._of_user_but, parameters, None))
+        # what is left of them was nobody's yet: the marker that a sign-in leaves
+        self.end(connection, [session.lineage for session in ended])
+        return ended
 
-    def _chain(self, connection: Connection, id: bytes) -> list[Any]:
-        """The row and those that have replaced it since, locked."""
-        chain: dict[bytes | None, Any] = {}
-        wanted: bytes | None = id
-        # somebody else may have written a ring
-        while wanted not in chain and (row := self._locked(connection, wanted)) is not None:
-            chain[wanted] = row
-            wanted = row.r_successor
-        return list(chain.values())
+    def _is_of(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
+        parameters = {"b_lineages": [lineage]}
+        rows = self._rows.execute(connection, self._in_lineages, parameters).all()
+        return any(row.r_user_id == user_id for row in rows)
 
-    def _locked(self, connection: Connection, id: bytes | None) -> Any:
-        if id is None:
-            return None
-        return self._rows.execute(connection, self._lock, {"b_id": id}).first()
+    def _delete_all(
+        self, connection: Connection, wanted: Any, parameters: dict[str, Any], spare: bytes | None
+    ) -> list[Any]:
+        """Delete the rows that a SELECT finds, until it finds none; all of them."""
+        found: dict[bytes, Any] = {}
+        if connection.dialect.name in MYSQL:
+            # by their keys first: whoever adds a row holds the lock of another one by its key, and
+            # waits for the gaps that a lock by another index takes
+            rows = self._rows.execute(connection, wanted, parameters).all()
+            for some in _chunks([row.r_id for row in rows]):
+                self._rows.execute(connection, self._these, {"b_ids": some}).all()
+        locking = wanted.with_for_update()
+        for _ in range(_ROUNDS):
+            rows = self._rows.execute(connection, locking, parameters).all()
+            # another request may have given a session a new token: its new row was not seen before
+            found |= {row.r_id: row for row in rows}
+            ids = [row.r_id for row in rows if row.r_id != spare]
+            if not ids:
+                return list(found.values())
+            self._delete_rows(connection, ids)
+        raise SessionConflict("sessions that are to end go on getting new tokens")
+
+    def _delete_rows(self, connection: Connection, ids: list[bytes]) -> None:
+        if connection.dialect.name in MYSQL and len(ids) < 100:
+            # a list of ids becomes a scan of a small table, which waits for every lock in it
+            one_by_one = [{"b_id": one} for one in ids]
+            self._rows.execute(connection, self._delete_one, one_by_one)
+            return
+        for some in _chunks(ids):
+            self._rows.execute(connection, self._delete, {"b_ids": some})
 
 
-def _live(chain: list[Any]) -> Any:
-    """The session at the end of a chain of markers; None if it is gone."""
-    return chain[-1] if chain and chain[-1].r_successor is None else None
+def _live_ones(rows: Sequence[Any]) -> list[Ended]:
+    """The sessions whose rows these are; markers alone are none."""
+    ids: dict[bytes, set[bytes]] = {}
+    for row in rows:
+        ids.setdefault(row.r_lineage, set()).add(row.r_id)
+    users = {row.r_lineage: row.r_user_id for row in rows if row.r_replaced is None}
+    return [Ended(lineage, user, frozenset(ids[lineage])) for lineage, user in users.items()]
 
 
-def _linked(kept: set[bytes], rows: Sequence[Any]) -> set[bytes]:
-    """Those to keep, what has replaced them, and the markers by which others find them."""
-    linked = set(kept)
-    pairs = [(row.r_id, row.r_successor) for row in rows if row.r_successor is not None]
-    while more := {one for pair in pairs if not linked.isdisjoint(pair) for one in pair} - linked:
-        linked |= more
-    return linked
+def _chunks(all_: list[bytes]) -> Iterator[list[bytes]]:
+    for start in range(0, len(all_), _CHUNK):
+        yield all_[start : start + _CHUNK]
 
 
-def _ended(deleted: list[Any]) -> list[Ended]:
-    """The sessions among rows that were deleted; markers are none."""
-    replaced = {row.r_successor: row.r_id for row in deleted}
-    ended = []
-    for live in (row for row in deleted if row.r_successor is None):
-        markers, marker = [], replaced.get(live.r_id)
-        while marker is not None:
-            markers.append(marker)
-            marker = replaced.get(marker)
-        ended.append(Ended(live.r_id, live.r_user_id, tuple(markers)))
-    return ended
+def _moment(seconds: int) -> datetime:
+    # somebody else's nonsense in one row must not hide the others
+    return datetime.fromtimestamp(min(max(seconds, 0), LAST_SECOND), timezone.utc)

@@ -125,7 +125,7 @@ class Census:
         conditions = [
             live,
             expired,
-            and_(not_(expired), columns["successor"].is_not(None)),
+            and_(not_(expired), columns["replaced"].is_not(None)),
             and_(live, columns["user_id"].is_not(None)),
             and_(live, columns["user_id"].is_(None)),
             and_(expired, columns["purge_after"] <= now),
