@@ -13,19 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import TABLE, SessionRow, rows
-from patience import at_once
-from places import (
+from pyramid.config import Configurator
+from pyramid.interfaces import ISessionFactory
+from support.apps import TABLE, SessionRow, rows
+from support.patience import at_once
+from support.places import (
     Place,
     everywhere,
     step_by_step,
     where_late_writes_merge,
     where_writes_wait,
 )
-from pyramid.config import Configurator
-from pyramid.interfaces import ISessionFactory
-from races import Change, Flight, add, both, drop, put
-from servers import Backend
+from support.races import Change, Flight, add, both, drop, put
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict

@@ -12,7 +12,21 @@ import pytest
 import transaction
 import webtest
 import zope.sqlalchemy
-from apps import (
+from pyramid.authentication import SessionAuthenticationHelper
+from pyramid.config import Configurator
+from pyramid.events import NewResponse
+from pyramid.exceptions import ConfigurationError
+from pyramid.httpexceptions import HTTPFound
+from pyramid.interfaces import ISessionFactory
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.scripting import prepare
+from pyramid.session import SignedCookieSessionFactory
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from support.apps import (
     VETO,
     Base,
     Broken,
@@ -35,21 +49,7 @@ from apps import (
     show,
     statements,
 )
-from pyramid.authentication import SessionAuthenticationHelper
-from pyramid.config import Configurator
-from pyramid.events import NewResponse
-from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPFound
-from pyramid.interfaces import ISessionFactory
-from pyramid.request import Request
-from pyramid.response import Response
-from pyramid.scripting import prepare
-from pyramid.session import SignedCookieSessionFactory
-from servers import Backend
-from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from support.servers import Backend
 
 from pyramid_sqlsession import SessionClosed, SQLSessionFactory
 from pyramid_sqlsession.model import SQLSessionRow

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import TABLE, Base, Note, configurator, listening, notes, prefixed
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
-from races import Change, Flight, Gate, Site, add, both, put, view
-from servers import Backend
 from sqlalchemy import Connection, Engine, create_engine, func, insert, select, text, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from support.apps import TABLE, Base, Note, configurator, listening, notes, prefixed
+from support.races import Change, Flight, Gate, Site, add, both, put, view
+from support.servers import Backend
 
 from pyramid_sqlsession import SessionConflict
 

@@ -11,8 +11,10 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from apps import Clock, Note, SessionRow, configurator, rows, serve, session_cookies, show
-from places import (
+from pyramid.authentication import SessionAuthenticationHelper
+from sqlalchemy import Engine
+from support.apps import Clock, Note, SessionRow, configurator, rows, serve, session_cookies, show
+from support.places import (
     Place,
     everywhere,
     in_places,
@@ -20,9 +22,7 @@ from places import (
     step_by_step,
     where_late_writes_merge,
 )
-from pyramid.authentication import SessionAuthenticationHelper
-from races import Change, Site, both, drop, put
-from sqlalchemy import Engine
+from support.races import Change, Site, both, drop, put
 
 from pyramid_sqlsession import (
     CookieRejected,

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import SessionRow, configurator, rows, serve, session_cookies
 from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ITweens
 from pyramid.response import Response
 from sqlalchemy import Engine
+from support.apps import SessionRow, configurator, rows, serve, session_cookies
 
 TM = "pyramid_tm.tm_tween_factory"
 SAVE = "pyramid_sqlsession.save_tween_factory"

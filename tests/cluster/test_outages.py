@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from apps import Note, notes, rows
-from galera import GALERA, WAYS, Cluster, Places, number_of, started
-from patience import wait_until, working
-from places import Place
 from pyramid.threadlocal import get_current_request
-from races import Flight, Site, add
-from trials import Trials
+from support.apps import Note, notes, rows
+from support.cluster.galera import GALERA, WAYS, Cluster, Places, number_of, started
+from support.patience import wait_until, working
+from support.places import Place
+from support.races import Flight, Site, add
+from support.trials import Trials
 
 
 class Visitor(threading.Thread):

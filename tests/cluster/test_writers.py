@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from apps import Note, notes
-from galera import GALERA, Cluster, Places, number_of, started
 from pyramid.threadlocal import get_current_request
 from pyramid_retry import IRetryableError
-from races import Change, Flight, Gate, Site, add, both, put
 from sqlalchemy import func, update
-from trials import Trials
+from support.apps import Note, notes
+from support.cluster.galera import GALERA, Cluster, Places, number_of, started
+from support.races import Change, Flight, Gate, Site, add, both, put
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflicted
 

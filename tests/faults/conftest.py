@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from customers import Shop, open_shop
-from proxy import Proxy, proxied
+from support.faults.proxy import Proxy, proxied
+from support.faults.stepped_shop import Shop, open_shop
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import Clock, listening, rows
-from customers import WITHOUT_RETRIES, Shop, Visitor, in_shops
-from patience import wait_until
-from proxy import End, Lost, proxied
 from pyramid.interfaces import ISessionFactory
-from races import TIMEOUT, Flight, Gate, Site
 from sqlalchemy import Engine
-from trials import Trials
+from support.apps import Clock, listening, rows
+from support.faults.proxy import End, Lost, proxied
+from support.faults.stepped_shop import WITHOUT_RETRIES, Shop, Visitor, in_shops
+from support.patience import wait_until
+from support.races import TIMEOUT, Flight, Gate, Site
+from support.trials import Trials
 
 from pyramid_sqlsession import cleanup
 

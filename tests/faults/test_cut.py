@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from customers import SHOPS, WITHOUT_RETRIES, Shop, Visitor, in_shops, is_clear
-from proxy import End, Lost, Proxy, proxied
-from trials import Trials
+from support.faults.proxy import End, Lost, Proxy, proxied
+from support.faults.stepped_shop import SHOPS, WITHOUT_RETRIES, Shop, Visitor, in_shops, is_clear
+from support.trials import Trials
 
 KEPT = "what was acknowledged is there, the application and the session agree"
 

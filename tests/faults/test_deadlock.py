@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import Note, notes, rows
-from customers import SHOPS, Shop, in_shops
 from pyramid.threadlocal import get_current_request
-from races import TIMEOUT, Change, Flight, Site
 from sqlalchemy import insert, make_url, update
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Note, notes, rows
+from support.faults.stepped_shop import SHOPS, Shop, in_shops
+from support.races import TIMEOUT, Change, Flight, Site
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflict
 from pyramid_sqlsession.dberrors import is_conflict

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Base
-from patience import wait_until
-from servers import MariaDB, PostgreSQL, Server, serving
-from shoppers import Shop
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
-from trials import Trials
-from volumes import Volume, mounted
+from support.apps import Base
+from support.faults.shop import Shop
+from support.faults.volumes import Volume, mounted
+from support.patience import wait_until
+from support.servers import MariaDB, PostgreSQL, Server, serving
+from support.trials import Trials
 from webtest import AppError
 
 from pyramid_sqlsession.dberrors import reason

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from apps import Base
-from patience import wait_until
-from servers import PostgreSQL, Standby, serving
-from shoppers import Shop, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Shop, more_from_each, ordering
+from support.patience import wait_until
+from support.servers import PostgreSQL, Standby, serving
+from support.trials import Trials
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import random
 import threading
 
 import pytest
-from customers import SHOPS, Shop, Visitor, in_shops, is_clear, order_at_once
-from proxy import End, Lost, proxied
-from races import Site
-from trials import Trials
+from support.faults.proxy import End, Lost, proxied
+from support.faults.stepped_shop import SHOPS, Shop, Visitor, in_shops, is_clear, order_at_once
+from support.races import Site
+from support.trials import Trials
 
 KEPT = "what was acknowledged is there, the application and the session agree"
 UPDATE, INSERT = "UPDATE sqlsession", "INSERT INTO sqlsession"

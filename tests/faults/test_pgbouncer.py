@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apps import Base, SessionRow
-from bouncer import PgBouncer
-from patience import at_once
-from servers import Server, serving
-from shoppers import Shop, Shopper, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base, SessionRow
+from support.faults.bouncer import PgBouncer
+from support.faults.shop import Shop, Shopper, more_from_each, ordering
+from support.patience import at_once
+from support.servers import Server, serving
+from support.trials import Trials
 
 from pyramid_sqlsession.dberrors import reason
 from pyramid_sqlsession.lifetime import Lifetime

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from apps import Base
-from servers import Backend, PostgreSQL, Server, Standby, serving
-from shoppers import Shop, Shopper
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Shop, Shopper
+from support.servers import Backend, PostgreSQL, Server, Standby, serving
+from support.trials import Trials
 
 from pyramid_sqlsession.dberrors import reason
 

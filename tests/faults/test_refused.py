@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps import Broken, Resource, refuse
-from customers import SHOPS, Order, Shop, Visitor, in_shops, one_more
-from trials import Trials
+from support.apps import Broken, Resource, refuse
+from support.faults.stepped_shop import SHOPS, Order, Shop, Visitor, in_shops, one_more
+from support.trials import Trials
 
 KEPT = "nothing of the request is stored"
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apps import Base
 from pyramid_retry import BeforeRetry
-from servers import Backend
-from shoppers import Shop
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Shop
+from support.servers import Backend
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflict
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from customers import SHOPS, WITHOUT_RETRIES, Shop, Visitor, in_shops, is_clear, order_at_once
-from trials import Trials
+from support.faults.stepped_shop import (
+    SHOPS,
+    WITHOUT_RETRIES,
+    Shop,
+    Visitor,
+    in_shops,
+    is_clear,
+    order_at_once,
+)
+from support.trials import Trials
 
 KEPT = "what was acknowledged is there, nothing else is"
 RECOVERS = "no request fails on an engine of the store's own, one at most on the application's"
