@@ -758,14 +758,14 @@ def test_a_locked_database_is_one_line_that_says_to_try_again(
     ],
 )
 def test_a_wrong_configuration_is_one_line(uri: str, message: str, ini: Ini, run: Run) -> None:
-    memory = "sqlalchemy.url = sqlite://\nsqlsession.model = apps.SessionRow"
+    memory = "sqlalchemy.url = sqlite://\nsqlsession.model = support.apps.SessionRow"
     path = ini(
         "own",
         {},
         "[app:foreign]\nuse = call:support.ini_apps:foreign",
         "[app:broken]\nuse = call:support.ini_apps:own\nsqlsession.ttl = soon",
         "[app:memory]\nuse = call:support.ini_apps:own\nsqlsession.fallback_memory = true\n"
-        "sqlsession.model = apps.SessionRow",
+        "sqlsession.model = support.apps.SessionRow",
         f"[app:in_memory]\nuse = call:support.ini_apps:shared\n{memory}",
         f"[app:nameless]\nuse = call:support.ini_apps:shared\n{memory}\nsqlsession.dbsession = db",
         "[app:absent]\nuse = call:no_such_module:main",

@@ -573,12 +573,12 @@ def password_change(place: Place, keep: bool) -> Any:
     def view(request: Any) -> Any:
         flight = request.environ["tests.flight"]
 
-        def change(session: Any) -> Any:
+        def action(session: Any) -> Any:
             kept = session.id if keep else None
             request.sqlsessions.revoke_user("alice", keep=kept)
             session[USER] = "alice"
 
-        flight.change = change
+        flight.action = action
         return flight.view(request)
 
     config = configurator(place.engine, create=False)

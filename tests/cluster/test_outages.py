@@ -54,13 +54,13 @@ class Visitor(threading.Thread):
         return lost
 
     def _change(self, number: int) -> Callable[[Any], None]:
-        def change(session: Any) -> None:
+        def action(session: Any) -> None:
             session["n"] = number
             if self._way == "dbsession":
                 note = Note(text=f"{session['name']} {number}")
                 get_current_request().dbsession.add(note)
 
-        return change
+        return action
 
 
 @contextmanager

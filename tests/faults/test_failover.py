@@ -60,15 +60,15 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
         with pair(*SYNCHRONOUS) as (primary, standby, url):
             wait_until(lambda: is_synchronous(primary))
             shop = Shop(url, own=own)
-            shoppers = [shop.shopper() for _ in range(4)]
-            with ordering(shoppers):
-                more_from_each(shoppers, 10)
+            customers = [shop.customer() for _ in range(4)]
+            with ordering(customers):
+                more_from_each(customers, 10)
                 primary.kill()
                 died = time.monotonic()
                 standby.promote()
-                more_from_each(shoppers, 1)
+                more_from_each(customers, 1)
                 log.info("no order was acknowledged for %.2f seconds", time.monotonic() - died)
-                more_from_each(shoppers, 10)
+                more_from_each(customers, 10)
             trials.record(
                 "failover to a synchronous standby",
                 "what was acknowledged is there",
@@ -84,11 +84,11 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
 def test_an_asynchronous_standby_may_be_behind_but_has_nothing_by_halves(
     own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it had not received when the primary died is lost, and visitors go on without."""
+    """What it had not received when the primary died is lost, and customers go on without."""
     for _ in trials.times(1):
         with pair() as (primary, standby, url):
             shop = Shop(url, own=own)
-            regular, newcomer = shop.shopper(), shop.shopper()
+            regular, newcomer = shop.customer(), shop.customer()
             assert regular.order()
             standby.catch_up()
             received = list(regular.told)

@@ -18,9 +18,16 @@ import pytest
 from sqlalchemy import Connection
 from support.apps import TABLE, rows
 from support.histories.checked_actions import ABOUT_THE_TOKEN, ACTIONS
-from support.histories.meetings import ANONYMOUS, SIGNED_IN, Action, Meeting, Party, state
+from support.histories.meetings import ANONYMOUS, SIGNED_IN, CheckedAction, Meeting, Party, state
 from support.histories.promises import PROMISES
-from support.histories.steps import ORDERS, Ending, Order, SteppedFlight, spelled, walk
+from support.histories.steps import (
+    INTERLEAVINGS,
+    Ending,
+    Interleaving,
+    SteppedFlight,
+    spelled,
+    walk,
+)
 from support.places import ALL_PLACES, Place, everywhere
 from support.races import Site
 from support.trials import Trials
@@ -58,18 +65,18 @@ class Combination:
     """Two requests, and the order of their steps. The second one may have to be aborted."""
 
     start: str
-    first: Action
-    second: Action
+    first: CheckedAction
+    second: CheckedAction
     ending: Ending
     attempts: int | None
-    order: Order
+    interleaving: Interleaving
 
     def __repr__(self) -> str:
         ending = "" if self.ending is Ending.COMMIT else f" ({self.ending.value})"
         retried = "with" if self.attempts else "without"
         return (
             f"{self.start}, {self.first.name} / {self.second.name}{ending}, {retried} retries: "
-            f"{spelled(self.order)}"
+            f"{spelled(self.interleaving)}"
         )
 
 
@@ -80,17 +87,17 @@ def combinations() -> Iterator[Combination]:
             if aborted and second.name == "read":
                 # there is nothing to abort
                 continue
-            for number, order in enumerate(ORDERS):
-                if not aborted and (n > m or (n == m and order[0][0] == 2)):
+            for number, interleaving in enumerate(INTERLEAVINGS):
+                if not aborted and (n > m or (n == m and interleaving[0][0] == 2)):
                     # the same two with their numbers swapped
                     continue
                 # one of both: to the other request each is the same, a rollback
                 abort = (Ending.VOTE, Ending.DOOM)[(n + m + number) % 2]
                 ending = abort if aborted else Ending.COMMIT
-                yield Combination(start, first, second, ending, attempts, order)
+                yield Combination(start, first, second, ending, attempts, interleaving)
 
 
-def starts(first: Action, second: Action) -> tuple[str, ...]:
+def starts(first: CheckedAction, second: CheckedAction) -> tuple[str, ...]:
     """The sessions in which two actions can meet, and who is signed in makes a difference."""
     common = tuple(start for start in first.starts if start in second.starts)
     return common if {first, second} & set(ABOUT_THE_TOKEN) else ("anonymous",)
@@ -98,7 +105,7 @@ def starts(first: Action, second: Action) -> tuple[str, ...]:
 
 def share(place: Place, scale: int) -> dict[str, Combination]:
     """The combinations to try at a place: as many of a hundred as the scale says."""
-    # 99 has no common divisor with the number of orders, and so each order has its turn
+    # 99 has no common divisor with the number of interleavings, and so each of them has its turn
     period = 99
     offset = list(ALL_PLACES).index(place.name) * period // len(ALL_PLACES)
     cases = {str(case): case for case in combinations()}
@@ -151,7 +158,7 @@ class Stage:
         actions = (case.first, case.second)
         token, flights = self._ready(case.start, case.attempts, *actions)
         flights[1].ending = case.ending
-        walk(case.order, flights, self._waiting, self._patience)
+        walk(case.interleaving, flights, self._waiting, self._patience)
         first, second = (
             Party(number, action, flight)
             for number, action, flight in zip((1, 2), actions, flights, strict=True)
@@ -168,7 +175,7 @@ class Stage:
         return [promise.__name__ for promise in PROMISES if not promise(met)]
 
     def _ready(
-        self, start: str, attempts: int | None, *actions: Action, number: int = 1
+        self, start: str, attempts: int | None, *actions: CheckedAction, number: int = 1
     ) -> tuple[str, list[SteppedFlight]]:
         """Requests that are about to start, with the token of a session that begins like this."""
         token, row = self.begun[start]
@@ -195,7 +202,7 @@ class Stage:
         return self.outcomes[what]
 
 
-def doing(action: Action, number: int) -> Any:
+def doing(action: CheckedAction, number: int) -> Any:
     return lambda session: action.do(session, number)
 
 

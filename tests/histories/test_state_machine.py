@@ -32,13 +32,13 @@ from pyramid.interfaces import ISessionFactory
 from support.apps import EPOCH, TABLE, Broken, Clock, SessionRow, rows
 from support.histories import oracle
 from support.histories.random_actions import (
+    ACTIONS,
     ADMINISTRATION,
     CHANGES,
-    OPERATIONS,
     USER_CHANGES,
     USERS,
-    Operation,
     Put,
+    RandomAction,
     Revoke,
     RevokeUser,
 )
@@ -70,10 +70,10 @@ class Outcome(Enum):
 
 
 class Request:
-    """A request that does some operations and then ends in some way."""
+    """A request that does some actions and then ends in some way."""
 
-    def __init__(self, operations: Sequence[Operation], outcome: Outcome) -> None:
-        self.operations = operations
+    def __init__(self, actions: Sequence[RandomAction], outcome: Outcome) -> None:
+        self.actions = actions
         self.outcome = outcome
         # by each attempt
         self.seen: list[list[Any]] = []
@@ -81,7 +81,7 @@ class Request:
     def view(self, request: Any) -> Any:
         if self.outcome is Outcome.DOOM:
             request.tm.doom()
-        self.seen.append([deepcopy(operation(request)) for operation in self.operations])
+        self.seen.append([deepcopy(action(request)) for action in self.actions])
         if self.outcome is Outcome.RAISE:
             raise Broken
         if self.outcome is Outcome.REDIRECT:
@@ -96,7 +96,7 @@ class InFlight(Flight):
         self.attempts += 1
         len(request.session)
         self._loaded.stop()
-        return self.change(request)
+        return self.action(request)
 
 
 class World:
@@ -147,8 +147,8 @@ class World:
 BROWSERS = st.integers(0, 2)
 AGES = st.integers(0, 5)
 PAUSES = st.sampled_from([0, 0, 0, 0, 1, 20, 29, 30, 60, 61, 100, 300])
-SOME = st.lists(OPERATIONS, max_size=3)
-FLYING = st.lists(OPERATIONS, max_size=2)
+SOME = st.lists(ACTIONS, max_size=3)
+FLYING = st.lists(ACTIONS, max_size=2)
 OUTCOMES = st.sampled_from([Outcome.COMMIT] * 6 + list(Outcome)[1:])
 
 
@@ -170,48 +170,48 @@ class Browsers(RuleBasedStateMachine):
         self.given: list[str] = []
 
     @initialize(first=CHANGES, second=CHANGES)
-    def start(self, first: Operation, second: Operation) -> None:
-        for browser, operation in enumerate((first, second)):
-            self.step(browser, [operation, Put("a", [])], Outcome.COMMIT)
+    def start(self, first: RandomAction, second: RandomAction) -> None:
+        for browser, action in enumerate((first, second)):
+            self.step(browser, [action, Put("a", [])], Outcome.COMMIT)
 
-    @rule(browser=BROWSERS, pause=PAUSES, operations=SOME, outcome=OUTCOMES)
+    @rule(browser=BROWSERS, pause=PAUSES, actions=SOME, outcome=OUTCOMES)
     def visit(
-        self, browser: int, pause: int, operations: list[Operation], outcome: Outcome
+        self, browser: int, pause: int, actions: list[RandomAction], outcome: Outcome
     ) -> None:
         self.wait(pause)
-        self.step(browser, operations, outcome)
+        self.step(browser, actions, outcome)
 
-    @rule(browser=BROWSERS, pause=PAUSES, operation=CHANGES)
-    def change(self, browser: int, pause: int, operation: Operation) -> None:
+    @rule(browser=BROWSERS, pause=PAUSES, action=CHANGES)
+    def change(self, browser: int, pause: int, action: RandomAction) -> None:
         self.wait(pause)
-        self.step(browser, [operation], Outcome.COMMIT)
+        self.step(browser, [action], Outcome.COMMIT)
 
     @rule(browser=BROWSERS, before=SOME, user=USER_CHANGES, after=SOME, outcome=OUTCOMES)
     def change_the_user(
         self,
         browser: int,
-        before: list[Operation],
-        user: Operation,
-        after: list[Operation],
+        before: list[RandomAction],
+        user: RandomAction,
+        after: list[RandomAction],
         outcome: Outcome,
     ) -> None:
         self.step(browser, [*before, user, *after], outcome)
 
-    @rule(browser=BROWSERS, which=AGES, operations=SOME, outcome=OUTCOMES)
+    @rule(browser=BROWSERS, which=AGES, actions=SOME, outcome=OUTCOMES)
     def visit_with_an_old_cookie(
-        self, browser: int, which: int, operations: list[Operation], outcome: Outcome
+        self, browser: int, which: int, actions: list[RandomAction], outcome: Outcome
     ) -> None:
         self.tokens[browser] = self.given[which % len(self.given)]
-        self.step(browser, operations, outcome)
+        self.step(browser, actions, outcome)
 
-    @rule(browser=BROWSERS, operation=ADMINISTRATION, rest=SOME, outcome=OUTCOMES)
+    @rule(browser=BROWSERS, action=ADMINISTRATION, rest=SOME, outcome=OUTCOMES)
     def manage(
-        self, browser: int, operation: Operation, rest: list[Operation], outcome: Outcome
+        self, browser: int, action: RandomAction, rest: list[RandomAction], outcome: Outcome
     ) -> None:
-        self.step(browser, [operation, *rest], outcome)
+        self.step(browser, [action, *rest], outcome)
 
     @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
-    def revoke(self, browser: int, which: int, rest: list[Operation], outcome: Outcome) -> None:
+    def revoke(self, browser: int, which: int, rest: list[RandomAction], outcome: Outcome) -> None:
         handle = handle_of(self.given[which % len(self.given)]) or ""
         self.step(browser, [Revoke(handle), *rest], outcome)
 
@@ -243,29 +243,34 @@ class Browsers(RuleBasedStateMachine):
 
     @rule(browser=BROWSERS, first=FLYING, second=FLYING)
     def visit_twice_at_once(
-        self, browser: int, first: list[Operation], second: list[Operation]
+        self, browser: int, first: list[RandomAction], second: list[RandomAction]
     ) -> None:
         self.fly(browser, first, second)
 
     @merges_late
     @rule(browser=BROWSERS, first=FLYING, user=USERS, keep=st.booleans(), rest=FLYING)
     def end_sessions_of_a_user_meanwhile(
-        self, browser: int, first: list[Operation], user: str, keep: bool, rest: list[Operation]
+        self,
+        browser: int,
+        first: list[RandomAction],
+        user: str,
+        keep: bool,
+        rest: list[RandomAction],
     ) -> None:
         self.fly(browser, first, [RevokeUser(user, keep), *rest])
 
     @merges_late
     @rule(browser=BROWSERS, first=FLYING, which=AGES, rest=FLYING)
     def end_a_session_meanwhile(
-        self, browser: int, first: list[Operation], which: int, rest: list[Operation]
+        self, browser: int, first: list[RandomAction], which: int, rest: list[RandomAction]
     ) -> None:
         handle = handle_of(self.given[which % len(self.given)]) or ""
         self.fly(browser, first, [Revoke(handle), *rest])
 
-    def fly(self, browser: int, first: list[Operation], second: list[Operation]) -> None:
+    def fly(self, browser: int, first: list[RandomAction], second: list[RandomAction]) -> None:
         """Two requests at once, the first of which is committed before the second goes on."""
         token = self.tokens.get(browser)
-        requests = [Request(operations, Outcome.COMMIT) for operations in (first, second)]
+        requests = [Request(actions, Outcome.COMMIT) for actions in (first, second)]
         flights = [
             self.world.site.request(request.view, token, InFlight).load() for request in requests
         ]
@@ -278,9 +283,9 @@ class Browsers(RuleBasedStateMachine):
             visit.catch_up()
             assert given == self.expected(browser, token, visit, request)
 
-    def step(self, browser: int, operations: list[Operation], outcome: Outcome) -> None:
+    def step(self, browser: int, actions: list[RandomAction], outcome: Outcome) -> None:
         token = self.tokens.get(browser)
-        request = Request(operations, outcome)
+        request = Request(actions, outcome)
         given = self.receive(browser, token, self.world.send(token, request))
         visit = self.store.visit(handle_of(token), self.world.clock.now)
         assert given == self.expected(browser, token, visit, request)
@@ -292,9 +297,9 @@ class Browsers(RuleBasedStateMachine):
         new, now = handle_of(self.tokens.get(browser)), self.world.clock.now
         for attempt, seen in enumerate(request.seen, 1):
             note(f"    {handle_of(token)} saw {seen}")
-            for operation, value in zip(request.operations, seen, strict=True):
+            for action, value in zip(request.actions, seen, strict=True):
                 visit.given = value
-                assert operation(visit) == value
+                assert action(visit) == value
             if request.outcome is Outcome.RAISE:
                 return None
             if request.outcome is not Outcome.COMMIT:

@@ -18,7 +18,8 @@ from webtest import TestApp
 
 TIMEOUT = 20
 
-Change = Callable[[Any], Any]
+# what a request does to its session, if only to read it
+Action = Callable[[Any], Any]
 
 
 # ---- two requests, step by step
@@ -65,11 +66,11 @@ class Flight:
     :ivar attempts: how often the view was called.
     """
 
-    def __init__(self, app: Any, token: str | None, change: Change) -> None:
+    def __init__(self, app: Any, token: str | None, action: Action) -> None:
         self.response: Any = None
         self.error: BaseException | None = None
         self.attempts = 0
-        self.change = change
+        self.action = action
         self._app = app
         self._token = token
         self._loaded, self._saved = Gate(), Gate()
@@ -112,7 +113,7 @@ class Flight:
 
     @property
     def result(self) -> Any:
-        """What the change returned."""
+        """What the action returned."""
         assert self.ok, self.error
         return self.response.json
 
@@ -132,7 +133,7 @@ class Flight:
         self.attempts += 1
         len(request.session)
         self._loaded.stop()
-        result = self.change(request.session)
+        result = self.action(request.session)
         request.tm.get().addBeforeCommitHook(self._saved.stop)
         return result
 
@@ -161,20 +162,20 @@ class Site:
         self._flights: list[Flight] = []
 
     def request(
-        self, change: Change, token: str | None = None, kind: type[Flight] = Flight
+        self, action: Action, token: str | None = None, kind: type[Flight] = Flight
     ) -> Flight:
         """A request that is about to start."""
-        flight = kind(self.app, token, change)
+        flight = kind(self.app, token, action)
         self._flights.append(flight)
         return flight
 
-    def load(self, token: str | None, *changes: Change) -> list[Flight]:
+    def load(self, token: str | None, *actions: Action) -> list[Flight]:
         """Requests that have all read the session, and wait in their views."""
-        return [self.request(change, token).load() for change in changes]
+        return [self.request(action, token).load() for action in actions]
 
-    def visit(self, change: Change, token: str | None = None) -> Flight:
+    def visit(self, action: Action, token: str | None = None) -> Flight:
         """A request that nothing gets in the way of."""
-        flight = self.request(change, token).load().finish()
+        flight = self.request(action, token).load().finish()
         assert flight.ok, flight.error
         return flight
 
@@ -200,34 +201,34 @@ class Site:
             flight.release()
 
 
-# ---- the places where sessions are stored
+# ---- actions
 
 
-def put(key: str, value: Any) -> Change:
-    def change(session: Any) -> None:
+def put(key: str, value: Any) -> Action:
+    def action(session: Any) -> None:
         session[key] = value
 
-    return change
+    return action
 
 
-def drop(key: str) -> Change:
-    def change(session: Any) -> None:
+def drop(key: str) -> Action:
+    def action(session: Any) -> None:
         session.pop(key, None)
 
-    return change
+    return action
 
 
-def add(key: str, amount: int = 1) -> Change:
-    def change(session: Any) -> Any:
+def add(key: str, amount: int = 1) -> Action:
+    def action(session: Any) -> Any:
         session[key] = session.get(key, 0) + amount
         return session[key]
 
-    return change
+    return action
 
 
-def both(*changes: Change) -> Change:
-    def change(session: Any) -> None:
-        for one in changes:
+def both(*actions: Action) -> Action:
+    def action(session: Any) -> None:
+        for one in actions:
             one(session)
 
-    return change
+    return action

@@ -1,8 +1,10 @@
-"""A shop and its visitors, who remember what they were told, whatever happens to the database.
+"""A shop and its customers, who remember what they were told, whatever happens to the database.
 
-An order is a row of the application and an entry in the visitor's session; each visitor orders one
-thing after the other. So it can be seen at any time whether something acknowledged was lost,
-something refused is there, or one of the two is without the other.
+An order is one whole request, which leaves a row of the application and an entry in the customer's
+session; each customer orders one thing after the other. So it can be seen at any time whether
+something acknowledged was lost, something refused is there, or one of the two is without the other.
+Where the test is to say between which steps of a request the database fails, there is
+:mod:`support.faults.stepped_shop`.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def sorry(error: Exception, request: Any) -> Response:
 
 
 def enter(request: Any) -> Any:
-    """A view that signs the visitor in."""
+    """A view that signs the customer in."""
     request.session["auth.userid"] = USER
 
 
@@ -65,8 +67,8 @@ USER = "alice"
 _numbers = itertools.count()
 
 
-class Shopper:
-    """A visitor.
+class Customer:
+    """Somebody who orders.
 
     :ivar told: the orders that were acknowledged.
     :ivar refused: those that ended with an error.
@@ -134,7 +136,7 @@ class Shop:
     def __init__(self, url: str, *, own: bool, retry: bool = False, **options: Any) -> None:
         self.clock = Clock()
         self.own = own
-        self.shoppers: list[Shopper] = []
+        self.customers: list[Customer] = []
         # a connection of its own for each look: those of a pool may be dead
         self._books = create_engine(url, poolclass=NullPool)
         options = {"hide_parameters": True, **options}
@@ -148,10 +150,10 @@ class Shop:
         self.app = serve(config, order=order, look=look, enter=enter, leave=leave).app
         self.app.registry.getUtility(ISessionFactory).clock = self.clock
 
-    def shopper(self) -> Shopper:
-        """A new visitor."""
-        self.shoppers.append(Shopper(self.app, f"shopper-{len(self.shoppers)}"))
-        return self.shoppers[-1]
+    def customer(self) -> Customer:
+        """A new customer."""
+        self.customers.append(Customer(self.app, f"customer-{len(self.customers)}"))
+        return self.customers[-1]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -161,38 +163,38 @@ class Shop:
     @property
     def errors(self) -> list[BaseException]:
         """What was raised for anybody."""
-        return [error for shopper in self.shoppers for error in shopper.errors]
+        return [error for customer in self.customers for error in customer.errors]
 
     @property
     def told(self) -> int:
         """How many orders were acknowledged."""
-        return sum(len(shopper.told) for shopper in self.shoppers)
+        return sum(len(customer.told) for customer in self.customers)
 
-    def orders(self, shopper: Shopper) -> list[str]:
-        """The orders in a visitor's committed session."""
-        wanted = hashlib.sha256(shopper.token.encode()).digest()
+    def orders(self, customer: Customer) -> list[str]:
+        """The orders in a customer's committed session."""
+        wanted = hashlib.sha256(customer.token.encode()).digest()
         found = [row["data"] for row in self.rows if row["id"] == wanted]
         return list(json.loads(found[0]).get("orders", [])) if found else []
 
-    def notes(self, shopper: Shopper) -> list[str]:
+    def notes(self, customer: Customer) -> list[str]:
         """The orders that the application has committed."""
-        mine = select(Note.text).where(Note.text.startswith(f"{shopper.name}-"))
+        mine = select(Note.text).where(Note.text.startswith(f"{customer.name}-"))
         with self._books.connect() as connection:
             return list(connection.scalars(mine.order_by(Note.id)))
 
     def lost(self, *, unsure: bool = False) -> int:
-        """How many orders are not where they should be, those of all visitors.
+        """How many orders are not where they should be, those of all customers.
 
         :param unsure: an order whose COMMIT got no answer may be there, or not.
         """
-        return sum(self._lost(shopper, unsure=unsure) for shopper in self.shoppers)
+        return sum(self._lost(customer, unsure=unsure) for customer in self.customers)
 
-    def _lost(self, shopper: Shopper, *, unsure: bool) -> int:
-        stored, refused = set(self.orders(shopper)), set(shopper.refused)
-        lost = set(shopper.told) - stored
+    def _lost(self, customer: Customer, *, unsure: bool) -> int:
+        stored, refused = set(self.orders(customer)), set(customer.refused)
+        lost = set(customer.told) - stored
         appeared = set() if unsure else stored & refused
-        halves = set() if self.own else stored ^ set(self.notes(shopper))
-        if unsure and not shopper.token:
+        halves = set() if self.own else stored ^ set(self.notes(customer))
+        if unsure and not customer.token:
             # nobody has the cookie of a session whose first COMMIT got no answer
             halves -= refused
         return len(lost | appeared | halves)
@@ -200,24 +202,24 @@ class Shop:
     def leaks(self, log: str) -> list[str]:
         """The tokens that an error or the log has given away."""
         texts = "\n".join([log, *map(str, self.errors)])
-        return [it.token for it in self.shoppers if it.token and it.token in texts]
+        return [it.token for it in self.customers if it.token and it.token in texts]
 
 
 @contextlib.contextmanager
-def ordering(shoppers: list[Shopper]) -> Iterator[None]:
+def ordering(customers: list[Customer]) -> Iterator[None]:
     """Have them all order, one thing after the other, until the block ends."""
     over = threading.Event()
 
-    def work(shopper: Shopper) -> None:
+    def work(customer: Customer) -> None:
         while not over.is_set():
-            shopper.order()
+            customer.order()
 
-    threads = [threading.Thread(target=work, args=(shopper,)) for shopper in shoppers]
+    threads = [threading.Thread(target=work, args=(customer,)) for customer in customers]
     with working(threads, over):
         yield
 
 
-def more_from_each(shoppers: list[Shopper], count: int) -> None:
+def more_from_each(customers: list[Customer], count: int) -> None:
     """Come back when each of them has so many more orders acknowledged."""
-    wanted = {shopper.name: len(shopper.told) + count for shopper in shoppers}
-    wait_until(lambda: all(len(shopper.told) >= wanted[shopper.name] for shopper in shoppers))
+    wanted = {customer.name: len(customer.told) + count for customer in customers}
+    wait_until(lambda: all(len(customer.told) >= wanted[customer.name] for customer in customers))

@@ -1,7 +1,7 @@
-"""An application that takes orders while its database fails, and what it owes to its visitors.
+"""A shop whose customers order step by step, and what it owes to them when its database fails.
 
-Their requests go step by step, so that a test says in which one the database fails. The visitors in
-:mod:`support.faults.shop` are simpler: they order, and whatever happens, happens.
+The steps are those of :mod:`support.races`: the test says in which of them the database fails. The
+customers in :mod:`support.faults.shop` are simpler: they order, and whatever happens, happens.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ def sorry(error: Exception, request: Any) -> Response:
 
 
 def one_more(name: str, ballast: int = 0) -> Callable[[Any], int]:
-    """The change of an :class:`Order`, with as many characters beside it."""
+    """The action of an :class:`Order`, with as many characters beside it."""
 
-    def change(session: Any) -> int:
+    def action(session: Any) -> int:
         session["name"] = name
         session["ballast"] = "x" * ballast
         session["count"] = count = session.get("count", 0) + 1
         return int(count)
 
-    return change
+    return action
 
 
 @dataclass(eq=False)
-class Visitor:
-    """Somebody who orders.
+class SteppedCustomer:
+    """Somebody who orders, step by step.
 
     :ivar ballast: how many characters there are in the session, beside the orders.
     :ivar acknowledged: how many orders were said to be stored.
@@ -110,11 +110,11 @@ class Visitor:
         return flight.ok
 
 
-def order_at_once(site: Site, visitors: list[Visitor]) -> None:
+def order_at_once(site: Site, customers: list[SteppedCustomer]) -> None:
     """All order at the same time, which leaves a connection for each in the pool."""
-    flights = [visitor.order(site).load().save() for visitor in visitors]
-    for visitor, flight in zip(visitors, flights, strict=True):
-        assert visitor.learn(flight.finish())
+    flights = [customer.order(site).load().save() for customer in customers]
+    for customer, flight in zip(customers, flights, strict=True):
+        assert customer.learn(flight.finish())
 
 
 def is_clear(error: BaseException, *tokens: str | None) -> bool:
@@ -130,7 +130,7 @@ def is_clear(error: BaseException, *tokens: str | None) -> bool:
 
 
 @dataclass
-class Shop:
+class SteppedShop:
     """A database on one of the servers, and the way in which applications use it.
 
     :ivar own: sessions have an engine of their own; there is no application's database session.
@@ -179,11 +179,11 @@ class Shop:
         wait_until(lambda: not self.server.execute(listed))
         return len(found)
 
-    def broken_promises(self, *visitors: Visitor) -> int:
+    def broken_promises(self, *customers: SteppedCustomer) -> int:
         """How often something is wrong in the database; each is a line in the log."""
         sessions = self._sessions()
         stored = {data["name"]: data for data in sessions}
-        wrong = [line for visitor in visitors for line in _owed(visitor, stored)]
+        wrong = [line for customer in customers for line in _owed(customer, stored)]
         if len(stored) < len(sessions):
             wrong.append("somebody has two sessions")
         if not self.own:
@@ -206,15 +206,15 @@ class Shop:
         return [json.loads(row["data"]) for row in rows(self.engine)]
 
 
-def _owed(visitor: Visitor, stored: dict[str, Any]) -> Iterator[str]:
-    """What a visitor misses, or has got without having been told."""
-    count = stored.get(visitor.name, {"count": 0})["count"]
-    if count < visitor.acknowledged:
-        yield f"{visitor} was promised more than {count}"
-    if count > visitor.acknowledged + visitor.failed:
-        yield f"{visitor} has {count}, which is more than was ordered"
-    if visitor.token is not None and visitor.name not in stored:
-        yield f"{visitor} has a cookie, and there is no row"
+def _owed(customer: SteppedCustomer, stored: dict[str, Any]) -> Iterator[str]:
+    """What a customer misses, or has got without having been told."""
+    count = stored.get(customer.name, {"count": 0})["count"]
+    if count < customer.acknowledged:
+        yield f"{customer} was promised more than {count}"
+    if count > customer.acknowledged + customer.failed:
+        yield f"{customer} has {count}, which is more than was ordered"
+    if customer.token is not None and customer.name not in stored:
+        yield f"{customer} has a cookie, and there is no row"
 
 
 def _halves(stored: dict[str, Any], noted: list[str]) -> Iterator[str]:
@@ -235,7 +235,7 @@ WITHOUT_RETRIES = [name for name in SHOPS if "retry" not in name]
 
 
 @contextmanager
-def open_shop(request: pytest.FixtureRequest, name: str) -> Iterator[Shop]:
+def open_shop(request: pytest.FixtureRequest, name: str) -> Iterator[SteppedShop]:
     """The shop of this name."""
     way, driver = name.split("-")
     kind = "postgresql" if driver == "postgresql" else "mariadb"
@@ -246,7 +246,7 @@ def open_shop(request: pytest.FixtureRequest, name: str) -> Iterator[Shop]:
             url = Backend(kind, url, server).with_driver(drivername)
         engine = create_engine(url, poolclass=NullPool)
         Base.metadata.create_all(engine)
-        yield Shop(TITLES[kind], server, url, "own" in way, "retry" in way, engine)
+        yield SteppedShop(TITLES[kind], server, url, "own" in way, "retry" in way, engine)
 
 
 def in_shops(names: list[str]) -> pytest.MarkDecorator:

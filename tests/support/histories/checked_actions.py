@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from support.histories.meetings import QUEUE, USER, Action, Data, Party
+from support.histories.meetings import QUEUE, USER, CheckedAction, Data, Party
 
 # ---- what a view does
 
@@ -94,22 +94,30 @@ def waits_no_longer(data: Data, one: Party, other: Party) -> bool:
 
 
 PLAIN = (
-    Action("put", put, is_put),
-    Action("put the same key", put_the_same, is_put_or_overwritten),
-    Action("delete", delete, is_deleted),
-    Action("append", append, is_appended),
-    Action("flash", flash, waits_or_was_shown),
-    Action("pop_flash", pop_flash, waits_no_longer),
-    Action("read", read),
+    CheckedAction("put", put, is_put),
+    CheckedAction("put the same key", put_the_same, is_put_or_overwritten),
+    CheckedAction("delete", delete, is_deleted),
+    CheckedAction("append", append, is_appended),
+    CheckedAction("flash", flash, waits_or_was_shown),
+    CheckedAction("pop_flash", pop_flash, waits_no_longer),
+    CheckedAction("read", read),
 )
 ABOUT_THE_TOKEN = (
-    Action("sign in", partial(sign_in, "alice"), user="alice", renews=True, starts=("anonymous",)),
-    Action("step up", partial(sign_in, "alice"), user="alice", renews=True, starts=("signed in",)),
-    Action("switch users", partial(sign_in, "bob"), user="bob", ends=True, starts=("signed in",)),
-    Action("sign out", sign_out, ends=True, starts=("signed in",)),
-    Action("regenerate", regenerate, renews=True),
-    Action("invalidate", invalidate, ends=True),
-    Action("invalidate and go on", go_on_anew, ends=True),
-    Action("invalidate and sign in", sign_in_anew, user="alice", ends=True, starts=("anonymous",)),
+    CheckedAction(
+        "sign in", partial(sign_in, "alice"), user="alice", renews=True, starts=("anonymous",)
+    ),
+    CheckedAction(
+        "step up", partial(sign_in, "alice"), user="alice", renews=True, starts=("signed in",)
+    ),
+    CheckedAction(
+        "switch users", partial(sign_in, "bob"), user="bob", ends=True, starts=("signed in",)
+    ),
+    CheckedAction("sign out", sign_out, ends=True, starts=("signed in",)),
+    CheckedAction("regenerate", regenerate, renews=True),
+    CheckedAction("invalidate", invalidate, ends=True),
+    CheckedAction("invalidate and go on", go_on_anew, ends=True),
+    CheckedAction(
+        "invalidate and sign in", sign_in_anew, user="alice", ends=True, starts=("anonymous",)
+    ),
 )
 ACTIONS = PLAIN + ABOUT_THE_TOKEN

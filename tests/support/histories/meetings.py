@@ -25,8 +25,8 @@ Data = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Action:
-    """What a view does to its session.
+class CheckedAction:
+    """An action of one of the two requests, and what has to come of it.
 
     :ivar do: does it; the request's number makes the values its own.
     :ivar is_kept: whether data still shows that this request, beside that one, has done it.
@@ -53,7 +53,7 @@ class Action:
 class Party:
     """One of the two requests, when it is over."""
 
-    def __init__(self, number: int, action: Action, flight: SteppedFlight) -> None:
+    def __init__(self, number: int, action: CheckedAction, flight: SteppedFlight) -> None:
         self.number = number
         self.action = action
         self.flight = flight

@@ -1,4 +1,4 @@
-"""What a view does with its session, in words that the real one and the oracle's understand."""
+"""Actions for random histories: the real session understands them, and so does the oracle's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.histories.oracle_session import USER
 
 
-class Operation(Protocol):
+class RandomAction(Protocol):
     """Something done to ``request.session`` or ``request.sqlsessions``: returns what was seen."""
 
     def __call__(self, request: Any) -> Any: ...
@@ -175,7 +175,7 @@ VALUES = st.sampled_from([0, 1, [], ["x"], {"y": []}])
 QUEUES = st.sampled_from(["", "q"])
 USERS = st.sampled_from(["alice", "bob"])
 
-Strategy = st.SearchStrategy[Operation]
+Strategy = st.SearchStrategy[RandomAction]
 
 READS: Strategy = st.one_of(st.builds(Read), st.builds(Facts), st.builds(PeekFlash, QUEUES))
 CHANGES: Strategy = st.one_of(
@@ -193,7 +193,7 @@ USER_CHANGES: Strategy = st.one_of(
     st.builds(SignOut),
 )
 ENDS: Strategy = st.sampled_from([Regenerate(), Invalidate(), Clear()])
-OPERATIONS: Strategy = st.one_of(READS, CHANGES, CHANGES, USER_CHANGES, ENDS)
+ACTIONS: Strategy = st.one_of(READS, CHANGES, CHANGES, USER_CHANGES, ENDS)
 ADMINISTRATION: Strategy = st.one_of(
     st.builds(RevokeUser, USERS, st.booleans()),
     st.builds(OfUser, USERS),

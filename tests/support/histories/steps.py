@@ -15,7 +15,7 @@ from itertools import combinations
 from typing import Any
 
 from support.apps import Resource, refuse
-from support.races import TIMEOUT, Change, Flight
+from support.races import TIMEOUT, Action, Flight
 
 
 class Step(Enum):
@@ -34,18 +34,19 @@ class Ending(Enum):
     DOOM = "doomed"
 
 
-Order = tuple[tuple[int, Step], ...]
+# the steps of two requests, which have the numbers 1 and 2, in their order
+Interleaving = tuple[tuple[int, Step], ...]
 
 
-def merges() -> Iterator[Order]:
-    """Every order of the steps of two requests, which have the numbers 1 and 2."""
+def interleavings() -> Iterator[Interleaving]:
+    """Every order in which two requests can take their steps."""
     for places in combinations(range(6), 3):
         steps = {1: iter(Step), 2: iter(Step)}
         numbers = (1 if place in places else 2 for place in range(6))
         yield tuple((number, next(steps[number])) for number in numbers)
 
 
-ORDERS = tuple(merges())
+INTERLEAVINGS = tuple(interleavings())
 
 
 class SteppedFlight(Flight):
@@ -60,8 +61,8 @@ class SteppedFlight(Flight):
         was told of them.
     """
 
-    def __init__(self, app: Any, token: str | None, change: Change) -> None:
-        super().__init__(app, token, change)
+    def __init__(self, app: Any, token: str | None, action: Action) -> None:
+        super().__init__(app, token, action)
         self.ending = Ending.COMMIT
         self.found = self.came_in_time = False
         self.told: list[Any] = []
@@ -107,7 +108,10 @@ class SteppedFlight(Flight):
 
 
 def walk(
-    order: Order, flights: Sequence[SteppedFlight], waiting: Callable[[], int], patience: float
+    interleaving: Interleaving,
+    flights: Sequence[SteppedFlight],
+    waiting: Callable[[], int],
+    patience: float,
 ) -> None:
     """Let two requests take their steps in this order, and come back when both are through.
 
@@ -118,7 +122,7 @@ def walk(
     :param patience: seconds that a step may take before that is asked.
     """
     try:
-        for number, step in order:
+        for number, step in interleaving:
             flight, other = flights[number - 1], flights[2 - number]
             flight.begin(step)
             deadline = time.monotonic() + TIMEOUT
@@ -132,6 +136,6 @@ def walk(
             flight.release()
 
 
-def spelled(order: Order) -> str:
+def spelled(interleaving: Interleaving) -> str:
     """``load 1, load 2, save 1, ...``."""
-    return ", ".join(f"{step.value} {number}" for number, step in order)
+    return ", ".join(f"{step.value} {number}" for number, step in interleaving)
