@@ -44,7 +44,7 @@ from support.failing import error_page, fail, fail_at_vote, on_error, stored, wa
 from support.servers import Backend
 
 from pyramid_sqlsession import SessionClosed
-from pyramid_sqlsession.model import SQLSessionRow
+from pyramid_sqlsession.table.model import SQLSessionRow
 
 TM = "pyramid_tm.tm_tween_factory"
 SAVE = "pyramid_sqlsession.save_tween_factory"

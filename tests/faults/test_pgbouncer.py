@@ -87,7 +87,7 @@ def test_expired_and_revoked_sessions_go_behind_pgbouncer(url: str, own: bool) -
     assert all(customer.order() for customer in customers)
     shop.clock.advance(400 * 86400)
     engine = create_engine(url, **UNPREPARED)
-    purge = Purge(Storage(SessionRow), Lifetime(Settings()), shop.clock)
+    purge = Purge(Rows(SessionRow), Lifetime(Settings()), shop.clock)
     assert sum(purge.batches(engine, 2)) == len(shop.rows) + 2 * CUSTOMERS
     assert shop.rows == []
 

@@ -212,7 +212,7 @@ class Browsers(RuleBasedStateMachine):
 
     @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
     def revoke(self, browser: int, which: int, rest: list[RandomAction], outcome: Outcome) -> None:
-        handle = handle_of(self.given[which % len(self.given)]) or ""
+        handle = id_of(self.given[which % len(self.given)]) or ""
         self.step(browser, [Revoke(handle), *rest], outcome)
 
     @rule(seconds=st.sampled_from([300, 700, 999, 1000, 3000]))
@@ -296,7 +296,7 @@ class Browsers(RuleBasedStateMachine):
         """The cookie that the browser has to get; and what each attempt has to see."""
         new, now = id_of(self.tokens.get(browser)), self.world.clock.now
         for attempt, seen in enumerate(request.seen, 1):
-            note(f"    {handle_of(token)} saw {seen}")
+            note(f"    {id_of(token)} saw {seen}")
             for action, value in zip(request.actions, seen, strict=True):
                 visit.given = value
                 assert action(visit) == value
