@@ -43,10 +43,11 @@ soak: servers
 reliability: servers
 	rm -f $(VENV)/trials.jsonl
 	$(BIN)/python -m pytest --numprocesses=auto --scale=$(SCALE) --timeout=0 \
-		--record=$(VENV)/trials.jsonl tests/test_state_machine.py tests/test_interleavings.py tests/faults
+		--record=$(VENV)/trials.jsonl \
+		tests/histories/test_state_machine.py tests/histories/test_interleavings.py tests/faults
 	$(BIN)/python -m pytest --scale=$(SCALE) --timeout=0 --record=$(VENV)/trials.jsonl tests/cluster
 	$(BIN)/python -m pytest --seconds=$(SECONDS) --record=$(VENV)/trials.jsonl tests/soak
-	PYTHONPATH=tests $(BIN)/python -m trials $(VENV)/trials.jsonl docs/reliability/trials.rst
+	PYTHONPATH=tests $(BIN)/python -m support.trials $(VENV)/trials.jsonl docs/reliability/trials.rst
 
 lint: $(VENV)/testing.stamp
 	$(BIN)/ruff check
@@ -84,7 +85,7 @@ $(VENV)/%.stamp: pyproject.toml | $(VENV)/stamp
 
 # The one driver that is built from source; its tests are skipped, or fail, as the servers' are.
 servers: $(VENV)/testing.stamp
-	@tests/install_servers.sh
+	@tests/support/install_servers.sh
 	@$(BIN)/python -c 'import MySQLdb' 2>/dev/null || \
 		$(PIP) mysqlclient >$(VENV)/mysqlclient.log 2>&1 || \
 		echo "mysqlclient cannot be built ($(VENV)/mysqlclient.log): tests that need it will not run"

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import close_served
-from places import Place, open_place
-from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
-from trials import Trials
+from support.apps import close_served
+from support.places import Place, open_place
+from support.servers import Backend, MariaDB, PostgreSQL, Server, serving
+from support.trials import Trials
 
 from pyramid_sqlsession.upkeep.cleanup import Cleaner
 

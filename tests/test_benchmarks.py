@@ -14,7 +14,7 @@ import pytest
 from benchmarks.peers import names
 from benchmarks.peers.contender import Site, Visitor, Workload
 from benchmarks.peers.rounds import check, once
-from servers import find_program, temporary_directory
+from support.servers import find_program, temporary_directory
 
 TESTS = Path(__file__).parent
 DOCS = TESTS.parent / "docs"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import EPOCH, SessionRow
-from servers import Backend
 from sqlalchemy import Engine, create_engine, insert, text
+from support.apps import EPOCH, SessionRow
+from support.servers import Backend
 
 from pyramid_sqlsession import SessionTableError
 from pyramid_sqlsession.lifetime import Lifetime

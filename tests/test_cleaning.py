@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apps import (
+from pyramid.interfaces import ISessionFactory
+from sqlalchemy import Engine, create_engine, event, insert, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+from support.apps import (
     EPOCH,
     TABLE,
     Base,
@@ -24,14 +29,9 @@ from apps import (
     show,
     statements,
 )
-from patience import at_once
-from pyramid.interfaces import ISessionFactory
-from races import Gate
-from servers import Backend
-from sqlalchemy import Engine, create_engine, event, insert, text, update
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
-from sqlalchemy.pool import StaticPool
+from support.patience import at_once
+from support.races import Gate
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory

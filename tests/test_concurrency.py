@@ -13,44 +13,44 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import TABLE, SessionRow, rows
-from patience import at_once
-from places import (
+from pyramid.config import Configurator
+from pyramid.interfaces import ISessionFactory
+from support.apps import TABLE, SessionRow, rows
+from support.patience import at_once
+from support.places import (
     Place,
     everywhere,
     step_by_step,
     where_late_writes_merge,
     where_writes_wait,
 )
-from pyramid.config import Configurator
-from pyramid.interfaces import ISessionFactory
-from races import Change, Flight, add, both, drop, put
-from servers import Backend
+from support.races import Action, Flight, add, both, drop, put
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict
 
-# ---- changes
+# ---- actions
 
 
-def flash(message: str, *, allow_duplicate: bool = True) -> Change:
-    def change(session: Any) -> None:
+def flash(message: str, *, allow_duplicate: bool = True) -> Action:
+    def action(session: Any) -> None:
         session.flash(message, allow_duplicate=allow_duplicate)
 
-    return change
+    return action
 
 
 def pop(session: Any) -> Any:
     return session.pop_flash()
 
 
-def pop_and_flash(message: str) -> Change:
-    def change(session: Any) -> Any:
+def pop_and_flash(message: str) -> Action:
+    def action(session: Any) -> Any:
         popped = session.pop_flash()
         session.flash(message)
         return popped
 
-    return change
+    return action
 
 
 def nothing(session: Any) -> None:
@@ -69,7 +69,7 @@ def buy(session: Any) -> None:
     session["cart"].append("pear")
 
 
-DIFFERENT_KEYS: dict[str, tuple[Change, Change, dict[str, Any], dict[str, Any]]] = {
+DIFFERENT_KEYS: dict[str, tuple[Action, Action, dict[str, Any], dict[str, Any]]] = {
     "two new keys": (put("a", 1), put("b", 2), {}, {"a": 1, "b": 2}),
     "two old keys": (put("a", 1), put("b", 2), {"a": 0, "b": 0}, {"a": 1, "b": 2}),
     "one deleted": (drop("a"), put("b", 2), {"a": 0, "b": 0}, {"b": 2}),
@@ -112,7 +112,7 @@ def test_two_requests_that_change_different_keys_lose_neither_change(
             assert place.late_fails, name
             assert attempts is None, name
             expected = {"kept": "yes", **before}
-            early.change(expected)
+            early.action(expected)
             assert site.data(token) == expected, name
     assert not caplog.records
 
@@ -148,7 +148,7 @@ def test_a_write_that_waited_for_anothers_rollback_is_stored_alone(
     token = site.start(kept="yes")
     first, second = site.load(token, put("a", 1), put("b", 2))
     transaction: list[Any] = []
-    first.change = both(put("a", 1), lambda session: fail_at_commit(transaction))
+    first.action = both(put("a", 1), lambda session: fail_at_commit(transaction))
     first.save()
     second.release()
     place.wait_until_somebody_waits()
@@ -247,7 +247,7 @@ def test_what_was_acknowledged_is_stored_and_what_was_not_is_an_error(place: Pla
 # ---- the same key
 
 
-SAME_KEY: dict[str, tuple[Change, Change, Any]] = {
+SAME_KEY: dict[str, tuple[Action, Action, Any]] = {
     "different values": (put("n", 1), put("n", 2), 2),
     "equal values": (put("n", 1), put("n", 1), 1),
     "changed and deleted": (put("n", 1), drop("n"), None),
@@ -305,11 +305,11 @@ def test_the_second_conflict_in_a_row_is_the_last_of_two_attempts(
     site = place.serve(2)
     token = site.start(n=0)
 
-    def change(session: Any) -> None:
+    def action(session: Any) -> None:
         session["n"] += 1
         site.visit(add("n", 10), token)
 
-    late = site.request(change, token).load().finish()
+    late = site.request(action, token).load().finish()
     assert late.attempts == 2
     if place.late_fails:
         assert isinstance(late.error, SessionConflict)
@@ -575,7 +575,7 @@ def test_two_new_sessions_can_be_inserted_at_the_same_time(place: Place) -> None
 
 # ---- flash messages
 
-FLASHES: dict[str, tuple[list[str], Change, Change, list[str]]] = {
+FLASHES: dict[str, tuple[list[str], Action, Action, list[str]]] = {
     "two flashes": ([], flash("one"), flash("two"), ["one", "two"]),
     "two flashes after an old one": (["old"], flash("one"), flash("two"), ["old", "one", "two"]),
     "the same text twice": ([], flash("one"), flash("one"), ["one", "one"]),
@@ -684,7 +684,7 @@ def test_queues_are_merged_each_on_its_own(place: Place) -> None:
     ids=["assigned", "edited", "deleted", "cleared"],
 )
 def test_a_flash_queue_that_is_changed_directly_is_an_ordinary_key(
-    place: Place, assign: Change
+    place: Place, assign: Action
 ) -> None:
     site = place.serve(3)
     token = site.visit(flash("old")).token

@@ -4,12 +4,12 @@ import hashlib
 from typing import Any
 
 import pytest
-from apps import configurator, rows, serve, session_cookies, statements
 from hypothesis import given
 from hypothesis import strategies as st
 from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy import Engine
+from support.apps import configurator, rows, serve, session_cookies, statements
 
 from pyramid_sqlsession.cookie import Cookie, id_of, new_token, vary_on_cookie
 from pyramid_sqlsession.settings import Settings

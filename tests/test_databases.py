@@ -10,23 +10,10 @@ from typing import Any
 
 import pytest
 import zope.sqlalchemy
-from apps import (
-    Base,
-    Clock,
-    SessionRow,
-    configurator,
-    own_configurator,
-    rows,
-    serve,
-    session_cookies,
-    statements,
-)
-from patience import at_once
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request
-from servers import Backend
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -51,6 +38,19 @@ from sqlalchemy.orm import (
     scoped_session,
     sessionmaker,
 )
+from support.apps import (
+    Base,
+    Clock,
+    SessionRow,
+    configurator,
+    own_configurator,
+    rows,
+    serve,
+    session_cookies,
+    statements,
+)
+from support.patience import at_once
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import (
@@ -271,7 +271,7 @@ def test_the_own_engine_stores_without_a_transaction(backend: Backend) -> None:
         settings={
             "sqlsession.sqlalchemy.url": backend.url,
             "sqlsession.model": SQLSessionRow,
-            "tm.activate_hook": "apps.no_transaction",
+            "tm.activate_hook": "support.apps.no_transaction",
         }
     )
     config.include("pyramid_sqlsession")
@@ -662,7 +662,7 @@ def test_the_only_model_of_the_process_is_found_by_itself(
         resolve_model(None)
     message = str(caught.value)
     assert "several models use SessionMixin" in message
-    assert "apps.SessionRow" in message
+    assert "support.apps.SessionRow" in message
     assert "Second" in message
     assert "sqlsession.model" in message
     assert resolve_model(Second) is Second
@@ -679,7 +679,7 @@ def test_a_class_that_is_no_session_model_is_an_error() -> None:
         __tablename__ = "not_ours"
         id: Mapped[int] = mapped_column(primary_key=True)
 
-    for wrong in (NotMapped, NotOurs, "apps.Clock", 5):
+    for wrong in (NotMapped, NotOurs, "support.apps.Clock", 5):
         with pytest.raises(ConfigurationError, match="must be a mapped class that inherits from"):
             resolve_model(wrong)
     mappers.dispose()
@@ -687,7 +687,7 @@ def test_a_class_that_is_no_session_model_is_an_error() -> None:
 
 def test_a_model_is_named_in_the_ini_file(sqlite: Backend) -> None:
     engine = create_engine(sqlite.url)
-    app = cookiecutter(engine, settings={"sqlsession.model": "apps.SessionRow"})
+    app = cookiecutter(engine, settings={"sqlsession.model": "support.apps.SessionRow"})
     assert app.get("/count").json == 1
     engine.dispose()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from pages import DOCS, ROOT, code_blocks
+from support.docs.pages import DOCS, ROOT, code_blocks
 
 PACKAGE = ROOT / "pyramid_sqlsession"
 

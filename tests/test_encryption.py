@@ -12,7 +12,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from apps import (
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given
+from hypothesis import strategies as st
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationError
+from sqlalchemy import (
+    JSON,
+    Engine,
+    LargeBinary,
+    Text,
+    TypeDecorator,
+    create_engine,
+    insert,
+    update,
+)
+from sqlalchemy.orm import mapped_column
+from support.apps import (
     EPOCH,
     NO_CLEANING,
     TABLE,
@@ -29,24 +46,7 @@ from apps import (
     show,
     statements,
 )
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from hypothesis import given
-from hypothesis import strategies as st
-from pyramid.config import Configurator
-from pyramid.exceptions import ConfigurationError
-from servers import Backend
-from sqlalchemy import (
-    JSON,
-    Engine,
-    LargeBinary,
-    Text,
-    TypeDecorator,
-    create_engine,
-    insert,
-    update,
-)
-from sqlalchemy.orm import mapped_column
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionDataError, SessionMixin, SessionTooLarge, SQLSessionFactory

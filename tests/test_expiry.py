@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import EPOCH, TABLE, Clock, configurator, rows, serve, session_cookies, statements
-from servers import Backend
 from sqlalchemy import Engine, create_engine, update
+from support.apps import EPOCH, TABLE, Clock, configurator, rows, serve, session_cookies, statements
+from support.servers import Backend
 from webtest import TestApp
 from zope.sqlalchemy import mark_changed
 
@@ -399,7 +399,7 @@ def test_a_touch_that_fails_is_a_log_line(
             connection.exec_driver_sql("DROP TABLE sqlsession")
         return data
 
-    config = configurator(engine, {"tm.activate_hook": "apps.no_transaction"}, clock=clock)
+    config = configurator(engine, {"tm.activate_hook": "support.apps.no_transaction"}, clock=clock)
     app = serve(config, write=write, vanish=vanish)
     app.get("/write")
     clock.advance(DAY)

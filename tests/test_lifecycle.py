@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,14 +10,22 @@ import pytest
 import transaction
 import webtest
 import zope.sqlalchemy
-from apps import (
+from pyramid.authentication import SessionAuthenticationHelper
+from pyramid.config import Configurator
+from pyramid.events import NewResponse
+from pyramid.httpexceptions import HTTPFound
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.scripting import prepare
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from support.apps import (
     VETO,
-    Base,
     Broken,
     Clock,
     Note,
-    Resource,
-    SessionRow,
     add_views,
     both_managers,
     configurator,
@@ -28,71 +34,22 @@ from apps import (
     order,
     plain_engine,
     put,
-    refuse,
     rows,
     serve,
     session_cookies,
     show,
     statements,
 )
-from pyramid.authentication import SessionAuthenticationHelper
-from pyramid.config import Configurator
-from pyramid.events import NewResponse
-from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPFound
-from pyramid.interfaces import ISessionFactory
-from pyramid.request import Request
-from pyramid.response import Response
-from pyramid.scripting import prepare
-from pyramid.session import SignedCookieSessionFactory
-from servers import Backend
-from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from support.failing import error_page, fail, fail_at_vote, on_error, stored, warnings
+from support.servers import Backend
 
-from pyramid_sqlsession import SessionClosed, SQLSessionFactory
+from pyramid_sqlsession import SessionClosed
 from pyramid_sqlsession.table.model import SQLSessionRow
 
 TM = "pyramid_tm.tm_tween_factory"
 SAVE = "pyramid_sqlsession.save_tween_factory"
 EXCVIEW = "pyramid.tweens.excview_tween_factory"
-SAYS_COMMIT = {"tm.commit_veto": lambda request, response: False}
 OUTSIDE = {"tm.activate_hook": lambda request: "inside" in request.GET}
-
-
-def fail(request: Any) -> Any:
-    order(request)
-    raise Broken("the view is broken")
-
-
-def fail_at_vote(request: Any) -> Any:
-    order(request)
-    request.tm.get().join(Resource(refuse))
-    return {}
-
-
-def on_error(
-    config: Configurator, page: Callable[[Any], Any], context: type[Exception] = Exception
-) -> Configurator:
-    def view(error: Any, request: Any) -> Any:
-        return page(request)
-
-    config.add_view(view, context=context, renderer="json")
-    return config
-
-
-def stored(engine: Engine) -> list[Any]:
-    """The data of the committed sessions."""
-    return [json.loads(row["data"]) for row in rows(engine)]
-
-
-def warnings(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name == "pyramid_sqlsession" and record.levelno >= level
-    ]
 
 
 def around_tween_factory(handler: Any, registry: Any) -> Any:
@@ -107,195 +64,6 @@ def around(config: Configurator, tween: Callable[[Any, Any], Any], **place: Any)
     config.registry.around = tween
     config.add_tween(f"{__name__}.around_tween_factory", **place)
     return config
-
-
-# ---- exception views
-
-
-def error_page(request: Any) -> Any:
-    """What error pages do: render the flash messages and a form with a CSRF token."""
-    session = request.session
-    session.flash("sorry")
-    token = session.get_csrf_token()
-    return {
-        "cart": session.get("cart"),
-        "flash": session.pop_flash(),
-        "token": session.get_csrf_token() == token and len(token) > 10,
-    }
-
-
-def flash(request: Any) -> Any:
-    request.session.flash("hello")
-    return {}
-
-
-@every_manager
-def test_an_exception_view_works_with_the_session_in_memory(
-    engine: Engine, manager: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    config = on_error(configurator(engine, **manager), error_page, Broken)
-    app = serve(config, flash=flash, fail=fail, show=show)
-    assert app.get("/fail").json == {"cart": [1], "flash": ["sorry"], "token": True}
-    assert rows(engine) == []
-    app.get("/flash")
-    response = app.get("/fail")
-    assert response.json == {"cart": [1], "flash": ["hello", "sorry"], "token": True}
-    assert session_cookies(response) == []
-    assert notes(engine) == []
-    assert app.get("/show").json == {"_f_": ["hello"]}
-
-
-def bad_statement(request: Any) -> Any:
-    """A statement that fails, and on PostgreSQL the transaction with it."""
-    request.dbsession.add(Note(text="lost"))
-    request.dbsession.flush()
-    request.dbsession.execute(text("SELECT * FROM nothing"))
-
-
-def bad_flush(request: Any) -> Any:
-    """A flush that fails: the SQLAlchemy session wants a rollback before it does anything else."""
-    request.dbsession.add(Note(text="lost"))
-    request.dbsession.flush()
-    request.dbsession.add(Note(text=None))
-    request.dbsession.flush()
-
-
-def bad_commit(request: Any) -> Any:
-    """A COMMIT of the view's own that fails."""
-    request.dbsession.add(Note(text="lost"))
-    request.tm.get().join(Resource(refuse))
-    request.tm.commit()
-
-
-every_bad_transaction = pytest.mark.parametrize(
-    "bad", [bad_flush, bad_commit], ids=lambda bad: bad.__name__
-)
-every_veto = pytest.mark.parametrize("settings", [{}, SAYS_COMMIT], ids=["no veto", "says commit"])
-
-
-def visit_bad(engine: Engine, bad: Any, page: Any, settings: Any, explicit: bool = True) -> Any:
-    """What the exception view *page* says of a stored session after *bad*; nothing is stored."""
-    config = on_error(configurator(engine, settings, explicit=explicit), page)
-    app = serve(config, put=put, bad=bad)
-    app.get("/put")
-    before = rows(engine)
-    response = app.get("/bad")
-    assert session_cookies(response) == []
-    assert notes(engine) == []
-    assert rows(engine) == before
-    return response.json
-
-
-@every_bad_transaction
-@every_veto
-@both_managers
-def test_an_exception_view_reads_the_session_first_after_the_transaction_failed(
-    engine: Engine, bad: Any, settings: Any, explicit: bool
-) -> None:
-    assert visit_bad(engine, bad, show, settings, explicit) == {"cart": [1]}
-
-
-@every_bad_transaction
-@every_veto
-@both_managers
-def test_an_exception_view_changes_the_session_in_memory_after_the_transaction_failed(
-    engine: Engine, bad: Any, settings: Any, explicit: bool
-) -> None:
-    answer = {"cart": [1], "flash": ["sorry"], "token": True}
-    assert visit_bad(engine, bad, error_page, settings, explicit) == answer
-
-
-def test_an_exception_view_that_reads_in_a_lost_transaction_dooms_it(engine: Engine) -> None:
-    """Else a veto that likes the page has pyramid_tm commit, which fails."""
-    config = on_error(configurator(engine, SAYS_COMMIT), show, IntegrityError)
-    app = serve(config, put=put, bad=bad_flush)
-    app.get("/put")
-    assert app.get("/bad").json == {"cart": [1]}
-    assert notes(engine) == []
-
-
-@every_veto
-def test_an_exception_view_reads_the_session_first_after_a_statement_failed(
-    postgresql: Backend, settings: Any
-) -> None:
-    engine = plain_engine(postgresql.url)
-    assert visit_bad(engine, bad_statement, show, settings) == {"cart": [1]}
-
-
-@every_veto
-def test_an_exception_view_changes_the_session_in_memory_after_a_statement_failed(
-    postgresql: Backend, settings: Any
-) -> None:
-    engine = plain_engine(postgresql.url)
-    answer = {"cart": [1], "flash": ["sorry"], "token": True}
-    assert visit_bad(engine, bad_statement, error_page, settings) == answer
-
-
-def test_an_exception_view_reads_the_session_first_after_a_savepoint_failed(
-    sqlite: Backend,
-) -> None:
-    """zope.sqlalchemy has none on SQLite, and the transaction is lost for having asked."""
-
-    def bad_savepoint(request: Any) -> Any:
-        request.dbsession.add(Note(text="lost"))
-        request.dbsession.flush()
-        request.tm.savepoint()
-
-    engine = plain_engine(sqlite.url)
-    assert visit_bad(engine, bad_savepoint, show, {}) == {"cart": [1]}
-
-
-def test_a_session_that_the_lost_transaction_cannot_store_leaves_the_error_page_alone(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The veto says commit, and what the view changed before it failed is to be stored."""
-
-    def change_and_fail(request: Any) -> Any:
-        put(request)
-        bad_flush(request)
-
-    page = visit_bad(engine, change_and_fail, lambda request: "sorry", SAYS_COMMIT)
-    assert page == "sorry"
-    assert len(warnings(caplog, logging.ERROR)) == 1
-
-
-@every_manager
-def test_an_exception_view_for_a_failed_commit_works_with_the_session_in_memory(
-    engine: Engine, manager: Any
-) -> None:
-    """pyramid_tm calls it, above the save tween."""
-    config = on_error(configurator(engine, **manager), error_page, Broken)
-    app = serve(config, put=put, vote=fail_at_vote, show=show)
-    response = app.get("/vote")
-    assert response.json == {"cart": [1], "flash": ["sorry"], "token": True}
-    assert session_cookies(response) == []
-    app.get("/put")
-    response = app.get("/vote")
-    assert response.json == {"cart": [1, 1], "flash": ["sorry"], "token": True}
-    assert app.get("/show").json == {"cart": [1]}
-
-
-def test_an_exception_view_for_a_failed_commit_may_be_the_first_to_read(engine: Engine) -> None:
-    def vote(request: Any) -> Any:
-        request.tm.get().join(Resource(refuse))
-        return {}
-
-    config = on_error(configurator(engine), error_page, Broken)
-    app = serve(config, put=put, vote=vote, show=show)
-    app.get("/put")
-    assert app.get("/vote").json == {"cart": [1], "flash": ["sorry"], "token": True}
-    assert app.get("/show").json == {"cart": [1]}
-
-
-@both_managers
-def test_what_an_exception_view_changes_is_stored_where_the_veto_says_commit(
-    engine: Engine, explicit: bool
-) -> None:
-    config = on_error(configurator(engine, SAYS_COMMIT, explicit=explicit), flash, Broken)
-    app = serve(config, fail=fail)
-    assert len(session_cookies(app.get("/fail"))) == 1
-    assert stored(engine) == [{"cart": [1], "_f_": ["hello"]}]
-    assert notes(engine) == ["ordered"]
 
 
 # ---- too late
@@ -1022,89 +790,4 @@ def test_the_cookiecutters_real_request_reads_and_changes_a_session(
         request.tm = tm
         login(request)
         assert page(request) == {"userid": "editor", "flash": ["welcome"], "notes": 1}
-    assert rows(engine) == []
-
-
-# ---- setting it up
-
-
-def test_an_explicit_list_of_tweens_in_the_right_order_is_accepted(engine: Engine) -> None:
-    config = configurator(engine, {"pyramid.tweens": f"{TM}\n{SAVE}\n{EXCVIEW}"})
-    app = serve(config, put=put, show=show)
-    app.get("/put")
-    assert app.get("/show").json == {"cart": [1]}
-
-
-@pytest.mark.parametrize(
-    "tweens",
-    [
-        [TM, EXCVIEW],
-        [SAVE, TM, EXCVIEW],
-        [TM, EXCVIEW, SAVE],
-        [EXCVIEW, SAVE, TM],
-        [EXCVIEW],
-    ],
-    ids=["missing", "over tm", "under the exception views", "upside down", "exception views only"],
-)
-def test_an_explicit_list_of_tweens_that_loses_sessions_is_an_error_with_the_line_to_add(
-    engine: Engine, tweens: list[str]
-) -> None:
-    with pytest.raises(ConfigurationError) as error:
-        configurator(engine, {"pyramid.tweens": "\n".join(tweens)}).make_wsgi_app()
-    assert f"  {TM}\n  {SAVE}\n  {EXCVIEW}" in str(error.value)
-
-
-def test_an_explicit_list_of_tweens_is_free_where_another_factory_is_registered(
-    engine: Engine,
-) -> None:
-    config = configurator(engine, {"pyramid.tweens": f"{TM}\n{EXCVIEW}"})
-    config.set_session_factory(SignedCookieSessionFactory("secret"))
-    serve(config, put=put).get("/put")
-    assert rows(engine) == []
-
-
-def test_a_factory_that_nothing_saves_is_an_error(engine: Engine) -> None:
-    config = configurator(engine, include=False)
-    config.set_session_factory(SQLSessionFactory(model=SessionRow))
-    with pytest.raises(ConfigurationError, match=r"config\.include\('pyramid_sqlsession'\)"):
-        serve(config, put=put).get("/put")
-
-
-def test_a_factory_given_to_the_configurator_is_the_one_that_is_used(engine: Engine) -> None:
-    Base.metadata.create_all(engine)
-    factory = SQLSessionFactory(model=SessionRow, cookie_name="mine")
-    config = Configurator(session_factory=factory)
-    config.include("pyramid_sqlsession")
-
-    def dbsession(request: Any) -> Session:
-        session = Session(engine)
-        zope.sqlalchemy.register(session, transaction_manager=request.tm)
-        return session
-
-    config.add_request_method(dbsession, reify=True)
-    app = serve(config, put=put, show=show)
-    app.get("/put")
-    assert "mine" in app.cookies
-    assert app.get("/show").json == {"cart": [1]}
-    assert config.registry.getUtility(ISessionFactory) is factory
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_a_factory_of_the_applications_own_wins_over_the_ini_file(
-    engine: Engine, first: bool
-) -> None:
-    config = configurator(engine, include=not first)
-    config.set_session_factory(SQLSessionFactory(model=SessionRow, cookie_name="mine"))
-    config.include("pyramid_sqlsession")
-    app = serve(config, put=put)
-    app.get("/put")
-    assert "mine" in app.cookies
-
-
-def test_another_session_factory_of_the_application_is_left_alone(engine: Engine) -> None:
-    config = configurator(engine)
-    config.set_session_factory(SignedCookieSessionFactory("secret"))
-    app = serve(config, put=put, show=show)
-    app.get("/put")
-    assert app.get("/show").json == {"cart": [1]}
     assert rows(engine) == []

@@ -16,7 +16,13 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from apps import (
+from pyramid.config import Configurator
+from pyramid.session import SignedCookieSessionFactory
+from sqlalchemy import Engine, MetaData, create_engine, inspect, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.schema import CreateIndex, CreateTable
+from support.apps import (
     Clock,
     add_views,
     configurator,
@@ -27,15 +33,9 @@ from apps import (
     show,
     statements,
 )
-from pages import DOCS, EXAMPLES, named_blocks
-from programs import python
-from pyramid.config import Configurator
-from pyramid.session import SignedCookieSessionFactory
-from servers import Backend, MariaDB, serving
-from sqlalchemy import Engine, MetaData, create_engine, inspect, make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase
-from sqlalchemy.schema import CreateIndex, CreateTable
+from support.docs.pages import DOCS, EXAMPLES, named_blocks
+from support.docs.programs import python
+from support.servers import Backend, MariaDB, serving
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionMixin, SessionTableError

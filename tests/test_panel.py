@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import (
+from jinja2 import Template
+from pyramid.config import Configurator
+from pyramid.exceptions import ConfigurationError
+from pyramid.httpexceptions import HTTPFound
+from pyramid.interfaces import ISessionFactory
+from pyramid.request import Request
+from pyramid.response import Response
+from pyramid.session import SignedCookieSessionFactory
+from sqlalchemy import Engine, Text, create_engine, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from support.apps import (
     VETO,
     Clock,
     Note,
@@ -27,20 +38,20 @@ from apps import (
     session_cookies,
     show,
 )
-from jinja2 import Template
-from panels import PANEL, TOOLBAR, Shown, browse, history_of, race, racing, shown, visit, with_panel
-from pyramid.config import Configurator
-from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPFound
-from pyramid.interfaces import ISessionFactory
-from pyramid.request import Request
-from pyramid.response import Response
-from pyramid.session import SignedCookieSessionFactory
-from races import add, both
-from races import put as put_key
-from sqlalchemy import Engine, Text, create_engine, insert, select, text, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from support.panels import (
+    PANEL,
+    TOOLBAR,
+    Shown,
+    browse,
+    history_of,
+    race,
+    racing,
+    shown,
+    visit,
+    with_panel,
+)
+from support.races import add, both
+from support.races import put as put_key
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionMixin

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import listening, own_configurator, put, serve, show, statements
 from pyramid.interfaces import ISessionFactory
-from servers import Backend, MariaDB, PostgreSQL, Server, serving
 from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from support.apps import listening, own_configurator, put, serve, show, statements
+from support.servers import Backend, MariaDB, PostgreSQL, Server, serving
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
 from pyramid_sqlsession.database.reader import Reader

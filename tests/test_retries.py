@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import TABLE, Base, Note, configurator, listening, notes, prefixed
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
-from races import Change, Flight, Gate, Site, add, both, put, view
-from servers import Backend
 from sqlalchemy import Connection, Engine, create_engine, func, insert, select, text, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from support.apps import TABLE, Base, Note, configurator, listening, notes, prefixed
+from support.races import Action, Flight, Gate, Site, add, both, put, view
+from support.servers import Backend
 
 from pyramid_sqlsession import SessionConflict
 
@@ -30,8 +30,8 @@ mysql_drivers = pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+mysql
 class Retried(Flight):
     """A request whose second attempt stops before it does anything."""
 
-    def __init__(self, app: Any, token: str | None, change: Change) -> None:
-        super().__init__(app, token, change)
+    def __init__(self, app: Any, token: str | None, action: Action) -> None:
+        super().__init__(app, token, action)
         self._again = Gate()
 
     def view(self, request: Any) -> Any:
@@ -82,23 +82,23 @@ def dbsession() -> Session:
     return session
 
 
-def write(number: int, more: str) -> Change:
+def write(number: int, more: str) -> Action:
     """Lengthen a note."""
 
-    def change(session: Any) -> None:
+    def action(session: Any) -> None:
         dbsession().execute(
             update(Note).where(Note.id == number).values(text=func.concat(Note.text, more))
         )
 
-    return change
+    return action
 
 
-def new_note(content: str) -> Change:
-    def change(session: Any) -> None:
+def new_note(content: str) -> Action:
+    def action(session: Any) -> None:
         dbsession().add(Note(text=content))
         dbsession().flush()
 
-    return change
+    return action
 
 
 def apologize(error: Any, request: Any) -> Response:
@@ -199,7 +199,7 @@ def deadlock(site: Site) -> None:
     token = site.start(n=0)
     gates = Gate(), Gate()
 
-    def crossing(gate: Gate, mine: int, other: int, more: str) -> Change:
+    def crossing(gate: Gate, mine: int, other: int, more: str) -> Action:
         return both(write(mine, more), lambda session: gate.stop(), write(other, more))
 
     first, second = site.load(token, crossing(gates[0], 1, 2, "a"), crossing(gates[1], 2, 1, "b"))
@@ -322,11 +322,11 @@ SQLITE_BUSY = {
 def test_a_busy_sqlite_database_is_tried_again(
     sqlite: Backend, serve: Serve, catch_all: bool, when: str
 ) -> None:
-    begin, change, statement = SQLITE_BUSY[when]
+    begin, action, statement = SQLITE_BUSY[when]
     engine = create_engine(sqlite.url, connect_args={"timeout": 0.05})
     site = serve(engine, catch_all=catch_all)
     token = site.start(n=0)
-    flight = site.request(change, token, Retried)
+    flight = site.request(action, token, Retried)
     assert isinstance(flight, Retried)
     with errors_of(engine) as failed:
         # in rollback journal mode, whoever reads keeps others from committing
@@ -412,11 +412,11 @@ def test_a_save_that_fails_fails_the_request(
     assert site.data(token) == {"n": 0}
 
 
-def joined(witness: Witness) -> Change:
-    def change(session: Any) -> None:
+def joined(witness: Witness) -> Action:
+    def action(session: Any) -> None:
         get_current_request().tm.get().join(witness)
 
-    return change
+    return action
 
 
 class LateReader(Flight):
@@ -424,7 +424,7 @@ class LateReader(Flight):
 
     def view(self, request: Any) -> Any:
         self.attempts += 1
-        return self.change(request.session)
+        return self.action(request.session)
 
 
 def careless(session: Any) -> None:
@@ -443,14 +443,14 @@ def plain(session: Any) -> None:
 @with_and_without_catch_all
 @with_and_without_veto
 def test_a_read_that_fails_leaves_no_transaction_that_commits_nothing(
-    postgresql: Backend, serve: Serve, read: Change, catch_all: bool, veto: bool
+    postgresql: Backend, serve: Serve, read: Action, catch_all: bool, veto: bool
 ) -> None:
     engine = hasty(postgresql)
     site = serve(engine, None, catch_all=catch_all, veto=veto)
     token = site.start(n=0)
     witness = Witness()
-    change = both(joined(witness), new_note("mine"), read)
-    flight = site.request(change, token, LateReader)
+    action = both(joined(witness), new_note("mine"), read)
+    flight = site.request(action, token, LateReader)
     with holding(engine, text(f"LOCK TABLE {TABLE.name} IN ACCESS EXCLUSIVE MODE")):
         flight.start()
         flight.finish()

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import servers
-from patience import at_once, wait_until
-from servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
+from support import servers
+from support.patience import at_once, wait_until
+from support.servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
 
 DRIVERS = {
     "sqlite": ["sqlite+pysqlite"],
@@ -43,7 +43,7 @@ def runner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has a server running, and says which one and where."""
     program = (
         "import signal, time\n"
-        "from servers import PostgreSQL, serving\n"
+        "from support.servers import PostgreSQL, serving\n"
         # A job in the background has been told to ignore it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with serving(PostgreSQL) as server:\n"
@@ -56,7 +56,7 @@ def runner(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         # A KeyboardInterrupt's traceback is no news here.
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(servers.__file__).parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(servers.__file__).parents[1])},
         cwd=tmp_path,
     ) as process:
         yield process
@@ -265,7 +265,7 @@ def test_a_missing_server_is_skipped(monkeypatch: pytest.MonkeyPatch, kind: type
     """One line says what is missing, and what would install it."""
     monkeypatch.setattr(servers, "PLACES", [])
     monkeypatch.delenv("CI", raising=False)
-    advice = r"not installed: tests/install_servers\.sh"
+    advice = r"not installed: tests/support/install_servers\.sh"
     with pytest.raises(pytest.skip.Exception, match=advice), serving(kind):
         pass
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import EPOCH, Clock, configurator, rows, serve, session_cookies, statements
 from pyramid.authentication import SessionAuthenticationHelper
 from pyramid.csrf import LegacySessionCSRFStoragePolicy, SessionCSRFStoragePolicy
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISession
 from pyramid.security import forget, remember
-from servers import Backend
 from sqlalchemy import Engine, create_engine
+from support.apps import EPOCH, Clock, configurator, rows, serve, session_cookies, statements
+from support.servers import Backend
 from webtest import TestApp
 from zope.interface.verify import verifyObject
 

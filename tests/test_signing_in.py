@@ -1,6 +1,7 @@
 """Who is signed in: tokens that are regenerated, beside other requests with the old one.
 
-The requests are real threads on real database connections, taken step by step: see races.py.
+The requests are real threads on real database connections, taken step by step: see
+:mod:`support.races`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from apps import Clock, Note, SessionRow, configurator, rows, serve, session_cookies, show
-from places import (
+from pyramid.authentication import SessionAuthenticationHelper
+from sqlalchemy import Engine
+from support.apps import Clock, Note, SessionRow, configurator, rows, serve, session_cookies, show
+from support.places import (
     Place,
     everywhere,
     in_places,
@@ -20,9 +23,7 @@ from places import (
     step_by_step,
     where_late_writes_merge,
 )
-from pyramid.authentication import SessionAuthenticationHelper
-from races import Change, Site, both, drop, put
-from sqlalchemy import Engine
+from support.races import Action, Site, both, drop, put
 
 from pyramid_sqlsession import (
     CookieRejected,
@@ -37,7 +38,7 @@ USER = "auth.userid"
 GRACE = 30
 
 
-def sign_in(user: Any) -> Change:
+def sign_in(user: Any) -> Action:
     return put(USER, user)
 
 
@@ -52,7 +53,7 @@ def invalidate(session: Any) -> None:
     session.invalidate()
 
 
-def last(seconds: int | None) -> Change:
+def last(seconds: int | None) -> Action:
     """Give the session a lifetime of its own; with None leave it as it is."""
     return lambda session: None if seconds is None else setattr(session, "max_age", seconds)
 
@@ -134,13 +135,13 @@ def test_signing_out_drops_what_the_request_did_not_set(sqlite_site: Site) -> No
     site = sqlite_site
     old = site.start(**{USER: "alice", "cart": ["tea"], "note": "secret"})
 
-    def change(session: Any) -> None:
+    def action(session: Any) -> None:
         session["cart"].append("milk")
         del session[USER]
         session["language"] = "de"
         session.flash("Goodbye.")
 
-    new = site.visit(change, old).token
+    new = site.visit(action, old).token
     assert site.data(new) == {"language": "de", "_f_": ["Goodbye."]}
     assert [row["user_id"] for row in live(site)] == [None]
     assert site.data(old) == {}
@@ -207,18 +208,18 @@ def test_a_csrf_token_made_in_the_request_of_the_sign_in_stays(
     def new_csrf(session: Any) -> None:
         session.new_csrf_token()
 
-    steps: dict[str, Change] = {"sign in": sign_in("alice"), "new csrf": new_csrf}
+    steps: dict[str, Action] = {"sign in": sign_in("alice"), "new csrf": new_csrf}
     old = sqlite_site.start(_csrft_="planted")
     new = sqlite_site.visit(both(*(steps[name] for name in order)), old).token
     assert sqlite_site.data(new)["_csrft_"] not in ("planted", "")
 
 
 def test_a_form_made_after_the_sign_in_has_the_token_that_is_stored(sqlite_site: Site) -> None:
-    def change(session: Any) -> Any:
+    def action(session: Any) -> Any:
         session[USER] = "alice"
         return session.get_csrf_token()
 
-    flight = sqlite_site.visit(change, sqlite_site.start(_csrft_="planted"))
+    flight = sqlite_site.visit(action, sqlite_site.start(_csrft_="planted"))
     assert sqlite_site.data(flight.token)["_csrft_"] == flight.result != "planted"
 
 
@@ -388,8 +389,8 @@ def test_a_late_request_stores_nothing_and_sends_no_cookie(
     new = site.visit(sign_in("alice"), old).token
     before = rows(site.engine)
     assert seen(site, old) == {"_csrft_": "form"}
-    for change in (put("a", 1), regenerate, invalidate, both(invalidate, put("a", 1))):
-        late = site.visit(change, old)
+    for action in (put("a", 1), regenerate, invalidate, both(invalidate, put("a", 1))):
+        late = site.visit(action, old)
         assert not late.cookies
         assert rows(site.engine) == before
     assert user_of(site, new) == "alice"
@@ -523,7 +524,7 @@ def test_ten_regenerations_at_once_log_nobody_out(place: Place) -> None:
 )
 @pytest.mark.parametrize("renew", [sign_in("alice"), regenerate], ids=["step-up", "by hand"])
 def test_a_sign_out_ends_the_session_that_was_regenerated_meanwhile(
-    place: Place, leave: Change, renew: Change
+    place: Place, leave: Action, renew: Action
 ) -> None:
     site = place.serve()
     old = site.start(**{USER: "alice", "cart": ["tea"]})
@@ -559,7 +560,7 @@ def test_a_sign_out_beside_a_step_up_wins(place: Place) -> None:
 @pytest.mark.parametrize("leave", [sign_out, invalidate], ids=["forget", "invalidate"])
 @pytest.mark.parametrize("renew", [sign_in("alice"), regenerate], ids=["step-up", "by hand"])
 def test_a_sign_out_that_is_run_again_ends_the_session_that_was_regenerated_meanwhile(
-    place: Place, leave: Change, renew: Change
+    place: Place, leave: Action, renew: Action
 ) -> None:
     site = place.serve(3)
     old = site.start(**{USER: "alice", "cart": ["tea"]})
@@ -642,8 +643,8 @@ def test_invalidate_and_remember_twice_at_once_log_nobody_out(
 ) -> None:
     site = place.serve()
     old = site.start(**{USER: user, "cart": ["tea"]})
-    change = both(invalidate, sign_in("alice"))
-    first, second = site.load(old, change, change)
+    action = both(invalidate, sign_in("alice"))
+    first, second = site.load(old, action, action)
     one, two = first.finish().token, second.finish().token
     assert user_of(site, one) == user_of(site, two) == "alice"
 
@@ -757,7 +758,7 @@ EVENTS = (SessionCreated, SessionRegenerated, SessionEnded, SessionConflicted)
 
 @everywhere
 @pytest.mark.parametrize(
-    ("start", "change", "expected"),
+    ("start", "action", "expected"),
     [
         ({}, sign_in("alice"), ["SessionCreated"]),
         ({"a": 1}, sign_in("alice"), ["SessionRegenerated"]),
@@ -770,13 +771,13 @@ EVENTS = (SessionCreated, SessionRegenerated, SessionEnded, SessionConflicted)
     ],
 )
 def test_events_tell_what_happened_to_the_session(
-    place: Place, start: dict[str, Any], change: Change, expected: list[str]
+    place: Place, start: dict[str, Any], action: Action, expected: list[str]
 ) -> None:
     told: list[Any] = []
     site = place.serve()
     token = site.start(**start) if start else None
     site.app.registry.registerHandler(told.append, [SessionEvent])
-    flight = site.visit(change, token)
+    flight = site.visit(action, token)
     names = [
         type(event).__name__ + (f" by {event.by}" if isinstance(event, SessionEnded) else "")
         for event in told
@@ -797,7 +798,7 @@ def test_events_tell_what_happened_to_the_session(
 
 
 @pytest.mark.parametrize(
-    "change",
+    "action",
     [
         both(drop("a"), regenerate),
         both(drop("a"), sign_in("alice"), sign_out),
@@ -805,9 +806,9 @@ def test_events_tell_what_happened_to_the_session(
     ],
     ids=["by hand", "signed in and out", "nobody"],
 )
-def test_an_emptied_session_gets_a_new_token_too(sqlite_site: Site, change: Change) -> None:
+def test_an_emptied_session_gets_a_new_token_too(sqlite_site: Site, action: Action) -> None:
     old = sqlite_site.start(a=1)
-    new = sqlite_site.visit(change, old).token
+    new = sqlite_site.visit(action, old).token
     assert new != old
     assert sqlite_site.data(new) == {}
 
@@ -826,14 +827,14 @@ def test_a_subscriber_of_a_rejected_cookie_may_use_the_session(engine: Engine) -
 
 @where_late_writes_merge
 @pytest.mark.parametrize(
-    "change", [sign_in("bob"), both(invalidate, sign_in("bob"))], ids=["switch", "invalidate"]
+    "action", [sign_in("bob"), both(invalidate, sign_in("bob"))], ids=["switch", "invalidate"]
 )
 def test_a_change_of_users_beside_a_step_up_ends_the_session_of_the_first(
-    place: Place, change: Change
+    place: Place, action: Action
 ) -> None:
     site = place.serve()
     old = site.start(**{USER: "alice"})
-    (switch,) = site.load(old, change)
+    (switch,) = site.load(old, action)
     up = site.visit(sign_in("alice"), old).token
     bob = switch.finish().token
     assert user_of(site, up) is None

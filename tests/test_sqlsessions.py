@@ -9,27 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from apps import (
-    Broken,
-    Clock,
-    SessionRow,
-    add_views,
-    configurator,
-    own_configurator,
-    prefixed,
-    rows,
-    serve,
-    session_cookies,
-    show,
-)
-from places import Place, step_by_step, where_late_writes_merge, where_writes_wait
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
 from pyramid.scripting import prepare
 from pyramid.session import SignedCookieSessionFactory
 from pyramid.threadlocal import get_current_request
-from races import Flight, drop, put
-from servers import Backend
 from sqlalchemy import (
     Engine,
     ForeignKey,
@@ -42,6 +26,22 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
+from support.apps import (
+    Broken,
+    Clock,
+    SessionRow,
+    add_views,
+    configurator,
+    own_configurator,
+    prefixed,
+    rows,
+    serve,
+    session_cookies,
+    show,
+)
+from support.places import Place, step_by_step, where_late_writes_merge, where_writes_wait
+from support.races import Flight, drop, put
+from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionEnded, SessionMixin
@@ -573,12 +573,12 @@ def password_change(place: Place, keep: bool) -> Any:
     def view(request: Any) -> Any:
         flight = request.environ["tests.flight"]
 
-        def change(session: Any) -> Any:
+        def action(session: Any) -> Any:
             kept = session.id if keep else None
             request.sqlsessions.revoke_user("alice", keep=kept)
             session[USER] = "alice"
 
-        flight.change = change
+        flight.action = action
         return flight.view(request)
 
     config = configurator(place.engine, create=False)

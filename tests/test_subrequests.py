@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import transaction
-from apps import (
+from pyramid.config import Configurator
+from pyramid.request import Request
+from sqlalchemy import Engine
+from support.apps import (
     both_managers,
     configurator,
     notes,
@@ -20,9 +23,6 @@ from apps import (
     show,
     statements,
 )
-from pyramid.config import Configurator
-from pyramid.request import Request
-from sqlalchemy import Engine
 
 both_ways = pytest.mark.parametrize("tweens", [True, False], ids=["tweens", "no tweens"])
 

@@ -1,25 +1,16 @@
-"""The debug toolbar, and the order of tweens whoever is included first."""
+"""Sessions in applications with the debug toolbar."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import SessionRow, configurator, rows, serve, session_cookies
-from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPFound
-from pyramid.interfaces import ITweens
 from pyramid.response import Response
 from sqlalchemy import Engine
-
-TM = "pyramid_tm.tm_tween_factory"
-SAVE = "pyramid_sqlsession.save_tween_factory"
-EXCVIEW = "pyramid.tweens.excview_tween_factory"
-TOOLBAR = "pyramid_debugtoolbar.toolbar_tween_factory"
+from support.apps import configurator, rows, serve, session_cookies
 
 pytestmark = pytest.mark.usefixtures("with_toolbar")
 
@@ -141,48 +132,3 @@ def test_a_redirect_that_the_debug_toolbar_intercepts_stores_the_session(
     assert "Redirect" in response.text
     assert len(session_cookies(response)) == 1
     assert shown(app.get("/page")) == {"_f_": ["saved"]}
-
-
-# ---- the order of tweens
-
-
-def other_tween_factory(handler: Any, registry: Any) -> Any:
-    return handler
-
-
-def include_tween(config: Configurator, **place: Any) -> None:
-    config.add_tween(f"{__name__}.other_tween_factory", **place)
-
-
-INCLUDES: dict[str, Callable[[Configurator], Any]] = {
-    "pyramid_tm": lambda config: config.include("pyramid_tm"),
-    "pyramid_retry": lambda config: config.include("pyramid_retry"),
-    "pyramid_debugtoolbar": lambda config: config.include("pyramid_debugtoolbar"),
-    "pyramid_sqlsession": lambda config: config.include("pyramid_sqlsession"),
-    "a tween": include_tween,
-}
-
-
-def order_of(includes: tuple[str, ...]) -> list[str]:
-    """The names of the tweens, from the outermost to the innermost."""
-    config = Configurator(
-        settings={"sqlsession.model": SessionRow, "sqlsession.fallback_memory": "true"}
-    )
-    for name in includes:
-        INCLUDES[name](config)
-    config.commit()
-    return [name for name, _ in config.registry.getUtility(ITweens).implicit()]
-
-
-def test_the_save_tween_is_between_pyramid_tm_and_the_exception_views_in_every_order() -> None:
-    for includes in itertools.permutations(INCLUDES):
-        names = order_of(includes)
-        assert len(names) == 5, includes
-        assert [name for name in names if name in (TM, SAVE, EXCVIEW)] == [TM, SAVE, EXCVIEW]
-        assert names.index(TOOLBAR) < names.index(SAVE)
-
-
-@pytest.mark.parametrize("includes", [("pyramid_sqlsession",), ("pyramid_sqlsession", "a tween")])
-def test_including_the_package_includes_pyramid_tm(includes: tuple[str, ...]) -> None:
-    names = [name for name in order_of(includes) if name in (TM, SAVE, EXCVIEW)]
-    assert names == [TM, SAVE, EXCVIEW]

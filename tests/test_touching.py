@@ -7,11 +7,21 @@ import threading
 from typing import Any
 
 import pytest
-from apps import EPOCH, Broken, Clock, configurator, listening, rows, serve, session_cookies, show
-from patience import at_once, wait_until
 from pyramid.config import Configurator
-from servers import Backend, PostgreSQL, Standby, serving
 from sqlalchemy import Engine, create_engine, event, make_url, text
+from support.apps import (
+    EPOCH,
+    Broken,
+    Clock,
+    configurator,
+    listening,
+    rows,
+    serve,
+    session_cookies,
+    show,
+)
+from support.patience import at_once, wait_until
+from support.servers import Backend, PostgreSQL, Standby, serving
 from webtest import TestApp
 
 from pyramid_sqlsession import SQLSessionFactory

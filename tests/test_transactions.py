@@ -11,7 +11,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from apps import (
+from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from support.apps import (
     TABLE,
     VETO,
     Broken,
@@ -33,11 +37,7 @@ from apps import (
     show,
     statements,
 )
-from pyramid.config import Configurator
-from pyramid.httpexceptions import HTTPBadRequest, HTTPFound
-from servers import Backend
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from support.servers import Backend
 from transaction.interfaces import NoTransaction, TransientError
 
 from pyramid_sqlsession import SessionDataError

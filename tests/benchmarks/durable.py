@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from servers import PostgreSQL, Server
+from support.servers import PostgreSQL, Server
 
 GIBIBYTE = 2**30
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from servers import Server, serving
 from sqlalchemy import Connection
+from support.servers import Server, serving
 
 from pyramid_sqlsession.cookie import id_of
 

@@ -8,10 +8,10 @@ from random import Random
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from apps import add_views, own_configurator
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request
 from sqlalchemy import event
+from support.apps import add_views, own_configurator
 
 from pyramid_sqlsession.store import Store
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from patience import wait_until
-from servers import Server
 from sqlalchemy import Connection, text
+from support.patience import wait_until
+from support.servers import Server
 
 from .population import administering, insert, settle
 from .visitors import Site

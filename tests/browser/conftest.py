@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium, Visit
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from processes import copy_demo, served_demo, web_server
-from servers import Server, find_program, free_port
 from sqlalchemy import Engine, create_engine, text
+from support.browser.chromium import Chromium, Visit
+from support.processes import copy_demo, served_demo, web_server
+from support.servers import Server, find_program, free_port
 
 PSERVE = Path(sys.executable).with_name("pserve")
 

@@ -8,11 +8,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from chromium import Chromium, Visit
 from PIL import Image
 from playwright.sync_api import Page, expect
-from processes import DEMO
-from surfing import DESKTOP, PHONE, put_into_cart, sign_in, write_from_both_tabs
+from support.browser.chromium import Chromium, Visit
+from support.browser.surfing import DESKTOP, PHONE, put_into_cart, sign_in, write_from_both_tabs
+from support.processes import DEMO
 
 DOCS = DEMO.parent
 COLOURS = 128

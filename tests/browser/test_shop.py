@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium, Visit
 from playwright.sync_api import Route, expect
 from sqlalchemy import Engine, text
-from surfing import (
+from support.browser.chromium import Chromium, Visit
+from support.browser.surfing import (
     DESKTOP,
     PAGES,
     PHONE,

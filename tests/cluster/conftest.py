@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from apps import Base
-from galera import WAYS, Cluster, Places, clustering
-from places import Place
 from sqlalchemy import create_engine, make_url
+from support.apps import Base
+from support.cluster.galera import WAYS, Cluster, Places, clustering
+from support.places import Place
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from apps import Note, notes, rows
-from galera import GALERA, WAYS, Cluster, Places, number_of, started
-from patience import wait_until, working
-from places import Place
 from pyramid.threadlocal import get_current_request
-from races import Flight, Site, add
-from trials import Trials
+from support.apps import Note, notes, rows
+from support.cluster.galera import GALERA, WAYS, Cluster, Places, number_of, started
+from support.patience import wait_until, working
+from support.places import Place
+from support.races import Flight, Site, add
+from support.trials import Trials
 
 
 class Visitor(threading.Thread):
@@ -54,13 +54,13 @@ class Visitor(threading.Thread):
         return lost
 
     def _change(self, number: int) -> Callable[[Any], None]:
-        def change(session: Any) -> None:
+        def action(session: Any) -> None:
             session["n"] = number
             if self._way == "dbsession":
                 note = Note(text=f"{session['name']} {number}")
                 get_current_request().dbsession.add(note)
 
-        return change
+        return action
 
 
 @contextmanager

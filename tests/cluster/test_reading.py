@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from galera import GALERA, Cluster, Node, Places
-from patience import wait_until
-from races import Site, put
-from servers import Backend
 from sqlalchemy import make_url, text
-from trials import Trials
+from support.cluster.galera import GALERA, Cluster, Node, Places
+from support.patience import wait_until
+from support.races import Site, put
+from support.servers import Backend
+from support.trials import Trials
 
 from pyramid_sqlsession.database.engine import make_engine
 

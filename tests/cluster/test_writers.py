@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from apps import Note, notes
-from galera import GALERA, Cluster, Places, number_of, started
 from pyramid.threadlocal import get_current_request
 from pyramid_retry import IRetryableError
-from races import Change, Flight, Gate, Site, add, both, put
 from sqlalchemy import func, update
-from trials import Trials
+from support.apps import Note, notes
+from support.cluster.galera import GALERA, Cluster, Places, number_of, started
+from support.races import Action, Flight, Gate, Site, add, both, put
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflicted
 
@@ -21,18 +21,18 @@ MANY = 50
 """Attempts, where no request is to be given up."""
 
 
-def send(site: Site, change: Change, token: str) -> Flight:
+def send(site: Site, action: Action, token: str) -> Flight:
     """A request that stops nowhere."""
-    return site.request(change, token).start().finish()
+    return site.request(action, token).start().finish()
 
 
 def send_at_once(
-    sites: list[Site], changes: Callable[[int, int], Change], token: str, rounds: range
+    sites: list[Site], actions: Callable[[int, int], Action], token: str, rounds: range
 ) -> list[Flight]:
     """Through each node one request after the other, and through all of them at once."""
 
     def client(node: int) -> list[Flight]:
-        return [send(sites[node], changes(node, number), token) for number in rounds]
+        return [send(sites[node], actions(node, number), token) for number in rounds]
 
     with ThreadPoolExecutor(len(sites)) as pool:
         return [flight for flights in pool.map(client, range(len(sites))) for flight in flights]
@@ -54,7 +54,7 @@ def test_every_key_that_was_acknowledged_is_there(
     sites = [place.serve(MANY) for place in places(way, sync_wait)]
     token = started(cluster, sites[0], n=0)
 
-    def own_key(node: int, number: int) -> Change:
+    def own_key(node: int, number: int) -> Action:
         return put(f"{node}-{number}", number)
 
     flights = send_at_once(sites, own_key, token, trials.times(20))
@@ -110,8 +110,8 @@ def test_a_conflict_that_is_not_run_again_stores_nothing_and_says_so(
     sites = [place.serve(1) for place in places(way)]
     token = started(cluster, sites[0], n=0)
     first, second = (
-        site.request(change, token).load()
-        for site, change in zip(
+        site.request(action, token).load()
+        for site, action in zip(
             sites, (both(*new_notes(way), put("first", 1)), put("second", 1)), strict=False
         )
     )
@@ -194,14 +194,14 @@ def new_note(session: Any) -> None:
     get_current_request().dbsession.add(Note(text="note"))
 
 
-def new_notes(way: str) -> list[Change]:
+def new_notes(way: str) -> list[Action]:
     """What an application writes, where it has a database session."""
     return [new_note] if way == "dbsession" else []
 
 
-def lengthen(more: str) -> Change:
-    def change(session: Any) -> None:
+def lengthen(more: str) -> Action:
+    def action(session: Any) -> None:
         longer = update(Note).values(text=func.concat(Note.text, " ", more))
         get_current_request().dbsession.execute(longer)
 
-    return change
+    return action

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from customers import Shop, open_shop
-from proxy import Proxy, proxied
+from support.faults.proxy import Proxy, proxied
+from support.faults.stepped_shop import SteppedShop, open_shop
 
 
 @pytest.fixture(scope="module")
-def opened_shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+def opened_shop(request: pytest.FixtureRequest) -> Iterator[SteppedShop]:
     """A shop for all tests of a module."""
     with open_shop(request, request.param) as shop:
         yield shop
 
 
 @pytest.fixture
-def shop(opened_shop: Shop) -> Iterator[Shop]:
+def shop(opened_shop: SteppedShop) -> Iterator[SteppedShop]:
     """An empty shop, whose server runs."""
     yield opened_shop
     opened_shop.server.start()
@@ -25,7 +25,7 @@ def shop(opened_shop: Shop) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def proxy(shop: Shop) -> Iterator[Proxy]:
+def proxy(shop: SteppedShop) -> Iterator[Proxy]:
     """A proxy before the shop's server."""
     with proxied(shop.server.host, shop.server.port) as proxy:
         yield proxy

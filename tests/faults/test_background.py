@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from apps import Clock, listening, rows
-from customers import WITHOUT_RETRIES, Shop, Visitor, in_shops
-from patience import wait_until
-from proxy import End, Lost, proxied
 from pyramid.interfaces import ISessionFactory
-from races import TIMEOUT, Flight, Gate, Site
 from sqlalchemy import Engine
-from trials import Trials
+from support.apps import Clock, listening, rows
+from support.faults.proxy import End, Lost, proxied
+from support.faults.stepped_shop import WITHOUT_RETRIES, SteppedCustomer, SteppedShop, in_shops
+from support.patience import wait_until
+from support.races import TIMEOUT, Flight, Gate, Site
+from support.trials import Trials
 
 from pyramid_sqlsession.upkeep import cleanup
 
@@ -57,16 +57,16 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @in_shops(WITHOUT_RETRIES)
 def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_line(
-    shop: Shop, trials: Trials, caplog: pytest.LogCaptureFixture
+    shop: SteppedShop, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     site, lost = shop.serve(pool_pre_ping=True), 0
     clock = set_clock(site)
     for number in (rounds := trials.times(1)):
-        visitor = Visitor(f"visitor{number}")
-        assert visitor.buy(site)
+        customer = SteppedCustomer(f"customer{number}")
+        assert customer.buy(site)
         clock.advance(DAY)
         caplog.clear()
-        flight = site.request(read, visitor.token, kind=Reader)
+        flight = site.request(read, customer.token, kind=Reader)
         assert isinstance(flight, Reader)
         flight.start().release()
         flight.done.wait()
@@ -75,13 +75,13 @@ def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_
         assert flight.finish().ok, flight.error
         (warning,) = warnings(caplog)
         assert re.fullmatch(r"activity of session [0-9a-f]{64} was not recorded: .+", warning)
-        assert visitor.token
-        assert visitor.token not in caplog.text
+        assert customer.token
+        assert customer.token not in caplog.text
         shop.server.start()
         assert rows(site.engine)[0]["last_seen"] < clock.now
-        assert site.request(read, visitor.token).load().finish().ok
+        assert site.request(read, customer.token).load().finish().ok
         lost += rows(site.engine)[0]["last_seen"] != clock.now
-        lost += shop.broken_promises(visitor)
+        lost += shop.broken_promises(customer)
         shop.clear()
     fault = "server killed before a visit is recorded"
     promised = "the response stands, the next visit is recorded"
@@ -91,25 +91,25 @@ def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_
 @in_shops(WITHOUT_RETRIES)
 @pytest.mark.parametrize("lost", [Lost.REQUEST, Lost.ANSWER], ids=["request-lost", "answer-lost"])
 def test_a_connection_cut_while_a_visit_is_recorded_is_a_log_line(
-    shop: Shop, lost: Lost, trials: Trials, caplog: pytest.LogCaptureFixture
+    shop: SteppedShop, lost: Lost, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     with proxied(shop.server.host, shop.server.port) as proxy:
         site = shop.serve(proxy.url(shop.url), pool_size=1, max_overflow=0, pool_timeout=5)
         clock = set_clock(site)
-        visitor = Visitor("visitor")
-        assert visitor.buy(site)
+        customer = SteppedCustomer("customer")
+        assert customer.buy(site)
         for _ in (rounds := trials.times(2)):
             clock.advance(DAY)
             caplog.clear()
             trap = proxy.trap("UPDATE sqlsession", lost=lost, end=End.RESET)
-            flight = site.request(read, visitor.token).load().finish()
+            flight = site.request(read, customer.token).load().finish()
             assert flight.ok, flight.error
             trap.wait()
             (warning,) = warnings(caplog)
             assert "was not recorded" in warning
             assert flight.cookies == []
-            assert visitor.buy(site), visitor.errors
-    broken = shop.broken_promises(visitor)
+            assert customer.buy(site), customer.errors
+    broken = shop.broken_promises(customer)
     fault, promised = "connection cut while a visit is recorded", "the response stands"
     trials.record(fault, promised, shop.title, len(rounds), lost=broken)
 
@@ -129,7 +129,10 @@ def deletions() -> Iterator[threading.Semaphore]:
 
 @in_shops(WITHOUT_RETRIES)
 def test_the_cleaning_outlives_a_server_that_is_killed_while_rows_are_deleted(
-    shop: Shop, trials: Trials, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    shop: SteppedShop,
+    trials: Trials,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cleanup, "uniform", lambda low, high: 0.01)
     settings = {"cleanup_interval": 60, "cleanup_batch": 1}
@@ -139,10 +142,10 @@ def test_the_cleaning_outlives_a_server_that_is_killed_while_rows_are_deleted(
     clock, lost = set_clock(site), 0
     for number in (rounds := trials.times(1)):
         for it in range(10):
-            assert Visitor(f"old{number}.{it}").buy(site)
+            assert SteppedCustomer(f"old{number}.{it}").buy(site)
         with deletions() as deleted:
             clock.advance(30 * DAY)
-            staying = Visitor(f"staying{number}")
+            staying = SteppedCustomer(f"staying{number}")
             assert staying.buy(site)
             assert all(deleted.acquire(timeout=TIMEOUT) for _ in range(3))
             caplog.clear()

@@ -6,9 +6,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from customers import SHOPS, WITHOUT_RETRIES, Shop, Visitor, in_shops, is_clear
-from proxy import End, Lost, Proxy, proxied
-from trials import Trials
+from support.faults.proxy import End, Lost, Proxy, proxied
+from support.faults.stepped_shop import (
+    SHOPS,
+    WITHOUT_RETRIES,
+    SteppedCustomer,
+    SteppedShop,
+    in_shops,
+    is_clear,
+)
+from support.trials import Trials
 
 KEPT = "what was acknowledged is there, the application and the session agree"
 
@@ -25,7 +32,7 @@ SELECT, INSERT, UPDATE = "SELECT sqlsession", "INSERT INTO sqlsession", "UPDATE 
     ids=["SELECT", "UPDATE", "INSERT", "UPDATE-COMMIT", "INSERT-COMMIT"],
 )
 def test_a_connection_cut_within_a_request_stores_all_or_nothing(
-    shop: Shop,
+    shop: SteppedShop,
     proxy: Proxy,
     words: list[str],
     lost: Lost,
@@ -36,19 +43,19 @@ def test_a_connection_cut_within_a_request_stores_all_or_nothing(
     # a read outside of a transaction is repeated on another connection
     is_harmless = shop.own and words == [SELECT]
     for number in (rounds := trials.times(2)):
-        visitor = Visitor(f"visitor{number}")
+        customer = SteppedCustomer(f"customer{number}")
         if INSERT not in words:
-            assert visitor.buy(site)
+            assert customer.buy(site)
         trap = proxy.trap(*words, lost=lost, end=(End.CLOSE, End.RESET)[number % 2])
-        assert visitor.buy(site) is is_harmless
+        assert customer.buy(site) is is_harmless
         trap.wait()
-        assert all(is_clear(error, visitor.token) for error in visitor.errors), visitor.errors
+        assert all(is_clear(error, customer.token) for error in customer.errors), customer.errors
         is_stored = lost is Lost.ANSWER and "COMMIT" in words
-        assert shop.count() == visitor.acknowledged + is_stored
-        assert all(visitor.buy(site) for _ in range(2)), visitor.errors
-        assert visitor.token
-        assert visitor.token not in caplog.text
-        broken += shop.broken_promises(visitor)
+        assert shop.count() == customer.acknowledged + is_stored
+        assert all(customer.buy(site) for _ in range(2)), customer.errors
+        assert customer.token
+        assert customer.token not in caplog.text
+        broken += shop.broken_promises(customer)
         shop.clear()
     statement = words[-1].split()[0]
     what = f"the answer to {statement}" if lost is Lost.ANSWER else statement
@@ -58,38 +65,38 @@ def test_a_connection_cut_within_a_request_stores_all_or_nothing(
 @in_shops(WITHOUT_RETRIES)
 @pytest.mark.parametrize("last", ["COMMIT", "ROLLBACK"])
 def test_a_connection_cut_right_after_the_commit_costs_nothing(
-    shop: Shop, proxy: Proxy, last: str, trials: Trials
+    shop: SteppedShop, proxy: Proxy, last: str, trials: Trials
 ) -> None:
     """Not even its place in the pool, which some roll back for good measure."""
     ping = not shop.own
     site = shop.serve(
         proxy.url(shop.url), pool_size=1, max_overflow=0, pool_timeout=5, pool_pre_ping=ping
     )
-    visitor = Visitor("visitor")
-    assert visitor.buy(site)
+    customer = SteppedCustomer("customer")
+    assert customer.buy(site)
     for _ in (rounds := trials.times(2)):
         words = dict.fromkeys([UPDATE, "COMMIT", last])
         trap = proxy.trap(*words, lost=Lost.NOTHING, end=End.CLOSE)
-        assert visitor.buy(site), visitor.errors
+        assert customer.buy(site), customer.errors
         if last == "COMMIT":
             trap.wait()
-    assert all(visitor.buy(site) for _ in range(2)), visitor.errors
-    lost = shop.broken_promises(visitor)
+    assert all(customer.buy(site) for _ in range(2)), customer.errors
+    lost = shop.broken_promises(customer)
     trials.record("connection cut after COMMIT", KEPT, shop.title, len(rounds), lost=lost)
 
 
 @in_shops(ONE_DRIVER_EACH)
-def test_a_slow_network_loses_nothing(shop: Shop, proxy: Proxy, trials: Trials) -> None:
+def test_a_slow_network_loses_nothing(shop: SteppedShop, proxy: Proxy, trials: Trials) -> None:
     site = shop.serve(proxy.url(shop.url))
-    visitors = [Visitor(f"visitor{number}") for number in range(4)]
+    customers = [SteppedCustomer(f"customer{number}") for number in range(4)]
     proxy.delay = 0.004
     for _ in (rounds := trials.times(3)):
-        flights = [visitor.order(site).start() for visitor in visitors]
-        for visitor, flight in zip(visitors, flights, strict=True):
-            assert visitor.learn(flight.finish()), visitor.errors
-    orders = len(rounds) * len(visitors)
+        flights = [customer.order(site).start() for customer in customers]
+        for customer, flight in zip(customers, flights, strict=True):
+            assert customer.learn(flight.finish()), customer.errors
+    orders = len(rounds) * len(customers)
     assert shop.count() == orders
-    lost = shop.broken_promises(*visitors)
+    lost = shop.broken_promises(*customers)
     trials.record("every packet delayed", KEPT, shop.title, orders, lost=lost)
 
 
@@ -102,7 +109,7 @@ BOUND = 20
 
 
 @pytest.fixture
-def impatient(shop: Shop) -> Iterator[tuple[Proxy, str]]:
+def impatient(shop: SteppedShop) -> Iterator[tuple[Proxy, str]]:
     """A proxy that takes little before the server gets it; a URL through it, with timeouts."""
     with proxied(shop.server.host, shop.server.port, window=4096) as proxy:
         yield proxy, proxy.url(shop.url, **TIMEOUTS[shop.engine.dialect.name])
@@ -110,29 +117,29 @@ def impatient(shop: Shop) -> Iterator[tuple[Proxy, str]]:
 
 @in_shops(ONE_DRIVER_EACH)
 def test_a_silent_network_fails_requests_in_bounded_time(
-    shop: Shop, impatient: tuple[Proxy, str], trials: Trials
+    shop: SteppedShop, impatient: tuple[Proxy, str], trials: Trials
 ) -> None:
     proxy, url = impatient
     broken = 0
     for number in (rounds := trials.times(1)):
         # whose pool has no connection that was cut
         site = shop.serve(url, settings={"max_size": 2**21})
-        visitor = Visitor(f"visitor{number}", ballast=2**20)
-        assert visitor.buy(site)
+        customer = SteppedCustomer(f"customer{number}", ballast=2**20)
+        assert customer.buy(site)
         trap = proxy.trap(UPDATE, lost=Lost.REQUEST, end=End.SILENCE)
         proxy.silent = True
         began = time.monotonic()
         # once on the connection that has fallen silent, once on a new one
-        assert [visitor.buy(site) for _ in range(2)] == [False, False]
+        assert [customer.buy(site) for _ in range(2)] == [False, False]
         trap.wait()
         assert time.monotonic() - began < BOUND
-        assert all(is_clear(error, visitor.token) for error in visitor.errors), visitor.errors
-        assert shop.count() == visitor.acknowledged
+        assert all(is_clear(error, customer.token) for error in customer.errors), customer.errors
+        assert shop.count() == customer.acknowledged
         proxy.silent = False
-        assert visitor.buy(site), visitor.errors
+        assert customer.buy(site), customer.errors
         # until then the server keeps the locks of whoever has fallen silent
         proxy.cut(End.RESET)
-        broken += shop.broken_promises(visitor)
+        broken += shop.broken_promises(customer)
         shop.clear()
     fault = "network falls silent, the driver's timeouts are set"
     promised = f"an error in bounded time; {KEPT}"

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import Note, notes, rows
-from customers import SHOPS, Shop, in_shops
 from pyramid.threadlocal import get_current_request
-from races import TIMEOUT, Change, Flight, Site
 from sqlalchemy import insert, make_url, update
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Note, notes, rows
+from support.faults.stepped_shop import SHOPS, SteppedShop, in_shops
+from support.races import TIMEOUT, Action, Flight, Site
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflict
 from pyramid_sqlsession.driver_errors import is_conflict
@@ -23,7 +23,7 @@ SERIAL = "one request at least is acknowledged, the other one is run again or st
 
 
 @pytest.fixture
-def site(shop: Shop) -> Site:
+def site(shop: SteppedShop) -> Site:
     url = make_url(shop.url)
     if url.get_backend_name() == "postgresql":
         # it waits a second before it looks for a deadlock
@@ -35,11 +35,11 @@ def handle(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def first(lock: Callable[[Any], Any], then: Change, everybody: threading.Barrier) -> Change:
+def first(lock: Callable[[Any], Any], then: Action, everybody: threading.Barrier) -> Action:
     """Lock something; go on when everybody has, at the first attempt."""
     met = False
 
-    def change(session: Any) -> None:
+    def action(session: Any) -> None:
         nonlocal met
         lock(get_current_request())
         if not met:
@@ -47,7 +47,7 @@ def first(lock: Callable[[Any], Any], then: Change, everybody: threading.Barrier
             everybody.wait(TIMEOUT)
         then(session)
 
-    return change
+    return action
 
 
 def revoke(token: str) -> Callable[[Any], Any]:
@@ -59,8 +59,8 @@ def sign(name: str) -> Callable[[Any], Any]:
     return lambda request: request.dbsession.execute(update(Note).values(text=name))
 
 
-def fight(site: Site, changes: dict[str, Change], tokens: dict[str, str]) -> dict[str, Flight]:
-    flights = {name: site.request(changes[name], tokens[name]) for name in changes}
+def fight(site: Site, actions: dict[str, Action], tokens: dict[str, str]) -> dict[str, Flight]:
+    flights = {name: site.request(actions[name], tokens[name]) for name in actions}
     for flight in flights.values():
         flight.start().release()
     for flight in flights.values():
@@ -68,7 +68,7 @@ def fight(site: Site, changes: dict[str, Change], tokens: dict[str, str]) -> dic
     return flights
 
 
-def check_outcome(shop: Shop, flights: dict[str, Flight]) -> dict[str, Flight]:
+def check_outcome(shop: SteppedShop, flights: dict[str, Flight]) -> dict[str, Flight]:
     """Those who were acknowledged."""
     winners = {name: flight for name, flight in flights.items() if flight.ok}
     if shop.retry:
@@ -86,16 +86,16 @@ def check_outcome(shop: Shop, flights: dict[str, Flight]) -> dict[str, Flight]:
 
 @in_shops(SHOPS)
 def test_of_two_sessions_that_end_each_other_one_is_ended(
-    shop: Shop, site: Site, trials: Trials
+    shop: SteppedShop, site: Site, trials: Trials
 ) -> None:
     for _ in (rounds := trials.times(2)):
         tokens = {name: site.start(n=0) for name in ("one", "two")}
         both = threading.Barrier(2)
-        changes = {
+        actions = {
             "one": first(revoke(tokens["two"]), lambda session: session.update(n=1), both),
             "two": first(revoke(tokens["one"]), lambda session: session.update(n=1), both),
         }
-        flights = fight(site, changes, tokens)
+        flights = fight(site, actions, tokens)
         winners = check_outcome(shop, flights)
         if len(winners) == 1:
             ((winner, _),) = winners.items()
@@ -115,7 +115,7 @@ def test_of_two_sessions_that_end_each_other_one_is_ended(
 
 @in_shops([name for name in SHOPS if "own" not in name])
 def test_of_a_deadlock_with_the_applications_row_nothing_half_is_left(
-    shop: Shop, site: Site, trials: Trials
+    shop: SteppedShop, site: Site, trials: Trials
 ) -> None:
     for _ in (rounds := trials.times(2)):
         with shop.engine.begin() as connection:
@@ -123,11 +123,11 @@ def test_of_a_deadlock_with_the_applications_row_nothing_half_is_left(
         tokens = {"writer": site.start(name="nobody"), "admin": site.start(name="admin")}
         both = threading.Barrier(2)
         end_the_writers = revoke(tokens["writer"])
-        changes = {
+        actions = {
             "writer": first(sign("writer"), lambda session: session.update(name="writer"), both),
             "admin": first(end_the_writers, lambda _: sign("admin")(get_current_request()), both),
         }
-        flights = fight(site, changes, tokens)
+        flights = fight(site, actions, tokens)
         winners = check_outcome(shop, flights)
         if "admin" not in winners:
             assert notes(shop.engine) == ["writer"]

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import Base
-from patience import wait_until
-from servers import MariaDB, PostgreSQL, Server, serving
-from shoppers import Shop
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
-from trials import Trials
-from volumes import Volume, mounted
+from support.apps import Base
+from support.faults.shop import Shop
+from support.faults.volumes import Volume, mounted
+from support.patience import wait_until
+from support.servers import MariaDB, PostgreSQL, Server, serving
+from support.trials import Trials
 from webtest import AppError
 
 from pyramid_sqlsession.driver_errors import reason
@@ -87,29 +87,29 @@ def test_what_a_full_disk_refuses_is_stored_nowhere_and_reads_go_on(
     small: Small, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = Shop(small.url, own=own)
-    regulars = [shop.shopper() for _ in range(3)]
+    regulars = [shop.customer() for _ in range(3)]
     lost = 0
     for _ in trials.times(3):
-        assert all(shopper.order() for shopper in regulars)
+        assert all(customer.order() for customer in regulars)
         small.volume.fill(room=100_000)
         before = len(shop.errors)
         while len(shop.errors) < before + 10:
-            for shopper in regulars:
-                shopper.order(weight=100_000)
-                shopper.order(copies=400)
-        newcomer = shop.shopper()
+            for customer in regulars:
+                customer.order(weight=100_000)
+                customer.order(copies=400)
+        newcomer = shop.customer()
         assert not newcomer.order(weight=900_000)
         assert not newcomer.token
 
         caplog.clear()
         shop.clock.advance(1000)
-        assert [shopper.look() for shopper in regulars] == [it.told for it in regulars]
+        assert [customer.look() for customer in regulars] == [it.told for it in regulars]
         touched = [row["last_seen"] for row in shop.rows].count(shop.clock.now)
         assert touched + caplog.text.count("was not recorded") == len(regulars)
 
         lost += shop.lost()
         small.volume.clear()
-        assert all(shopper.order() for shopper in shop.shoppers)
+        assert all(customer.order() for customer in shop.customers)
         lost += shop.lost()
     trials.record(
         "disk full",
@@ -170,24 +170,24 @@ def test_a_server_that_may_go_down_on_a_full_disk_has_what_it_acknowledged(
     with opened() as (small, server):
         make_tables(small.url)
         shop = Shop(small.url, own=own, pool_pre_ping=True)
-        shopper = shop.shopper()
+        customer = shop.customer()
         lost, went_down = 0, False
         for _ in trials.times(1):
-            assert shopper.order()
+            assert customer.order()
             small.volume.fill(room=100_000)
-            while shopper.order(copies=500, weight=900_000):
+            while customer.order(copies=500, weight=900_000):
                 pass
             for _ in range(3):
-                shopper.order()
+                customer.order()
                 with contextlib.suppress(AppError):
-                    assert shopper.told[-1] in shopper.look()
+                    assert customer.told[-1] in customer.look()
             went_down = went_down or not server.answers()
             small.volume.clear()
             bring_back(server)
             if small.name == "PostgreSQL":
                 # the log may be forgotten up to here
                 server.execute("CHECKPOINT")
-            assert shopper.order()
+            assert customer.order()
             lost += shop.lost(unsure=went_down)
         trials.record(
             "disk full, the server goes down" if went_down else "disk full",

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from apps import Base
-from patience import wait_until
-from servers import PostgreSQL, Standby, serving
-from shoppers import Shop, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Shop, more_from_each, ordering
+from support.patience import wait_until
+from support.servers import PostgreSQL, Standby, serving
+from support.trials import Trials
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +60,15 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
         with pair(*SYNCHRONOUS) as (primary, standby, url):
             wait_until(lambda: is_synchronous(primary))
             shop = Shop(url, own=own)
-            shoppers = [shop.shopper() for _ in range(4)]
-            with ordering(shoppers):
-                more_from_each(shoppers, 10)
+            customers = [shop.customer() for _ in range(4)]
+            with ordering(customers):
+                more_from_each(customers, 10)
                 primary.kill()
                 died = time.monotonic()
                 standby.promote()
-                more_from_each(shoppers, 1)
+                more_from_each(customers, 1)
                 log.info("no order was acknowledged for %.2f seconds", time.monotonic() - died)
-                more_from_each(shoppers, 10)
+                more_from_each(customers, 10)
             trials.record(
                 "failover to a synchronous standby",
                 "what was acknowledged is there",
@@ -84,11 +84,11 @@ def test_nothing_acknowledged_is_lost_with_a_synchronous_standby(
 def test_an_asynchronous_standby_may_be_behind_but_has_nothing_by_halves(
     own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it had not received when the primary died is lost, and visitors go on without."""
+    """What it had not received when the primary died is lost, and customers go on without."""
     for _ in trials.times(1):
         with pair() as (primary, standby, url):
             shop = Shop(url, own=own)
-            regular, newcomer = shop.shopper(), shop.shopper()
+            regular, newcomer = shop.customer(), shop.customer()
             assert regular.order()
             standby.catch_up()
             received = list(regular.told)

@@ -6,10 +6,17 @@ import random
 import threading
 
 import pytest
-from customers import SHOPS, Shop, Visitor, in_shops, is_clear, order_at_once
-from proxy import End, Lost, proxied
-from races import Site
-from trials import Trials
+from support.faults.proxy import End, Lost, proxied
+from support.faults.stepped_shop import (
+    SHOPS,
+    SteppedCustomer,
+    SteppedShop,
+    in_shops,
+    is_clear,
+    order_at_once,
+)
+from support.races import Site
+from support.trials import Trials
 
 KEPT = "what was acknowledged is there, the application and the session agree"
 UPDATE, INSERT = "UPDATE sqlsession", "INSERT INTO sqlsession"
@@ -17,23 +24,23 @@ UPDATE, INSERT = "UPDATE sqlsession", "INSERT INTO sqlsession"
 
 @in_shops(SHOPS)
 def test_a_server_killed_between_the_save_and_the_commit(
-    shop: Shop, trials: Trials, caplog: pytest.LogCaptureFixture
+    shop: SteppedShop, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = 0
     site = shop.serve()
     for number in (rounds := trials.times(1)):
-        known, new = Visitor(f"known{number}"), Visitor(f"new{number}")
+        known, new = SteppedCustomer(f"known{number}"), SteppedCustomer(f"new{number}")
         assert known.buy(site)
-        flights = {visitor: visitor.order(site).load().save() for visitor in (known, new)}
+        flights = {customer: customer.order(site).load().save() for customer in (known, new)}
         shop.server.kill()
-        for visitor, flight in flights.items():
-            assert not visitor.learn(flight.finish())
-            assert is_clear(visitor.errors[0], visitor.token), visitor.errors
+        for customer, flight in flights.items():
+            assert not customer.learn(flight.finish())
+            assert is_clear(customer.errors[0], customer.token), customer.errors
         assert not known.buy(site), "an order was acknowledged while the server was down"
         assert is_clear(known.errors[1], known.token), known.errors
         shop.server.start()
         assert shop.count() == known.acknowledged
-        assert all(visitor.buy(site) for visitor in (known, new, known)), known.errors
+        assert all(customer.buy(site) for customer in (known, new, known)), known.errors
         broken += shop.broken_promises(known, new)
         assert known.token
         assert known.token not in caplog.text
@@ -44,42 +51,42 @@ def test_a_server_killed_between_the_save_and_the_commit(
 @in_shops(SHOPS)
 @pytest.mark.parametrize("known", [True, False], ids=["known", "first-visit"])
 def test_a_server_killed_before_it_could_answer_a_commit(
-    shop: Shop, known: bool, trials: Trials
+    shop: SteppedShop, known: bool, trials: Trials
 ) -> None:
-    """The order is stored, and neither the application nor the visitor knows."""
+    """The order is stored, and neither the application nor the customer knows."""
     broken = 0
     with proxied(shop.server.host, shop.server.port) as proxy:
         site = shop.serve(proxy.url(shop.url))
         for number in (rounds := trials.times(1)):
-            visitor = Visitor(f"visitor{number}")
+            customer = SteppedCustomer(f"customer{number}")
             if known:
-                assert visitor.buy(site)
+                assert customer.buy(site)
             words = [UPDATE if known else INSERT, "COMMIT"]
             trap = proxy.trap(*words, lost=Lost.ANSWER, end=End.SILENCE)
-            flight = visitor.order(site).start().release()
+            flight = customer.order(site).start().release()
             trap.wait()
             shop.server.kill()
             proxy.cut(End.RESET)
-            assert not visitor.learn(flight.finish())
-            assert is_clear(visitor.errors[0], visitor.token), visitor.errors
+            assert not customer.learn(flight.finish())
+            assert is_clear(customer.errors[0], customer.token), customer.errors
             shop.server.start()
-            assert shop.count() == visitor.acknowledged + 1
-            assert all(visitor.buy(site) for _ in range(2)), visitor.errors
-            broken += shop.broken_promises(visitor)
+            assert shop.count() == customer.acknowledged + 1
+            assert all(customer.buy(site) for _ in range(2)), customer.errors
+            broken += shop.broken_promises(customer)
             shop.clear()
     fault = "server killed after COMMIT, before its answer"
     trials.record(fault, KEPT, shop.title, len(rounds), lost=broken)
 
 
 class Rush:
-    """Visitors who order, each in a thread, until one of their orders fails."""
+    """Customers who order, each in a thread, until one of their orders fails."""
 
-    def __init__(self, site: Site, visitors: list[Visitor]) -> None:
+    def __init__(self, site: Site, customers: list[SteppedCustomer]) -> None:
         self._site = site
         self._acknowledged = threading.Semaphore(0)
         self._threads = [
-            threading.Thread(target=self._order, args=[visitor], daemon=True)
-            for visitor in visitors
+            threading.Thread(target=self._order, args=[customer], daemon=True)
+            for customer in customers
         ]
         for thread in self._threads:
             thread.start()
@@ -95,29 +102,29 @@ class Rush:
             thread.join(20)
             assert not thread.is_alive(), "a request hangs"
 
-    def _order(self, visitor: Visitor) -> None:
-        while visitor.buy(self._site):
+    def _order(self, customer: SteppedCustomer) -> None:
+        while customer.buy(self._site):
             self._acknowledged.release()
 
 
 @in_shops(SHOPS)
-def test_a_server_killed_while_many_requests_write(shop: Shop, trials: Trials) -> None:
+def test_a_server_killed_while_many_requests_write(shop: SteppedShop, trials: Trials) -> None:
     site = shop.serve(pool_size=4, max_overflow=0, pool_timeout=5)
     orders = broken = 0
     for number in trials.times(2):
-        visitors = [Visitor(f"visitor{number}.{it}") for it in range(4)]
-        assert visitors[0].buy(site)
-        rush = Rush(site, visitors)
+        customers = [SteppedCustomer(f"customer{number}.{it}") for it in range(4)]
+        assert customers[0].buy(site)
+        rush = Rush(site, customers)
         rush.wait_for(random.randint(1, 80))
         shop.server.kill()
         rush.join()
-        for visitor in visitors:
-            assert is_clear(visitor.errors[0], visitor.token), visitor.errors
+        for customer in customers:
+            assert is_clear(customer.errors[0], customer.token), customer.errors
         shop.server.start()
-        broken += shop.broken_promises(*visitors)
+        broken += shop.broken_promises(*customers)
         # every place in the pool is there for somebody
-        order_at_once(site, visitors)
-        broken += shop.broken_promises(*visitors)
-        orders += sum(visitor.acknowledged for visitor in visitors)
+        order_at_once(site, customers)
+        broken += shop.broken_promises(*customers)
+        orders += sum(customer.acknowledged for customer in customers)
         shop.clear()
     trials.record("server killed while requests write", KEPT, shop.title, orders, lost=broken)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from apps import Base, SessionRow
-from bouncer import PgBouncer
-from patience import at_once
-from servers import Server, serving
-from shoppers import Shop, Shopper, more_from_each, ordering
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base, SessionRow
+from support.faults.bouncer import PgBouncer
+from support.faults.shop import Customer, Shop, more_from_each, ordering
+from support.patience import at_once
+from support.servers import Server, serving
+from support.trials import Trials
 
 from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
@@ -23,7 +23,7 @@ from pyramid_sqlsession.upkeep.purge import Purge
 
 DATABASE = "PostgreSQL behind pgbouncer"
 POOL = 2
-SHOPPERS = 6
+CUSTOMERS = 6
 
 # PgBouncer hands the server's connections around, with or without what a client has prepared
 UNPREPARED = {"connect_args": {"prepare_threshold": None}}
@@ -46,9 +46,9 @@ def url(bouncer: PgBouncer) -> Iterator[str]:
         yield url
 
 
-def open_shop(url: str, *, own: bool, **options: Any) -> tuple[Shop, list[Shopper]]:
+def open_shop(url: str, *, own: bool, **options: Any) -> tuple[Shop, list[Customer]]:
     shop = Shop(url, own=own, **options)
-    return shop, [shop.shopper() for _ in range(SHOPPERS)]
+    return shop, [shop.customer() for _ in range(CUSTOMERS)]
 
 
 @both_ways
@@ -56,15 +56,15 @@ def test_sessions_work_behind_pgbouncer(
     bouncer: PgBouncer, url: str, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More requests at once than the server has connections, with everything that sessions do."""
-    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
-    with ordering(shoppers):
+    shop, customers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(customers):
         for _ in trials.times(1):
-            more_from_each(shoppers, 20)
+            more_from_each(customers, 20)
         assert 0 < len(bouncer.execute("SHOW SERVERS")) <= POOL
     assert shop.errors == []
 
     shop.clock.advance(1000)
-    assert at_once(Shopper.look, shoppers) == [shopper.told for shopper in shoppers]
+    assert at_once(Customer.look, customers) == [customer.told for customer in customers]
     assert {row["last_seen"] for row in shop.rows} == {shop.clock.now}
     assert "was not recorded" not in caplog.text
     trials.record(
@@ -78,17 +78,17 @@ def test_sessions_work_behind_pgbouncer(
 
 @both_ways
 def test_expired_and_revoked_sessions_go_behind_pgbouncer(url: str, own: bool) -> None:
-    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
-    assert all(shopper.order() for shopper in shoppers)
-    at_once(Shopper.enter, shoppers)
-    assert shoppers[0].leave() == SHOPPERS
-    assert [shopper.look() for shopper in shoppers] == [[]] * SHOPPERS
+    shop, customers = open_shop(url, own=own, **UNPREPARED)
+    assert all(customer.order() for customer in customers)
+    at_once(Customer.enter, customers)
+    assert customers[0].leave() == CUSTOMERS
+    assert [customer.look() for customer in customers] == [[]] * CUSTOMERS
 
-    assert all(shopper.order() for shopper in shoppers)
+    assert all(customer.order() for customer in customers)
     shop.clock.advance(400 * 86400)
     engine = create_engine(url, **UNPREPARED)
     purge = Purge(Rows(SessionRow), Lifetime(Settings()), shop.clock)
-    assert sum(purge.batches(engine, 2)) == len(shop.rows) + 2 * SHOPPERS
+    assert sum(purge.batches(engine, 2)) == len(shop.rows) + 2 * CUSTOMERS
     assert shop.rows == []
 
 
@@ -100,9 +100,9 @@ def test_what_psycopg_prepares_by_itself_is_an_error_behind_an_old_pgbouncer(
 
     From version 1.21 on PgBouncer can follow, if ``max_prepared_statements`` says so.
     """
-    shop, shoppers = open_shop(url, own=own)
+    shop, customers = open_shop(url, own=own)
     for _ in range(50):
-        at_once(Shopper.order, shoppers)
+        at_once(Customer.order, customers)
         if shop.errors:
             break
     assert shop.errors or bouncer.version >= (1, 21)
@@ -118,15 +118,15 @@ def test_connections_killed_behind_pgbouncer_are_replaced(
     trials: Trials,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
-    with ordering(shoppers):
+    shop, customers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(customers):
         for _ in trials.times(3):
-            more_from_each(shoppers, 3)
+            more_from_each(customers, 3)
             postgresql_server.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 f"WHERE datname = '{make_url(url).database}'"
             )
-        more_from_each(shoppers, 3)
+        more_from_each(customers, 3)
     trials.record(
         "server connections terminated",
         "what was acknowledged is there",
@@ -142,13 +142,13 @@ def test_connections_killed_behind_pgbouncer_are_replaced(
 def test_a_killed_pgbouncer_that_is_back_is_used_again(
     bouncer: PgBouncer, url: str, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shop, shoppers = open_shop(url, own=own, **UNPREPARED)
-    with ordering(shoppers):
+    shop, customers = open_shop(url, own=own, **UNPREPARED)
+    with ordering(customers):
         for _ in trials.times(3):
-            more_from_each(shoppers, 3)
+            more_from_each(customers, 3)
             bouncer.kill()
             bouncer.start()
-        more_from_each(shoppers, 3)
+        more_from_each(customers, 3)
     trials.record(
         "pgbouncer killed",
         "what was acknowledged is there",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from apps import Base
-from servers import Backend, PostgreSQL, Server, Standby, serving
-from shoppers import Shop, Shopper
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Customer, Shop
+from support.servers import Backend, PostgreSQL, Server, Standby, serving
+from support.trials import Trials
 
 from pyramid_sqlsession.driver_errors import reason
 
@@ -128,12 +128,12 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         yield case
 
 
-def moved(shopper: Shopper, shop: Shop) -> Shopper:
-    """The same visitor with the same cookie, in another shop on the same database."""
-    other = shop.shopper()
-    assert other.name == shopper.name
-    other.browser.set_cookie("session", shopper.token)
-    other.told.extend(shopper.told)
+def moved(customer: Customer, shop: Shop) -> Customer:
+    """The same customer with the same cookie, in another shop on the same database."""
+    other = shop.customer()
+    assert other.name == customer.name
+    other.browser.set_cookie("session", customer.token)
+    other.told.extend(customer.told)
     return other
 
 
@@ -142,28 +142,28 @@ def test_a_read_only_database_is_read_and_every_write_is_an_error(
     case: Case, own: bool, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = Shop(case.url, own=own, pool_pre_ping=True)
-    shopper = shop.shopper()
+    customer = shop.customer()
     read_only = Shop(case.read_only_url, own=own, pool_pre_ping=True)
     lost = tried = 0
-    assert shopper.order()
-    visitor = moved(shopper, read_only)
+    assert customer.order()
+    moving = moved(customer, read_only)
     for _ in trials.times(3):
         with case.closed():
             caplog.clear()
             read_only.clock.advance(1000)
-            assert visitor.look() == visitor.told
+            assert moving.look() == moving.told
             assert re.search(rf"was not recorded: .*{case.says}", caplog.text)
-            assert not visitor.order()
-            newcomer = read_only.shopper()
+            assert not moving.order()
+            newcomer = read_only.customer()
             assert newcomer.look() == []
             assert not newcomer.order()
             assert not newcomer.token
             tried += 3
             assert not read_only.leaks(caplog.text)
             lost += read_only.lost()
-        # the visitor goes on with the shop that may write
-        assert shopper.order()
-        visitor.told.append(shopper.told[-1])
+        # the customer goes on with the shop that may write
+        assert customer.order()
+        moving.told.append(customer.told[-1])
         if case.url == case.read_only_url:
             assert newcomer.order()
     trials.record(
@@ -180,9 +180,9 @@ def test_a_read_only_database_is_read_and_every_write_is_an_error(
 def test_a_read_only_file_that_is_not_in_wal_mode_is_read(sqlite: Backend) -> None:
     """An engine of the store's own would put it into that mode, which is a write."""
     Base.metadata.create_all(create_engine(sqlite.url))
-    shopper = Shop(sqlite.url, own=False).shopper()
-    assert shopper.order()
+    customer = Shop(sqlite.url, own=False).customer()
+    assert customer.order()
     path = make_url(sqlite.url).database
-    reader = Shop(f"sqlite:///file:{path}?mode=ro&uri=true", own=True).shopper()
-    reader.browser.set_cookie("session", shopper.token)
-    assert reader.look() == shopper.told
+    reader = Shop(f"sqlite:///file:{path}?mode=ro&uri=true", own=True).customer()
+    reader.browser.set_cookie("session", customer.token)
+    assert reader.look() == customer.told

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from apps import Broken, Resource, refuse
-from customers import SHOPS, Order, Shop, Visitor, in_shops, one_more
-from trials import Trials
+from support.apps import Broken, Resource, refuse
+from support.faults.stepped_shop import (
+    SHOPS,
+    Order,
+    SteppedCustomer,
+    SteppedShop,
+    in_shops,
+    one_more,
+)
+from support.trials import Trials
 
 KEPT = "nothing of the request is stored"
 
@@ -21,19 +28,19 @@ class Refused(Order):
 
 @in_shops(SHOPS)
 def test_what_was_refused_is_not_stored_by_the_next_request_on_its_connection(
-    shop: Shop, trials: Trials
+    shop: SteppedShop, trials: Trials
 ) -> None:
     site = shop.serve(pool_size=1, max_overflow=0, pool_timeout=5)
-    visitor, new = Visitor("visitor"), Visitor("new")
-    assert visitor.buy(site)
+    customer, new = SteppedCustomer("customer"), SteppedCustomer("new")
+    assert customer.buy(site)
     for _ in (rounds := trials.times(2)):
-        for who in (visitor, new):
+        for who in (customer, new):
             refused = site.request(one_more(who.name), who.token, kind=Refused)
             assert not who.learn(refused.start().finish())
             assert isinstance(who.errors[-1], Broken)
-            assert shop.count() == visitor.acknowledged
-            assert visitor.buy(site), visitor.errors
-            assert shop.count() == visitor.acknowledged
-    lost = shop.broken_promises(visitor, new)
+            assert shop.count() == customer.acknowledged
+            assert customer.buy(site), customer.errors
+            assert shop.count() == customer.acknowledged
+    lost = shop.broken_promises(customer, new)
     fault, count = "another resource refuses to commit", 2 * len(rounds)
     trials.record(fault, KEPT, shop.title, count, lost=lost)

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apps import Base
 from pyramid_retry import BeforeRetry
-from servers import Backend
-from shoppers import Shop
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import OperationalError
-from trials import Trials
+from support.apps import Base
+from support.faults.shop import Shop
+from support.servers import Backend
+from support.trials import Trials
 
 from pyramid_sqlsession import SessionConflict
 
@@ -92,11 +92,11 @@ def test_a_write_waits_for_a_lock_that_is_released_in_time(
     sqlite: Backend, way: str, trials: Trials
 ) -> None:
     shop = open_shop(sqlite, way, PATIENT)
-    shopper = shop.shopper()
-    assert shopper.order()
+    customer = shop.customer()
+    assert customer.order()
     for _ in trials.times(2):
         with locked(sqlite.url, WRITE) as locker:
-            request = threading.Thread(target=shopper.order)
+            request = threading.Thread(target=customer.order)
             request.start()
             # nothing else tells that it waits
             request.join(0.1)
@@ -108,8 +108,8 @@ def test_a_write_waits_for_a_lock_that_is_released_in_time(
         "SQLite locked by another process for a short time",
         "the write waits and is stored",
         "SQLite",
-        len(shopper.told),
-        lost=shop.lost() + len(shopper.errors),
+        len(customer.told),
+        lost=shop.lost() + len(customer.errors),
     )
 
 
@@ -117,16 +117,16 @@ def test_a_lock_that_is_not_released_is_a_conflict_and_stores_nothing(
     sqlite: Backend, way: str, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop = open_shop(sqlite, way, IMPATIENT)
-    shopper, newcomer = shop.shopper(), shop.shopper()
-    assert shopper.order()
+    customer, newcomer = shop.customer(), shop.customer()
+    assert customer.order()
     locks = [(WRITE,), (EVERYTHING,)] + [READ] * (way == "rollback")
     for _ in trials.times(1):
         for lock in locks:
             with locked(sqlite.url, *lock):
-                assert not shopper.order()
+                assert not customer.order()
                 assert not newcomer.order()
                 assert not newcomer.token
-            assert shopper.order()
+            assert customer.order()
     trials.record(
         "SQLite locked by another process",
         "a conflict, and nothing is stored",
@@ -145,8 +145,8 @@ def test_pyramid_retry_runs_a_request_again_until_the_lock_is_released(
     sqlite: Backend, way: str, trials: Trials
 ) -> None:
     shop = open_shop(sqlite, way, IMPATIENT, retry=True)
-    shopper = shop.shopper()
-    assert shopper.order()
+    customer = shop.customer()
+    assert customer.order()
     lockers: list[Locker] = []
     released: list[BeforeRetry] = []
 
@@ -160,7 +160,7 @@ def test_pyramid_retry_runs_a_request_again_until_the_lock_is_released(
         for lock in locks:
             with locked(sqlite.url, *lock) as locker:
                 lockers.append(locker)
-                assert shopper.order()
+                assert customer.order()
     assert len(released) == trials.scale * len(locks)
     trials.record(
         "SQLite locked by another process, with pyramid_retry",
@@ -176,15 +176,15 @@ def test_reads_go_on_beside_a_writer_and_a_visit_is_hardly_waited_for(
 ) -> None:
     caplog.set_level("DEBUG", "pyramid_sqlsession")
     shop = open_shop(sqlite, way, PATIENT)
-    shopper = shop.shopper()
-    assert shopper.order()
+    customer = shop.customer()
+    assert customer.order()
     for _ in trials.times(3):
         caplog.clear()
         # without WAL, whoever locks everything locks readers out
         with locked(sqlite.url, WRITE if way == "rollback" else EVERYTHING):
             shop.clock.advance(1000)
             began = time.monotonic()
-            assert shopper.look() == shopper.told
+            assert customer.look() == customer.told
             assert time.monotonic() - began < PATIENT / 2
         assert "database is locked" in caplog.text
     trials.record(
@@ -194,7 +194,7 @@ def test_reads_go_on_beside_a_writer_and_a_visit_is_hardly_waited_for(
         trials.scale * 3,
         lost=shop.lost(),
     )
-    assert shopper.look() == shopper.told
+    assert customer.look() == customer.told
     assert [row["last_seen"] for row in shop.rows] == [shop.clock.now]
     assert not shop.leaks(caplog.text)
 
@@ -203,19 +203,19 @@ def test_what_a_killed_process_has_left_in_the_file_is_undone(
     sqlite: Backend, way: str, trials: Trials, tmp_path: Path
 ) -> None:
     shop = open_shop(sqlite, way, IMPATIENT)
-    shopper = shop.shopper()
+    customer = shop.customer()
     for _ in trials.times(3):
-        assert shopper.order()
+        assert customer.order()
         with locked(sqlite.url, *SPOIL) as locker:
-            assert not shopper.order()
+            assert not customer.order()
             locker.kill()
         # the database and its journal
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) > SPOILED
-        assert shopper.look() == shopper.told
+        assert customer.look() == customer.told
     trials.record(
         "another process killed while it wrote to the SQLite file",
         "what was acknowledged is there",
         "SQLite",
-        len(shopper.told),
+        len(customer.told),
         lost=shop.lost(),
     )

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from apps import Base, notes, rows
-from patience import working
-from processes import Fetch, web_server
-from servers import Backend, free_port
 from sqlalchemy import Engine, create_engine
-from trials import Trials
-from visitors import Stored, Visitor, complaints
+from support.apps import Base, notes, rows
+from support.patience import working
+from support.processes import Fetch, web_server
+from support.servers import Backend, free_port
+from support.soak.visitors import Stored, Visitor, complaints
+from support.trials import Trials
 
 TESTS = Path(__file__).parents[1]
 VISITORS = 6
@@ -65,9 +65,10 @@ def test_what_visitors_were_told_is_true_whoever_is_killed(
     engine, port = create_engine(postgresql.url), free_port()
     Base.metadata.create_all(engine)
     command = (sys.executable, "-m", "gunicorn", "--preload", "--workers=3", "--threads=4")
+    options = ("--log-level=critical", f"--bind=127.0.0.1:{port}")
     with (
         web_server(
-            [*command, "--log-level=critical", f"--bind=127.0.0.1:{port}", "soaked:application()"],
+            [*command, *options, "support.soak.app:application()"],
             port,
             cwd=TESTS,
             env={"DATABASE_URL": postgresql.url, "WAY": way},

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from servers import Server, serving
+from support.servers import Server, serving
 
 from .. import durable
 from . import kept, load, plot, tables

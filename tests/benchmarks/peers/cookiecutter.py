@@ -10,9 +10,9 @@ from secrets import token_bytes
 from typing import Any
 
 import zope.sqlalchemy
-from apps import Base, Note, configurator
 from pyramid.response import Response
 from sqlalchemy import Column, Engine, Integer, Table, bindparam, event, insert, select
+from support.apps import Base, Note, configurator
 
 from pyramid_sqlsession.table.model import DATA, ID
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from pyramid.interfaces import ISessionFactory
 from redis import Redis as Client
-from servers import Server
 from sqlalchemy import Connection, create_engine, text
+from support.servers import Server
 
 from . import cookiecutter, floor, frameworks, names, pyramids
 from .contender import IN_COOKIES, WITHOUT, Contender, Site

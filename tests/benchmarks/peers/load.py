@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import Request, urlopen
 
-from processes import web_server
-from servers import HOST, Server, find_program, free_port
+from support.processes import web_server
+from support.servers import HOST, Server, find_program, free_port
 
 from . import names
 from .contender import NOTHING, Site

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import redis
-from servers import MariaDB, Server, find_program
+from support.servers import MariaDB, Server, find_program
 
 
 class DurableMariaDB(MariaDB):

@@ -1,0 +1,400 @@
+"""Random histories of several browsers, beside an oracle that says what each of them has to see.
+
+The histories are made by Hypothesis, which looks for the shortest one that goes wrong. After every
+step the whole table is compared with the oracle's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from enum import Enum
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pyramid.httpexceptions import HTTPFound
+from pyramid.interfaces import ISessionFactory
+from support.apps import EPOCH, TABLE, Broken, Clock, SessionRow, rows
+from support.histories import oracle
+from support.histories.random_actions import (
+    ACTIONS,
+    ADMINISTRATION,
+    CHANGES,
+    USER_CHANGES,
+    USERS,
+    Put,
+    RandomAction,
+    Revoke,
+    RevokeUser,
+)
+from support.places import Place, in_places
+from support.races import Flight
+from support.trials import Trials
+from webtest import TestApp
+
+from pyramid_sqlsession.lifetime import Lifetime
+from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.table.rows import Rows
+from pyramid_sqlsession.upkeep.purge import Purge
+
+TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
+DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
+
+
+def id_of(token: str | None) -> str | None:
+    return None if token is None else hashlib.sha256(token.encode()).hexdigest()
+
+
+class Outcome(Enum):
+    """How a request ends."""
+
+    COMMIT = "commit"
+    RAISE = "raise"
+    DOOM = "doom"
+    REDIRECT = "redirect"
+
+
+class Request:
+    """A request that does some actions and then ends in some way."""
+
+    def __init__(self, actions: Sequence[RandomAction], outcome: Outcome) -> None:
+        self.actions = actions
+        self.outcome = outcome
+        # by each attempt
+        self.seen: list[list[Any]] = []
+
+    def view(self, request: Any) -> Any:
+        if self.outcome is Outcome.DOOM:
+            request.tm.doom()
+        self.seen.append([deepcopy(action(request)) for action in self.actions])
+        if self.outcome is Outcome.RAISE:
+            raise Broken
+        if self.outcome is Outcome.REDIRECT:
+            raise HTTPFound("/")
+        return {}
+
+
+class InFlight(Flight):
+    """A request that waits when it has read its session."""
+
+    def view(self, request: Any) -> Any:
+        self.attempts += 1
+        len(request.session)
+        self._loaded.stop()
+        return self.action(request)
+
+
+class World:
+    """An application, its database and its clock."""
+
+    def __init__(self, place: Place, attempts: int | None) -> None:
+        durations = {
+            "ttl": TIMES.ttl,
+            "absolute_ttl": TIMES.absolute_ttl,
+            "touch_interval": TIMES.touch_interval,
+            "regenerate_grace": TIMES.grace,
+        }
+        self.site = place.serve(attempts, cleanup_interval="false", **durations)
+        self.retries, self.late_fails = attempts is not None, place.late_fails
+        # PostgreSQL may take any two transactions for a conflict at this level
+        self.may_refuse = "serializable" in place.name
+        self.engine = place.engine
+        self.clock = Clock()
+        self.app = self.site.app
+        self.app.registry.getUtility(ISessionFactory).clock = self.clock
+        lifetime = Lifetime(Settings.from_options(durations))
+        self._purge = Purge(Rows(SessionRow), lifetime, self.clock)
+        self.steps = 0
+
+    def start_again(self) -> None:
+        self.clock.now = EPOCH
+        with self.engine.begin() as connection:
+            connection.execute(TABLE.delete())
+
+    def send(self, token: str | None, request: Request) -> list[str] | None:
+        """The session cookies of the response, None if the request raised."""
+        headers = {} if token is None else {"Cookie": f"session={token}"}
+        browser = TestApp(self.app, extra_environ={"tests.flight": request})
+        try:
+            response = browser.get("/", headers=headers)
+        except Broken:
+            return None
+        return [value for value in response.headers.getall("Set-Cookie") if "session=" in value]
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        return {row["id"].hex(): row for row in rows(self.engine)}
+
+    def purge(self) -> None:
+        for _ in self._purge.batches(self.engine, 3):
+            pass
+
+
+BROWSERS = st.integers(0, 2)
+AGES = st.integers(0, 5)
+PAUSES = st.sampled_from([0, 0, 0, 0, 1, 20, 29, 30, 60, 61, 100, 300])
+SOME = st.lists(ACTIONS, max_size=3)
+FLYING = st.lists(ACTIONS, max_size=2)
+OUTCOMES = st.sampled_from([Outcome.COMMIT] * 6 + list(Outcome)[1:])
+
+
+# elsewhere the view fails where it ends what another request has changed
+merges_late = precondition(lambda browsers: not browsers.world.late_fails)
+
+
+class Browsers(RuleBasedStateMachine):
+    """Browsers of one application; the tokens that they hold."""
+
+    world: World
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.start_again()
+        self.store = oracle.Store(TIMES, self.world.retries, self.world.late_fails)
+        self.tokens: dict[int, str | None] = {}
+        # every token that was sent, the youngest first
+        self.given: list[str] = []
+
+    @initialize(first=CHANGES, second=CHANGES)
+    def start(self, first: RandomAction, second: RandomAction) -> None:
+        for browser, action in enumerate((first, second)):
+            self.step(browser, [action, Put("a", [])], Outcome.COMMIT)
+
+    @rule(browser=BROWSERS, pause=PAUSES, actions=SOME, outcome=OUTCOMES)
+    def visit(
+        self, browser: int, pause: int, actions: list[RandomAction], outcome: Outcome
+    ) -> None:
+        self.wait(pause)
+        self.step(browser, actions, outcome)
+
+    @rule(browser=BROWSERS, pause=PAUSES, action=CHANGES)
+    def change(self, browser: int, pause: int, action: RandomAction) -> None:
+        self.wait(pause)
+        self.step(browser, [action], Outcome.COMMIT)
+
+    @rule(browser=BROWSERS, before=SOME, user=USER_CHANGES, after=SOME, outcome=OUTCOMES)
+    def change_the_user(
+        self,
+        browser: int,
+        before: list[RandomAction],
+        user: RandomAction,
+        after: list[RandomAction],
+        outcome: Outcome,
+    ) -> None:
+        self.step(browser, [*before, user, *after], outcome)
+
+    @rule(browser=BROWSERS, which=AGES, actions=SOME, outcome=OUTCOMES)
+    def visit_with_an_old_cookie(
+        self, browser: int, which: int, actions: list[RandomAction], outcome: Outcome
+    ) -> None:
+        self.tokens[browser] = self.given[which % len(self.given)]
+        self.step(browser, actions, outcome)
+
+    @rule(browser=BROWSERS, action=ADMINISTRATION, rest=SOME, outcome=OUTCOMES)
+    def manage(
+        self, browser: int, action: RandomAction, rest: list[RandomAction], outcome: Outcome
+    ) -> None:
+        self.step(browser, [action, *rest], outcome)
+
+    @rule(browser=BROWSERS, which=AGES, rest=SOME, outcome=OUTCOMES)
+    def revoke(self, browser: int, which: int, rest: list[RandomAction], outcome: Outcome) -> None:
+        handle = id_of(self.given[which % len(self.given)]) or ""
+        self.step(browser, [Revoke(handle), *rest], outcome)
+
+    @rule(seconds=st.sampled_from([300, 700, 999, 1000, 3000]))
+    def wait(self, seconds: int) -> None:
+        self.world.clock.advance(seconds)
+
+    @rule(what=st.sampled_from(["purge", "delete", "forget", "junk"]), which=AGES)
+    def disturb(self, what: str, which: int) -> None:
+        """A purge, an operator who deletes a row, a browser that has another cookie than ours."""
+        if what == "purge":
+            self.purge()
+        elif what == "delete":
+            self.delete(which)
+        else:
+            self.tokens[which % 3] = {"forget": None, "junk": "junk"}[what]
+
+    def purge(self) -> None:
+        now = self.world.clock.now
+        due = {handle for handle, row in self.world.table().items() if row["purge_after"] <= now}
+        self.world.purge()
+        self.store.purge(now, due)
+
+    def delete(self, which: int) -> None:
+        handle = id_of(self.given[which % len(self.given)]) or ""
+        with self.world.engine.begin() as connection:
+            connection.execute(TABLE.delete().where(TABLE.c.id == bytes.fromhex(handle)))
+        self.store.rows.pop(handle, None)
+
+    @rule(browser=BROWSERS, first=FLYING, second=FLYING)
+    def visit_twice_at_once(
+        self, browser: int, first: list[RandomAction], second: list[RandomAction]
+    ) -> None:
+        self.fly(browser, first, second)
+
+    @merges_late
+    @rule(browser=BROWSERS, first=FLYING, user=USERS, keep=st.booleans(), rest=FLYING)
+    def end_sessions_of_a_user_meanwhile(
+        self,
+        browser: int,
+        first: list[RandomAction],
+        user: str,
+        keep: bool,
+        rest: list[RandomAction],
+    ) -> None:
+        self.fly(browser, first, [RevokeUser(user, keep), *rest])
+
+    @merges_late
+    @rule(browser=BROWSERS, first=FLYING, which=AGES, rest=FLYING)
+    def end_a_session_meanwhile(
+        self, browser: int, first: list[RandomAction], which: int, rest: list[RandomAction]
+    ) -> None:
+        handle = id_of(self.given[which % len(self.given)]) or ""
+        self.fly(browser, first, [Revoke(handle), *rest])
+
+    def fly(self, browser: int, first: list[RandomAction], second: list[RandomAction]) -> None:
+        """Two requests at once, the first of which is committed before the second goes on."""
+        token = self.tokens.get(browser)
+        requests = [Request(actions, Outcome.COMMIT) for actions in (first, second)]
+        flights = [
+            self.world.site.request(request.view, token, InFlight).load() for request in requests
+        ]
+        visits = [self.store.visit(id_of(token), self.world.clock.now) for _ in flights]
+        for request, flight, visit in zip(requests, flights, visits, strict=True):
+            assert len(visit.session) >= 0
+            cookies = flight.finish().cookies
+            assert flight.ok, flight.error
+            given = self.receive(browser, token, cookies)
+            visit.catch_up()
+            assert given == self.expected(browser, token, visit, request)
+
+    def step(self, browser: int, actions: list[RandomAction], outcome: Outcome) -> None:
+        token = self.tokens.get(browser)
+        request = Request(actions, outcome)
+        given = self.receive(browser, token, self.world.send(token, request))
+        visit = self.store.visit(id_of(token), self.world.clock.now)
+        assert given == self.expected(browser, token, visit, request)
+
+    def expected(
+        self, browser: int, token: str | None, visit: oracle.Visit, request: Request
+    ) -> oracle.Cookie | None:
+        """The cookie that the browser has to get; and what each attempt has to see."""
+        new, now = id_of(self.tokens.get(browser)), self.world.clock.now
+        for attempt, seen in enumerate(request.seen, 1):
+            note(f"    {id_of(token)} saw {seen}")
+            for action, value in zip(request.actions, seen, strict=True):
+                visit.given = value
+                assert action(visit) == value
+            if request.outcome is Outcome.RAISE:
+                return None
+            if request.outcome is not Outcome.COMMIT:
+                return visit.touch()
+            try:
+                if not (self.world.may_refuse and attempt < len(request.seen)):
+                    return visit.commit(new, now)
+            except oracle.Conflict:
+                assert attempt < len(request.seen), "nothing was tried again"
+            has_left = visit.has_left or visit.leaves
+            visit = self.store.visit(id_of(token), now)
+            visit.has_left = has_left
+        raise AssertionError("no attempt succeeded")
+
+    def receive(
+        self, browser: int, sent: str | None, cookies: list[str] | None
+    ) -> oracle.Cookie | None:
+        """Do as browsers do, and say what it was."""
+        if not cookies:
+            return None
+        (cookie,) = cookies
+        token = cookie.removeprefix("session=").partition(";")[0]
+        found = re.search(r"Max-Age=(\d+)", cookie)
+        max_age = int(found[1]) if found else None
+        if max_age == 0:
+            self.tokens[browser] = None
+            return oracle.Cookie("removed")
+        if token == sent:
+            return oracle.Cookie("again", max_age)
+        self.tokens[browser] = token
+        self.given.insert(0, token)
+        return oracle.Cookie("new", max_age)
+
+    @invariant()
+    def the_table_is_the_oracles(self) -> None:
+        self.world.steps += 1
+        table = self.world.table()
+        stored = {
+            handle: {
+                "data": json.loads(row["data"]),
+                "created": row["created"],
+                "last_seen": row["last_seen"],
+                "version": row["version"],
+                "max_age": row["max_age"],
+                "user_id": row["user_id"],
+                "successor": row["successor"] and row["successor"].hex(),
+            }
+            for handle, row in table.items()
+        }
+        assert stored == {handle: asdict(row) for handle, row in self.store.rows.items()}
+        for handle, row in self.store.rows.items():
+            due = table[handle]["purge_after"]
+            lifetime = row.max_age or TIMES.ttl
+            slack = max(lifetime // 10, 30 * TIMES.touch_interval)
+            assert self.store.expiry(row) <= due <= row.last_seen + lifetime + slack
+
+
+# with pyramid_retry or without
+ATTEMPTS = {
+    "sqlite-wal": None,
+    "own-sqlite": 3,
+    "postgresql-read-committed": 3,
+    "postgresql-serializable": 3,
+    "own-postgresql": None,
+    "mariadb-repeatable-read": None,
+    "own-mariadb": 3,
+}
+
+
+# to find the shortest history takes minutes
+@pytest.mark.timeout(1800)
+@in_places(ATTEMPTS)
+def test_every_browser_sees_what_a_plain_model_predicts(
+    place: Place, trials: Trials, caplog: pytest.LogCaptureFixture
+) -> None:
+    # thousands of warnings would hide the history that went wrong
+    caplog.set_level("CRITICAL", "pyramid_sqlsession")
+    world = World(place, ATTEMPTS[place.name])
+    machine = type("Machine", (Browsers,), {"world": world})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=len(trials.times(12)),
+            stateful_step_count=30,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            report_multiple_bugs=False,
+            derandomize="CI" in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    trials.record(
+        "a step in a random history of several browsers",
+        "what a plain model predicts",
+        DATABASES[place.engine.dialect.name],
+        world.steps,
+    )
