@@ -71,9 +71,10 @@ def _is_missing_table(error: Any) -> bool:
 
 
 @contextmanager
-def translated(table: str) -> Iterator[None]:
+def translated(table: str, remark: str = "") -> Iterator[None]:
     """Raise what the errors of the session's own statements mean.
 
+    :param remark: what else may be the reason if the table does not fit.
     :raises SessionConflict: if the database says that another transaction was in the way.
     :raises SessionTableError: if the table or one of its columns is missing.
     """
@@ -83,10 +84,11 @@ def translated(table: str) -> Iterator[None]:
         if is_conflict(error.orig):
             raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
         if _is_missing_table(error.orig):
+            why = "; ".join(filter(None, (reason(error), remark)))
             raise SessionTableError(
                 f"the session table {table!r} is missing or does not fit its model "
-                f"({reason(error)}): create or change it with your migrations (Alembic); a missing "
-                "one can be made at the first request with sqlsession.create_table = true, or "
+                f"({why}): create or change it with your migrations (Alembic); a missing one can "
+                "be made at the first request with sqlsession.create_table = true, or "
                 "with: pyramid_sqlsession CONFIG_URI create-table"
             ) from error
         raise
