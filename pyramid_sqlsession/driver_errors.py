@@ -19,8 +19,9 @@ MYSQL = ("mysql", "mariadb")
 
 # serialization failure, deadlock
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
-# record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213
-_MYSQL_CONFLICTS = (1020, 1205, 1213)
+# record changed since last read, lock wait timeout, deadlock, table changed since the transaction
+# began; Galera's certification is a 1213
+_MYSQL_CONFLICTS = (1020, 1205, 1213, 1412)
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
 # connection would keep its locks; the error of a COMMIT that the loss met
 _MYSQL_UNUSABLE = (1047, 1180)

@@ -12,16 +12,17 @@ from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 
+from ..driver_errors import MYSQL
 from ..exceptions import SessionDataError
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
 from .base import Writing
+from .beside import Beside, has_connections, has_one_connection
 from .connections import connect, giving_up, hardly_waiting
-from .creation import Creation, in_transaction
+from .creation import Creation
 from .joined import join, joined_in
 from .registered import is_read_only, mark_changed, takes_part
-from .shared import SharedConnections, has_connections, has_one_connection, is_open
 from .shown import ShownEngines
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -49,7 +50,7 @@ class AppDatabase:
         self._bind_arguments = {"mapper": inspect(model), "clause": rows.table.update()}
         self._creation = Creation(rows.table) if create else None
         self._engines = ShownEngines()
-        self._shared = SharedConnections()
+        self._beside = Beside()
         self._has_warned = False
 
     def __str__(self) -> str:
@@ -71,14 +72,14 @@ class AppDatabase:
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         dbsession = self._session(request)
         joins = self._joins(dbsession, transaction)
-        bind = self._ready(dbsession, joins=joins)
+        bind, can_read = self._ready(dbsession, joins=joins)
         joined = joined_in(transaction, bind)
         with _dooming(transaction if joins or joined is not None else None):
-            connection = self._connection(dbsession) if joins else None
+            connection = self._connection(dbsession) if can_read else None
             if joined is not None:
                 connection = joined.connection
             if connection is None:
-                with self._beside(bind) as beside:
+                with self._beside.reading(bind) as beside:
                     yield beside
             else:
                 with giving_up(connection):
@@ -88,7 +89,7 @@ class AppDatabase:
     def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
         dbsession = self._session(request)
         joins = self._joins(dbsession, transaction)
-        bind = self._ready(dbsession, joins=joins)
+        bind, _ = self._ready(dbsession, joins=joins)
         if joins and not is_read_only(dbsession):
             # Core does not flush by itself, and the row may refer to another one of this request
             dbsession.flush()
@@ -101,7 +102,7 @@ class AppDatabase:
             with giving_up(joined.connection):
                 yield joined.connection, joined.committed
         else:
-            with self._writing_beside(bind) as connection, giving_up(connection):
+            with self._beside.writing(bind) as connection, giving_up(connection):
                 # it is durable for whoever has left this block without an error
                 yield connection, lambda: True
 
@@ -109,7 +110,7 @@ class AppDatabase:
     def touching(self, request: Any) -> Iterator[Connection]:
         bind = self._shown(self._session(request))
         if not has_connections(bind):
-            with self._writing_beside(bind) as connection:
+            with self._beside.writing(bind) as connection:
                 yield connection
             return
         # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
@@ -119,7 +120,7 @@ class AppDatabase:
             yield connection
 
     def engine(self, request: Any) -> Engine | None:
-        bind = self._ready(self._session(request), joins=False)
+        bind, _ = self._ready(self._session(request), joins=False)
         return bind if has_connections(bind) else None
 
     def engines(self) -> list[Engine] | None:
@@ -180,56 +181,32 @@ class AppDatabase:
 
     # ---- the table
 
-    def _ready(self, dbsession: Session, *, joins: bool) -> Engine | Connection:
-        """The engine or connection that holds the table, which is made if that was asked for."""
-        bind = self._shown(dbsession)
-        creation = self._creation
-        if creation is None or creation.is_done(bind.engine):
-            return bind
-        if has_one_connection(bind.engine):
-            creation.within(bind if isinstance(bind, Connection) else self._shared.of(bind))
-            return bind
-        connection = self._connection_in_use(dbsession, bind, joins=joins)
-        if connection is not None and creation.would_wait_for(connection):
-            creation.within(connection)
-        else:
-            creation.apart(bind.engine)
-        return bind
+    def _ready(self, dbsession: Session, *, joins: bool) -> tuple[Engine | Connection, bool]:
+        """The engine or connection that holds the table, which is made if that was asked for.
 
-    def _connection_in_use(
+        With it comes whether the request can use the table through its database session by now.
+        """
+        bind, creation = self._shown(dbsession), self._creation
+        if creation is None or creation.is_done(bind.engine):
+            return bind, joins
+        if has_one_connection(bind.engine):
+            creation.within(self._beside.only(bind))
+            return bind, joins
+        in_use = self._in_use(dbsession, bind, joins=joins)
+        if in_use is not None and creation.would_wait_for(in_use):
+            creation.within(in_use)
+            return bind, joins
+        creation.apart(bind.engine)
+        # a snapshot that was taken before it was made cannot read it there
+        return bind, joins and (in_use is None or in_use.dialect.name not in MYSQL)
+
+    def _in_use(
         self, dbsession: Session, bind: Engine | Connection, *, joins: bool
     ) -> Connection | None:
-        """That on which the request may have done something, if its session is kept through it."""
+        """The connection on which the request may have done something already."""
         if isinstance(bind, Connection):
             return bind
         return self._connection(dbsession) if joins and dbsession.in_transaction() else None
-
-    # ---- beside it
-
-    @contextmanager
-    def _beside(self, bind: Engine | Connection) -> Iterator[Connection]:
-        """A connection to read on without using the application's database session."""
-        if isinstance(bind, Connection):
-            with in_transaction(bind):
-                yield bind
-        elif has_one_connection(bind):
-            yield self._shared.of(bind)
-        else:
-            with bind.connect() as connection:
-                yield connection
-
-    @contextmanager
-    def _writing_beside(self, bind: Engine | Connection) -> Iterator[Connection]:
-        """The same to write on, in a short transaction unless the application has begun one."""
-        if isinstance(bind, Connection):
-            with in_transaction(bind):
-                yield bind
-        elif has_one_connection(bind) and is_open(self._shared.of(bind)):
-            # the application has begun, and will end it
-            yield self._shared.of(bind)
-        else:
-            with bind.begin() as connection:
-                yield connection
 
 
 def _unwrapped(dbsession: Any) -> Any:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Table
 
 from ..driver_errors import MYSQL, translated
 from ..table.model import create_table
-from .shared import is_open
+from .beside import in_transaction, is_open
 
 _PATIENCE = {
     "postgresql": "SET LOCAL lock_timeout = '5s'",
@@ -59,9 +57,3 @@ class Creation:
             return is_open(connection)
         # a foreign key locks the other table; on MySQL a table that is made commits everything
         return connection.dialect.name not in MYSQL and bool(self._table.foreign_keys)
-
-
-def in_transaction(connection: Connection) -> AbstractContextManager[Any]:
-    """A transaction, unless there is one."""
-    # a transaction that is open belongs to whoever bound the session to this connection
-    return nullcontext() if connection.in_transaction() else connection.begin()

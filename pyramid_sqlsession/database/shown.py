@@ -8,7 +8,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine
 
 from ..driver_errors import mark_conflicts_retryable
-from .shared import has_connections
+from .beside import has_connections
 
 
 class ShownEngines:
