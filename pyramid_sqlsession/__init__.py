@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyramid.config.actions import action_method
 from pyramid.interfaces import ISessionFactory
 from pyramid.tweens import EXCVIEW
 
@@ -29,11 +30,12 @@ from .exceptions import (
     SessionTooLarge,
 )
 from .factory import SQLSessionFactory
+from .included import INCLUDED, SAVE, TM, where_included
 from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
 from .table.sessions import UserSession
-from .tween import SAVE, TM, check_explicit_tweens, save_tween_factory
+from .tween import check_explicit_tweens, save_tween_factory
 
 __all__ = [
     "CookieRejected",
@@ -66,13 +68,20 @@ def includeme(config: Any) -> None:
 
     :raises ConfigurationError: at the commit, for wrong settings.
     """
+    # without it an error of the configuration would name "Line 0 of file None"
+    _configure(config, _info=where_included())
+
+
+@action_method  # type: ignore[untyped-decorator]  # pyramid has no types
+def _configure(config: Any) -> None:
     config.include("pyramid_tm")
     config.add_tween(SAVE, under=TM, over=EXCVIEW)
     config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
     def register() -> None:
         factory = SQLSessionFactory.from_ini(config.registry.settings)
-        config.registry.registerUtility(factory, ISessionFactory)
+        for name in ("", INCLUDED):
+            config.registry.registerUtility(factory, ISessionFactory, name)
 
     introspectable = config.introspectable(
         "session factory", None, "pyramid_sqlsession", "session factory"

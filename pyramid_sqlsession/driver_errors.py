@@ -19,8 +19,9 @@ MYSQL = ("mysql", "mariadb")
 
 # serialization failure, deadlock
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
-# record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213
-_MYSQL_CONFLICTS = (1020, 1205, 1213)
+# record changed since last read, lock wait timeout, deadlock, table changed since the transaction
+# began; Galera's certification is a 1213
+_MYSQL_CONFLICTS = (1020, 1205, 1213, 1412)
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
 # connection would keep its locks; the error of a COMMIT that the loss met
 _MYSQL_UNUSABLE = (1047, 1180)
@@ -71,9 +72,10 @@ def _is_missing_table(error: Any) -> bool:
 
 
 @contextmanager
-def translated(table: str) -> Iterator[None]:
+def translated(table: str, remark: str = "") -> Iterator[None]:
     """Raise what the errors of the session's own statements mean.
 
+    :param remark: what else may be the reason if the table does not fit.
     :raises SessionConflict: if the database says that another transaction was in the way.
     :raises SessionTableError: if the table or one of its columns is missing.
     """
@@ -83,10 +85,11 @@ def translated(table: str) -> Iterator[None]:
         if is_conflict(error.orig):
             raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
         if _is_missing_table(error.orig):
+            why = "; ".join(filter(None, (reason(error), remark)))
             raise SessionTableError(
                 f"the session table {table!r} is missing or does not fit its model "
-                f"({reason(error)}): create or change it with your migrations (Alembic); a missing "
-                "one can be made at the first request with sqlsession.create_table = true, or "
+                f"({why}): create or change it with your migrations (Alembic); a missing one can "
+                "be made at the first request with sqlsession.create_table = true, or "
                 "with: pyramid_sqlsession CONFIG_URI create-table"
             ) from error
         raise

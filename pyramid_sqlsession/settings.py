@@ -16,6 +16,7 @@ from pyramid.exceptions import ConfigurationError
 
 from . import converters as to
 from .cookie_rules import why_browsers_refuse
+from .setting_rules import why_they_clash
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
@@ -52,6 +53,12 @@ class Settings:
         "none", to.optional(to.dotted), "a mapped class on ``SessionMixin``, or its dotted name",
         "The model whose table holds the sessions. The only mapped class of the process that uses "
         "``SessionMixin`` is found by itself.",
+    )  # fmt: skip
+    table: str | None = _option(
+        "none", to.optional(to.matching(r"[A-Za-z_][A-Za-z0-9_]{0,47}")),
+        "the name of a table: at most 48 letters, digits and ``_``",
+        "The table of the built-in model, ``sqlsession`` unless it is set: two applications in one "
+        "database have one each. A model of your own says its table itself.",
     )  # fmt: skip
     sqlalchemy: Mapping[str, Any] = _option(
         "none", to.mapping,
@@ -174,27 +181,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if self.dbsession is not None and self.sqlalchemy:
-            raise ConfigurationError(
-                f"{PREFIX}dbsession and {PREFIX}sqlalchemy.url are both set: keep the first to use "
-                "the application's database session, the second for an engine of its own"
-            )
-        if self.sqlalchemy and not self.sqlalchemy.get("url"):
-            raise ConfigurationError(f"{PREFIX}sqlalchemy.url is missing or empty")
-        lifetimes = ("ttl", "absolute_ttl", "cookie_max_age")
-        for name in lifetimes:
-            lifetime = getattr(self, name)
-            if lifetime and self.touch_interval and self.touch_interval >= lifetime:
-                raise ConfigurationError(
-                    f"{PREFIX}touch_interval = {self.touch_interval} must be less than "
-                    f"{PREFIX}{name} = {lifetime} (seconds): activity would be recorded too late"
-                )
-        if self.encryption_migrate and not (self.encryption_keys or self.seal):
-            raise ConfigurationError(
-                f"{PREFIX}encryption_migrate = true needs {PREFIX}encryption_keys or "
-                f"{PREFIX}seal = true: without them it would do nothing"
-            )
-        refusal = why_browsers_refuse(self)
+        refusal = why_they_clash(self) or why_browsers_refuse(self)
         if refusal is not None:
             raise ConfigurationError(refusal)
 

@@ -13,17 +13,14 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory, ITweens
 from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import is_tm_active, maybe_tag_retryable, tm_tween_factory
-from sqlalchemy.exc import SQLAlchemyError
 
 from .factory import SQLSessionFactory
+from .included import INCLUDED, SAVE, TM, described
 from .request.save import save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
 
 log = logging.getLogger("pyramid_sqlsession")
-
-TM = "pyramid_tm.tm_tween_factory"
-SAVE = "pyramid_sqlsession.save_tween_factory"
 
 Handler = Callable[[Any], Any]
 
@@ -35,6 +32,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
     ``pyramid.tweens.excview_tween_factory``; ``config.include('pyramid_sqlsession')`` sees to that.
     """
     factory = registry.queryUtility(ISessionFactory)
+    _tell_overriding(registry, factory)
     if not isinstance(factory, SQLSessionFactory):
         return handler
     factory.prepare(registry)
@@ -45,16 +43,27 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         visit = factory.visit(request)
         transaction = _enter(visit)
         try:
-            _prepare(visit)
+            visit.store.cleaner.start()
             response = handler(request)
             return _leave(visit, response, has_veto)
         finally:
+            visit.store.database.notice(request)
             if visit.phase is Phase.OPEN:
                 visit.end(Phase.DETACHED)
             if transaction is not None and not visit.nested:
                 transaction.set_data(visit.store, None)
 
     return save_tween
+
+
+def _tell_overriding(registry: Any, factory: Any) -> None:
+    if factory is registry.queryUtility(ISessionFactory, INCLUDED):
+        return
+    what = described(registry, factory)
+    if isinstance(factory, SQLSessionFactory):
+        log.info("sessions are made by %s: the sqlsession.* settings are not looked at", what)
+    else:
+        log.warning("sessions are not kept by pyramid_sqlsession but by %s", what)
 
 
 def check_explicit_tweens(registry: Any) -> None:
@@ -86,15 +95,6 @@ def _enter(visit: Visit) -> Any:
         if not visit.nested:
             transaction.set_data(store, visit)
     return transaction
-
-
-def _prepare(visit: Visit) -> None:
-    try:
-        visit.store.database.enter(visit.request)
-    except SQLAlchemyError:
-        # most requests can do without; one that cannot gets an error of its own
-        log.exception("the session table could not be created, the next request tries again")
-    visit.store.cleaner.start()
 
 
 def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:

@@ -514,7 +514,8 @@ def start(config: Any, ticks: Ticks) -> TestApp:
     """An application whose thread is about to pause for the first time."""
     app = serve(config, put=put, show=show)
     assert cleaning_threads() == 0
-    app.get("/show")
+    # a request that uses its session shows the engine
+    app.get("/show", headers={"Cookie": f"session={token('unknown')}"})
     ticks.wait()
     return app
 
@@ -759,6 +760,6 @@ def test_an_engine_that_is_seen_later_is_cleaned(
     assert left(engine, "expired") == {"expired"}
     with Session(engine) as session:
         sessions.append(session)
-        app.get("/show")
+        app.get("/show", headers={"Cookie": f"session={token('unknown')}"})
     ticks.clean()
     assert left(engine, "expired") == set()

@@ -1,4 +1,4 @@
-"""A connection of the store's own as a resource of the request's transaction."""
+"""A connection that is not the application's as a resource of the request's transaction."""
 
 from __future__ import annotations
 
@@ -62,3 +62,20 @@ class JoinedWrite:
 
     def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
         return f"~~pyramid_sqlsession:{id(self)}"
+
+
+def joined_in(transaction: Any, owner: object) -> JoinedWrite | None:
+    """What has joined the transaction for this owner of connections; None if nothing has."""
+    try:
+        joined: JoinedWrite = transaction.data(owner)
+    except (AttributeError, KeyError):
+        return None
+    return joined
+
+
+def join(transaction: Any, owner: object, connection: Connection) -> JoinedWrite:
+    """Have a connection committed, or rolled back, and closed with the transaction."""
+    joined = JoinedWrite(connection, transaction)
+    transaction.join(joined)
+    transaction.set_data(owner, joined)
+    return joined

@@ -22,7 +22,7 @@ from ..table.rows import Rows
 from .base import Writing
 from .connections import commit, connect, giving_up, hardly_waiting
 from .engine import make_engine
-from .joined import JoinedWrite
+from .joined import join, joined_in
 from .reader import Reader
 
 
@@ -52,11 +52,11 @@ class OwnDatabase:
         # a query may hold a password too
         return f"an engine of its own, {self._engine.url.set(query={})!r}"
 
-    def enter(self, request: Any) -> None:
-        """Nothing to do: most requests need no connection."""
+    def notice(self, request: Any) -> None:
+        """Nothing to do: there is one."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
-        joined = self._joined(transaction)
+        joined = joined_in(transaction, self)
         if joined is not None:
             return self._rows.load(joined.connection, id)
         self._ready()
@@ -64,7 +64,7 @@ class OwnDatabase:
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
-        joined = self._joined(transaction)
+        joined = joined_in(transaction, self)
         if joined is not None:
             yield joined.connection
             return
@@ -79,11 +79,9 @@ class OwnDatabase:
                 yield connection, lambda: True
                 commit(connection)
             return
-        joined = self._joined(transaction)
+        joined = joined_in(transaction, self)
         if joined is None:
-            joined = JoinedWrite(self._begin(), transaction)
-            transaction.join(joined)
-            transaction.set_data(self, joined)
+            joined = join(transaction, self, self._begin())
         with giving_up(joined.connection):
             yield joined.connection, joined.committed
 
@@ -97,8 +95,11 @@ class OwnDatabase:
             yield connection
             commit(connection)
 
-    def engine(self) -> Engine:
+    def engine(self, request: Any) -> Engine:
         return self._ready()
+
+    def engines(self) -> list[Engine]:
+        return [self._ready()]
 
     def close(self) -> None:
         with self._preparing:
@@ -107,13 +108,6 @@ class OwnDatabase:
                 self._anchor = None
                 self._create = True
             self._engine.dispose()
-
-    def _joined(self, transaction: Any) -> JoinedWrite | None:
-        try:
-            joined: JoinedWrite = transaction.data(self)
-        except (AttributeError, KeyError):
-            return None
-        return joined
 
     def _begin(self) -> Connection:
         connection = connect(self._ready(), self._write_level)

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 from ..events import SessionEvent, send
+from ..exceptions import SessionClosed
 from ..lifetime import Lifetime, Times
 from ..transactions import Attempt
 from .found import CSRF, Found, Loaded, Marker
@@ -38,6 +39,8 @@ class State:
       Raises :class:`SessionClosed` if it is too late for a change.
     ``data``
       None until the session is used.
+    ``is_loading``
+      It is being read from the database: meanwhile whoever asks finds it empty.
     ``loaded``, ``marker``
       What the cookie's row was then: a live session, a marker, or neither.
     ``user``
@@ -65,6 +68,7 @@ class State:
     marker: Marker | None = None
     user: Any = None
     data: dict[Any, Any] | None = None
+    is_loading: bool = False
     assigned: set[Any] = field(default_factory=set)
     may_have_changed: bool = False
     serialized: bytes | None = None
@@ -79,8 +83,11 @@ class State:
 
     def read(self) -> dict[Any, Any]:
         """The data, loaded when it is first needed."""
+        if self.is_loading:
+            # a listener or a log filter that asks for the user: what it waits for is not there yet
+            return {}
         if self.data is None:
-            found, event = self.load()
+            found, event = self._loaded()
             if isinstance(found, Loaded):
                 self.loaded, self.data = found, found.data
                 self.created, _, self.max_age = found.record.times
@@ -94,6 +101,13 @@ class State:
                 # a subscriber may want to read the session
                 send(event)
         return self.data  # type: ignore[return-value]  # a start gives data
+
+    def _loaded(self) -> tuple[Found | None, SessionEvent | None]:
+        self.is_loading = True
+        try:
+            return self.load()
+        finally:
+            self.is_loading = False
 
     def value(self, key: Any) -> Any:
         """The value of a key, which whoever gets it may change in place.
@@ -200,8 +214,16 @@ class State:
 
         :raises SessionClosed: if it is too late for that.
         """
-        self.check_open()
+        self._check_open()
         return self.hand_out()
+
+    def _check_open(self) -> None:
+        self.check_open()
+        if self.is_loading:
+            raise SessionClosed(
+                "the session is being loaded, and whoever is called meanwhile (a listener, a log "
+                "filter) finds it empty: this change would be lost, make it afterwards"
+            )
 
     def set(self, key: Any, value: Any) -> None:
         """Set a key."""
@@ -224,7 +246,7 @@ class State:
 
     def end(self) -> None:
         """End the session, and be a new, empty one."""
-        self.check_open()
+        self._check_open()
         # whose session it is decides what becomes of the row
         self.read()
         if self.fate is Fate.LIVE:
@@ -233,7 +255,7 @@ class State:
 
     def revoked(self) -> None:
         """Be a new, empty session: the row of this one is deleted already."""
-        self.check_open()
+        self._check_open()
         self.fate = Fate.REVOKED
         self._start()
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import MYSQL, is_undecodable, translated
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
-from .model import SessionMixin
+from .model import MIXED_IN
 from .record import COLUMNS, Record
 
 _NEW = ("id", "lineage", "user_id", "version", "created")
@@ -42,18 +42,19 @@ class Rows:
     Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
     :class:`SessionConflict` if the database reports a conflict with another transaction and
     :class:`SessionTableError` if the table does not fit.
+
+    :param remark: what an error says then of how the model was chosen.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, remark: str = "") -> None:
+        self._remark = remark
         columns = self.columns = inspect(model).columns
         self.table: Table = columns["id"].table
         self.data_type = columns["data"].type
         self.own_columns = tuple(
             name
             for name, column in columns.items()
-            if name not in SessionMixin.__annotations__
-            and isinstance(column, Column)
-            and column.table is self.table
+            if name not in MIXED_IN and isinstance(column, Column) and column.table is self.table
         )
         """The columns that the application's model has added."""
         unique = _unique_columns(self.table)
@@ -112,7 +113,7 @@ class Rows:
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
         """The result of a statement on the table."""
-        with translated(self.table.fullname):
+        with translated(self.table.fullname, self._remark):
             return connection.execute(statement, parameters)
 
     def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:

@@ -1105,7 +1105,7 @@ def held(engine: Engine, work: Callable[[], Any]) -> int:
 def own_engine(browser: TestApp) -> Engine:
     """The engine of the store's own."""
     factory = browser.app.registry.getUtility(ISessionFactory)
-    engine = factory.visit(Request.blank("/")).store.database.engine()
+    engine = factory.visit(Request.blank("/")).store.database.engine(None)
     assert isinstance(engine, Engine)
     return engine
 
