@@ -53,7 +53,7 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
         settings.serializer, rows.data_type, settings.max_size, _make_encryption(settings)
     )
     lifetime = Lifetime(settings)
-    purge = Purge(rows, lifetime, clock)
+    purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
     log.info("sessions are rows of %s, through %s", rows.table.fullname, database)
     return Store(

@@ -21,8 +21,9 @@ from ..table.model import create_table
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
+from .aside import touching
 from .base import Writing
-from .connections import connect, giving_up, hardly_waiting
+from .connections import giving_up
 
 _ONE_CONNECTION = (StaticPool, SingletonThreadPool)
 
@@ -122,15 +123,15 @@ class AppDatabase:
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
         bind = self._bind(request)
-        if isinstance(bind, Connection) or isinstance(bind.pool, _ONE_CONNECTION):
+        if _is_one_connection(bind):
             with self._beside(request) as connection:
                 yield connection
             return
-        # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
-        is_one_statement = bind.dialect.name == "postgresql"
-        begun = connect(bind, "AUTOCOMMIT") if is_one_statement else bind.connect()
-        with begun as connection, hardly_waiting(connection), connection.begin():
+        with touching(bind.engine) as connection:
             yield self._known(connection)
+
+    def is_shared(self, request: Any) -> bool:
+        return _is_one_connection(self._bind(request))
 
     def engine(self) -> Engine | None:
         return self._engine
@@ -186,6 +187,11 @@ class AppDatabase:
             kept.engine, kept.connection = engine, bare.connect()
         connection: Connection = kept.connection
         return connection
+
+
+def _is_one_connection(bind: Engine | Connection) -> bool:
+    """Whether whatever is done there is done on the application's own connection."""
+    return isinstance(bind, Connection) or isinstance(bind.pool, _ONE_CONNECTION)
 
 
 def _is_open(connection: Connection) -> bool:

@@ -67,7 +67,8 @@ def must_hit(loaded: Loaded, *, hit: bool) -> None:
 def _resolve(visit: Visit, loaded: Loaded, keys: list[Any]) -> None:
     """Do what ``sqlsession.conflict`` says about keys that both requests have changed."""
     policy, handle = visit.store.settings.conflict, loaded.id.hex()
-    if policy == "strict" or (policy == "retry" and has_attempts_left(visit.request)):
+    may_run_again = visit.transaction is not None and has_attempts_left(visit.request)
+    if policy == "strict" or (policy == "retry" and may_run_again):
         raise SessionConflict(
             f"another request changed {keys!r} in session {handle} too", tuple(keys)
         )

@@ -11,15 +11,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..cookie import id_of
 from ..driver_errors import reason
 from ..events import CookieRejected, SessionEnded, SessionEvent
-from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from ..exceptions import SessionBusy, SessionConflict, SessionDataError, SessionTableError
 from ..session.found import Found, Loaded, Marker, marker_of
 from ..store import Store
 from ..table.record import Record
 from ..transactions import current_transaction, has_left
+from .alone import undone_with
 
 log = logging.getLogger("pyramid_sqlsession")
 
-_DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
+_DATABASE_ERRORS = (SQLAlchemyError, SessionBusy, SessionConflict, SessionTableError)
 
 
 def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, SessionEvent | None]:
@@ -64,7 +65,8 @@ def _found(store: Store, id: bytes, token: str, record: Record) -> Found | None:
 def _select(store: Store, request: Any, id: bytes) -> Record | None:
     transaction = current_transaction(request)
     try:
-        return store.database.load(request, transaction, id)
+        with undone_with(transaction):
+            return store.database.load(request, transaction, id)
     except _DATABASE_ERRORS:
         if getattr(request, "exception", None) is None:
             raise

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from ..events import SessionConflicted, send
-from ..exceptions import SessionConflict
+from ..exceptions import SessionBusy, SessionConflict
 from ..session.intent import Intent, intent_of
 from ..transactions import remember_left
+from .alone import repeated
 from .regenerate import Regeneration
 from .visit import Phase, Visit
 from .writer import Writer
@@ -20,6 +23,7 @@ def save(visit: Visit, transaction: Any) -> None:
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     :raises SessionConflict: if another request was in the way and this one should be run again.
+    :raises SessionBusy: if another request was in the way and this one has no transaction.
     """
     if not visit.is_used:
         return
@@ -31,16 +35,22 @@ def save(visit: Visit, transaction: Any) -> None:
         return
     if visit.state.loaded is not None and visit.state.leaves:
         remember_left(visit.request, visit.state.loaded.id)
-    writer = Writer(visit, intent)
-    # a subscriber of the events below would change what is written already
-    visit.end(Phase.CLOSED, transaction)
+    write = partial(_write_in, transaction, visit, intent)
     try:
-        with visit.store.database.writing(visit.request, transaction) as (connection, committed):
-            _write(intent, writer, connection)
-    except SessionConflict as conflict:
+        visit.saved = repeated(write) if transaction is None else write()
+    except (SessionConflict, SessionBusy) as conflict:
         send(SessionConflicted(visit.request, _handle(visit), conflict.keys, "raised"))
         raise
-    visit.saved = committed
+
+
+def _write_in(transaction: Any, visit: Visit, intent: Intent) -> Callable[[], bool]:
+    """Write the session; what tells whether that is durable."""
+    writer, visit.cookie = Writer(visit, intent), None
+    # a subscriber of the events below would change what is written already
+    visit.end(Phase.CLOSED, transaction)
+    with visit.store.database.writing(visit.request, transaction) as (connection, committed):
+        _write(intent, writer, connection)
+    return committed
 
 
 def _write(intent: Intent, writer: Writer, connection: Connection) -> None:

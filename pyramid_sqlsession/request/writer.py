@@ -83,12 +83,17 @@ class Writer:
         # a user who is left takes "remember me" along
         max_age = None if state.leaves and not state.max_age_is_assigned else state.max_age
         created = now if state.signs_in or state.leaves else state.created
-        times = Times(created, now, max_age)
         id, user_id = id_of(self.token), self.columns.user_id()
+        times = Times(created, self._seen(now), max_age, user_id is not None)
         values = self.columns.of(data, times) | {"created": created, "user_id": user_id}
         self.store.rows.insert(connection, id, values, own)
         self.visit.cookie = (self.token, self.store.lifetime.cookie_max_age(times))
         return id, user_id
+
+    def _seen(self, now: int) -> int:
+        """When the session was seen, which another host's faster clock may have noted already."""
+        live = None if self.state.leaves else self.state.live
+        return now if live is None else max(now, live.record.times.last_seen)
 
     def encoded(self, data: dict[Any, Any], token: str, serialized: bytes | None = None) -> Any:
         """The value of the data column."""

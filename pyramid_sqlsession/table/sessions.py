@@ -89,7 +89,7 @@ class Sessions:
                 handle=id.hex(),
                 created=created,
                 last_seen=last_seen,
-                expires_at=self._lifetime.expires_at(Times(created, last_seen, max_age)),
+                expires_at=self._lifetime.expires_at(Times(created, last_seen, max_age, True)),
                 columns=dict(zip(own, values, strict=True)),
             )
             for id, created, last_seen, max_age, *values in found
