@@ -10,7 +10,6 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Engine, update
 
-from pyramid_sqlsession import SQLSessionFactory
 from pyramid_sqlsession.database.aside import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
@@ -161,7 +160,7 @@ def test_visits_are_recorded_in_time_for_it(engine: Engine, clock: Clock) -> Non
 @pytest.mark.parametrize("name", ["ttl", "anonymous_ttl", "absolute_ttl", "cookie_max_age"])
 def test_an_interval_as_long_as_any_lifetime_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"touch_interval = 60 must .*{name} = 60 "):
-        SQLSessionFactory(**{name: "1m"}, touch_interval="1m")
+        Settings.from_options({name: "1m", "touch_interval": "1m"}, "sqlsession.")
 
 
 def test_it_is_set_in_an_ini_file(engine: Engine) -> None:

@@ -47,7 +47,7 @@ def own(url: str, clock: Clock) -> TestApp:
     """An application whose sessions have an engine of their own."""
     config = own_configurator(url)
     app = serve(config, put=put, show=show)
-    config.registry.getUtility(ISessionFactory).clock = clock  # type: ignore[attr-defined]
+    config.registry.getUtility(ISessionFactory).clock = clock
     return app
 
 
