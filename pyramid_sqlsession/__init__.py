@@ -12,7 +12,9 @@ from typing import Any
 from pyramid.config.actions import action_method
 from pyramid.interfaces import ISessionFactory
 from pyramid.tweens import EXCVIEW
+from pyramid.viewderivers import INGRESS
 
+from .activity import session_visit
 from .data.serializer import Serializer
 from .events import (
     CookieRejected,
@@ -23,6 +25,7 @@ from .events import (
     SessionRegenerated,
 )
 from .exceptions import (
+    SessionBusy,
     SessionClosed,
     SessionConflict,
     SessionDataError,
@@ -36,13 +39,16 @@ from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
 from .table.sessions import UserSession
 from .tween import check_explicit_tweens, save_tween_factory
+from .upkeep.deletion import ExpiredSession
 
 __all__ = [
     "CookieRejected",
+    "ExpiredSession",
     "SQLSession",
     "SQLSessionFactory",
     "SQLSessions",
     "Serializer",
+    "SessionBusy",
     "SessionClosed",
     "SessionConflict",
     "SessionConflicted",
@@ -76,6 +82,8 @@ def includeme(config: Any) -> None:
 def _configure(config: Any) -> None:
     config.include("pyramid_tm")
     config.add_tween(SAVE, under=TM, over=EXCVIEW)
+    # a request that is forbidden is one all the same
+    config.add_view_deriver(session_visit, under=INGRESS, over="secured_view")
     config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
     def register() -> None:

@@ -26,6 +26,14 @@ _MYSQL_CONFLICTS = (1020, 1205, 1213, 1412)
 # connection would keep its locks; the error of a COMMIT that the loss met
 _MYSQL_UNUSABLE = (1047, 1180)
 
+# query canceled; a SELECT that took too long, on MySQL, and a statement, on MariaDB
+_POSTGRESQL_TIMEOUT = "57014"
+_MYSQL_TIMEOUTS = (3024, 1969)
+
+# read-only transaction; read_only, a read-only transaction, innodb_read_only
+_POSTGRESQL_READ_ONLY = "25006"
+_MYSQL_READ_ONLY = (1290, 1792, 1836)
+
 # undefined table, undefined column; no such table, unknown column
 _POSTGRESQL_NO_TABLE = ("42P01", "42703")
 _MYSQL_NO_TABLE = (1146, 1054)
@@ -50,6 +58,31 @@ def is_conflict(error: BaseException | None) -> bool:
         _sqlstate(error) in _POSTGRESQL_CONFLICTS
         or (error is not None and _number(error) in _MYSQL_CONFLICTS)
         or _sqlite_says(error, "database( table| schema)? is locked")
+    )
+
+
+def is_busy_sqlite(error: BaseException) -> bool:
+    """Whether SQLite, or a :class:`SessionConflict` of its, says that somebody else is writing."""
+    return any(
+        _sqlite_says(getattr(one, "orig", one), "database( table| schema)? is locked")
+        for one in (error, error.__cause__)
+    )
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server has ended a statement that took too long."""
+    original = getattr(error, "orig", None)
+    is_canceled = _sqlstate(original) == _POSTGRESQL_TIMEOUT
+    return is_canceled or (original is not None and _number(original) in _MYSQL_TIMEOUTS)
+
+
+def refuses_writes(error: BaseException) -> bool:
+    """Whether the database can only be read."""
+    original = getattr(error, "orig", None)
+    return (
+        _sqlstate(original) == _POSTGRESQL_READ_ONLY
+        or (original is not None and _number(original) in _MYSQL_READ_ONLY)
+        or _sqlite_says(original, "attempt to write a readonly database")
     )
 
 

@@ -34,15 +34,15 @@ class SQLSessionFactory:
     in Python instead, include the package all the same and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: epoch seconds. It is the attribute ``clock`` too, which tests may set to travel in
-        time.
+    :param clock: epoch seconds, the system's unless it is given. It is the attribute ``clock`` too,
+        which tests may set to travel in time.
     :param options: every setting of the reference, without the prefix ``sqlsession.``.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, **options: Any) -> None:
+    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
         self.settings = Settings.from_options(options)
-        self.clock = clock
+        self.clock = clock or _system_clock
         self._store: Store | None = None
 
     @classmethod
@@ -125,3 +125,8 @@ def _why_nothing_saves(factory: SQLSessionFactory, registry: Any) -> str:
         "SQLSessionFactory is set as the session factory, but nothing saves its sessions: call "
         "config.include('pyramid_sqlsession') too"
     )
+
+
+def _system_clock() -> float:
+    # looked up at each call: freezegun, for instance, puts another function there
+    return time.time()

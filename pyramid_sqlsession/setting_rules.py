@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_LIFETIMES = ("ttl", "absolute_ttl", "cookie_max_age")
+_LIFETIMES = ("ttl", "anonymous_ttl", "absolute_ttl", "cookie_max_age")
 
 
 def why_they_clash(settings: Any) -> str | None:

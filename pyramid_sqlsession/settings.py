@@ -80,6 +80,11 @@ class Settings:
         "14d", _LIFETIME, _LIFETIMES,
         "Idle timeout: a session that nobody used for so long has expired.",
     )  # fmt: skip
+    anonymous_ttl: int | None = _option(
+        "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
+        "Idle timeout of sessions in which nobody is signed in, whose rows have no ``user_id``. "
+        "None: ``ttl``.",
+    )  # fmt: skip
     absolute_ttl: int | None = _option(
         "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
         "Absolute timeout: counted from the start of the session and never extended.",
@@ -98,6 +103,11 @@ class Settings:
     cleanup_batch: int = _option(
         "500", to.between(to.number, 1, 10_000), "a number from 1 to 10,000",
         "How many rows one transaction of the cleaning deletes at most.",
+    )  # fmt: skip
+    on_expired: Any = _option(
+        "none", to.optional(to.function), "a function, or its dotted name",
+        "Called as ``(connection, sessions)`` in the transaction that deletes expired sessions, "
+        "before they are deleted.",
     )  # fmt: skip
     conflict: str = _option(
         "retry", to.one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",

@@ -56,7 +56,7 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
         settings.serializer, rows.data_type, settings.max_size, _make_encryption(settings)
     )
     lifetime = Lifetime(settings)
-    purge = Purge(rows, lifetime, clock)
+    purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
     # an application without metadata of its own is to have none
     remark = f" (the built-in model: {_NO_MODEL})" if was_missed and not settings.sqlalchemy else ""

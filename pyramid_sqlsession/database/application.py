@@ -17,9 +17,10 @@ from ..exceptions import SessionDataError
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
+from .aside import touching
 from .base import Writing
 from .beside import Beside, has_connections, has_one_connection
-from .connections import connect, giving_up, hardly_waiting
+from .connections import giving_up
 from .creation import Creation
 from .joined import join, joined_in
 from .registered import is_read_only, mark_changed, takes_part
@@ -113,11 +114,11 @@ class AppDatabase:
             with self._beside.writing(bind) as connection:
                 yield connection
             return
-        # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
-        is_one_statement = bind.dialect.name == "postgresql"
-        begun = connect(bind.engine, "AUTOCOMMIT") if is_one_statement else bind.engine.connect()
-        with begun as connection, hardly_waiting(connection), connection.begin():
+        with touching(bind.engine) as connection:
             yield connection
+
+    def is_shared(self, request: Any) -> bool:
+        return not has_connections(self._shown(self._session(request)))
 
     def engine(self, request: Any) -> Engine | None:
         bind, _ = self._ready(self._session(request), joins=False)

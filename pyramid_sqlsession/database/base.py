@@ -36,7 +36,10 @@ class Database(Protocol):
         """
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
-        """A connection in a short transaction of its own, which hardly waits for anybody."""
+        """A connection in a short transaction of its own, which waits for nobody."""
+
+    def is_shared(self, request: Any) -> bool:
+        """Whether that connection is the one on which the application works."""
 
     def engine(self, request: Any) -> Engine | None:
         """The engine for work outside of this request; None if it is of no use for that."""

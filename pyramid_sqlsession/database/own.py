@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
-from ..driver_errors import MYSQL, translated
+from ..driver_errors import translated
 from ..table.model import create_table
 from ..table.record import Record
 from ..table.rows import Rows
+from .aside import touching
 from .base import Writing
-from .connections import commit, connect, giving_up, hardly_waiting
+from .connections import commit, connect, giving_up
 from .engine import make_engine
 from .joined import join, joined_in
 from .reader import Reader
@@ -85,15 +86,11 @@ class OwnDatabase:
         with giving_up(joined.connection):
             yield joined.connection, joined.committed
 
-    @contextmanager
-    def touching(self, request: Any) -> Iterator[Connection]:
-        engine = self._ready()
-        # MySQL's touch is two statements, and needs a transaction
-        is_one_statement = engine.dialect.name not in MYSQL
-        begun = engine.connect() if is_one_statement else connect(engine, self._write_level)
-        with begun as connection, hardly_waiting(connection):
-            yield connection
-            commit(connection)
+    def touching(self, request: Any) -> AbstractContextManager[Connection]:
+        return touching(self._ready())
+
+    def is_shared(self, request: Any) -> bool:
+        return False
 
     def engine(self, request: Any) -> Engine:
         return self._ready()

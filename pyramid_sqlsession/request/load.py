@@ -13,6 +13,7 @@ from ..session.found import Found, Loaded, marker_of
 from ..store import Store
 from ..table.record import Record
 from ..transactions import current_transaction
+from .alone import undone_with
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -57,7 +58,8 @@ def _found(
 def _select(store: Store, request: Any, id: bytes) -> Record | None:
     transaction = current_transaction(request)
     try:
-        return store.database.load(request, transaction, id)
+        with undone_with(transaction):
+            return store.database.load(request, transaction, id)
     except SessionDataError:
         raise
     except Exception:

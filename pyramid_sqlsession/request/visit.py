@@ -48,6 +48,8 @@ class Visit:
       What to send once it is: a token and its Max-Age, or ``(None, None)`` to remove it.
     ``signed_in``
       The ``user_id`` of whom the request has signed in; None if that is nobody.
+    ``counts``
+      It is activity of its visitor, which is to be recorded.
     ``merged``
       What was merged with another request's changes; None if there were none.
     """
@@ -58,6 +60,7 @@ class Visit:
         self.phase = Phase.OUTSIDE
         self.handed_out = False
         self.nested = False
+        self.counts = True
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
@@ -123,14 +126,10 @@ class Visit:
         send(SessionConflicted(self.request, handle, keys, outcome))
 
     def refresh_cookie(self, before: Times, now: Times) -> None:
-        """Have the cookie sent again if its lifetime has moved."""
-        old, new = map(self.store.lifetime.cookie_max_age, (before, now))
-        if old is None or new is None:
-            has_moved = old != new
-        else:
-            has_moved = before.last_seen + old != now.last_seen + new
-        if has_moved:
-            self.cookie = (self.token, new)
+        """Have the cookie sent again if browsers are to be told of its lifetime."""
+        lifetime = self.store.lifetime
+        if lifetime.is_cookie_due(before, now):
+            self.cookie = (self.token, lifetime.cookie_max_age(now))
 
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self._is_lost():

@@ -77,7 +77,8 @@ class Writer:
         # a user who is left takes "remember me" along
         max_age = None if state.leaves and not state.max_age_is_assigned else state.max_age
         created = now if state.signs_in or state.leaves else state.created
-        times, user_id = Times(created, now, max_age), self.columns.user_id
+        user_id = self.columns.user_id
+        times = Times(created, self._seen(now), max_age, user_id is not None)
         values = self.columns.of(data, times)
         values |= {"created": created, "user_id": user_id, "lineage": lineage}
         own = {**(copied or {}), **self.columns.own}
@@ -85,6 +86,11 @@ class Writer:
         self.visit.cookie = (self.token, self.store.lifetime.cookie_max_age(times))
         self.visit.signed_in = user_id if state.signs_in else None
         return user_id
+
+    def _seen(self, now: int) -> int:
+        """When the session was seen, which another host's faster clock may have noted already."""
+        live = None if self.state.leaves else self.state.live
+        return now if live is None else max(now, live.record.times.last_seen)
 
     def mark(self, record: Record, lineage: bytes, data: Any) -> bool:
         """Make the row that was loaded a marker; False if it is another one by now."""

@@ -90,7 +90,7 @@ class State:
             found, event = self._loaded()
             if isinstance(found, Loaded):
                 self.loaded, self.data = found, found.data
-                self.created, _, self.max_age = found.record.times
+                self.created, _, self.max_age, _ = found.record.times
                 # it may be a list that is changed in place
                 self.user = deepcopy(found.data.get(self.userid_key))
             else:
@@ -138,10 +138,13 @@ class State:
     def times(self) -> Times:
         """What this request leaves in the row, if it does not change the data."""
         if self.live is None:
-            return Times(self.created, self.created, self.max_age)
+            return Times(self.created, self.created, self.max_age, self.user_now is not None)
         stored, now = self.live.record.times, self.clock()
         is_written = self.max_age != stored.max_age or self.lifetime.is_touch_due(stored, now)
-        return stored.seen(now, self.max_age) if is_written else stored
+        times = stored.seen(now, self.max_age) if is_written else stored
+        if self.user_is_assigned:
+            times = times._replace(signed_in=self.user_now is not None)
+        return times
 
     def expires_at(self) -> int:
         """When the session expires if nobody uses it after this request."""

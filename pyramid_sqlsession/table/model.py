@@ -17,7 +17,18 @@ from functools import cache
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, String, Table, inspect
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+    inspect,
+)
 from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
@@ -152,6 +163,19 @@ def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     while isinstance(type_, TypeDecorator):
         type_ = type_.impl_instance
     return type_
+
+
+def unique_columns(table: Table) -> set[Any]:
+    """The columns of which, alone or together, no two rows may hold the same."""
+    constraints = [it.columns for it in table.constraints if isinstance(it, UniqueConstraint)]
+    indexes = [index.columns for index in table.indexes if index.unique]
+    return {column for columns in (*constraints, *indexes) for column in columns}
+
+
+def is_copied(column: Column[Any], unique: set[Any]) -> bool:
+    """Whether the row that replaces another one may hold the same value in this column."""
+    is_generated = column.computed is not None or column.identity is not None
+    return not (is_generated or column in unique)
 
 
 def create_table(table: Table, bind: Engine | Connection) -> None:
