@@ -12,6 +12,7 @@ from ..driver_errors import is_busy_sqlite, reason
 from ..events import SessionEnded, send
 from ..session.found import Loaded
 from ..transactions import current_transaction, will_be_retried
+from .failure import keep
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -29,9 +30,18 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
     elif not (
         visit.phase is Phase.OUTSIDE or visit.nested or will_be_retried(request, request.exception)
     ):
-        visit.cookie = None
+        _leave_aborted(visit, response)
+
+
+def _leave_aborted(visit: Visit, response: Any) -> None:
+    visit.cookie = None
+    if visit.state.has_failed:
+        keep(visit)
+    if visit.saved is None:
         _finish(visit)
-        _send(visit, response)
+    else:
+        _keep_to_limit(visit)
+    _send(visit, response)
 
 
 def warn_if_unsaved(visit: Visit, _request: Any) -> None:

@@ -15,6 +15,7 @@ from ..session.intent import Intent, intent_of
 from ..session.mapping import SQLSession
 from ..session.merge import Merged
 from ..session.state import State
+from ..session.who import lineage_of
 from ..store import Store
 from ..transactions import earlier_attempt, is_lost
 from .load import load
@@ -52,6 +53,10 @@ class Visit:
       It is activity of its visitor, which is to be recorded.
     ``merged``
       What was merged with another request's changes; None if there were none.
+    ``alone``
+      What an exception view did, where what the failed view did was saved with it.
+    ``conflict``
+      What to do about keys that another request has changed too: see ``sqlsession.conflict``.
     """
 
     def __init__(self, store: Store, request: Any) -> None:
@@ -66,6 +71,8 @@ class Visit:
         self.cookie: tuple[str | None, int | None] | None = None
         self.signed_in: Any = None
         self.merged: Merged | None = None
+        self.alone: State | None = None
+        self.conflict = store.settings.conflict
 
     @cached_property
     def state(self) -> State:
@@ -76,8 +83,9 @@ class Visit:
             self._check_open,
             store.clock,
             store.lifetime,
-            store.codec.differ,
+            store.codec,
             store.settings.userid_key,
+            self.request.__dict__,
             earlier_attempt(self.request),
         )
 
@@ -121,7 +129,7 @@ class Visit:
 
     def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
         """Say that another request was in the way."""
-        lineage = self.state.lineage
+        lineage = lineage_of(self.state)
         handle = "" if lineage is None else lineage.hex()
         send(SessionConflicted(self.request, handle, keys, outcome))
 
