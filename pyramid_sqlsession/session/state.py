@@ -139,8 +139,9 @@ class State:
 
     def hand_out(self) -> dict[Any, Any]:
         """The data, of which any value may be changed in place."""
+        data = self.read()
         self.may_have_changed = True
-        return self.read()
+        return data
 
     @property
     def live(self) -> Loaded | None:
