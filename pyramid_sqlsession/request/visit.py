@@ -73,6 +73,7 @@ class Visit:
             store.clock,
             store.lifetime,
             store.settings.userid_key,
+            lambda: self.counts,
         )
 
     @cached_property

@@ -35,6 +35,8 @@ class State:
       Called when the session is first used: what the cookie opens, and what is to be told of it.
     ``check_open``
       Raises :class:`SessionClosed` if it is too late for a change.
+    ``is_visit``
+      Whether the request is to be recorded as activity.
     ``data``
       None until the session is used.
     ``loaded``, ``marker``
@@ -56,6 +58,7 @@ class State:
     clock: Callable[[], int]
     lifetime: Lifetime
     userid_key: str
+    is_visit: Callable[[], bool]
     loaded: Loaded | None = None
     marker: Marker | None = None
     user: Any = None
@@ -121,7 +124,8 @@ class State:
         if self.live is None:
             return Times(self.created, self.created, self.max_age, self.user_now is not None)
         stored, now = self.live.record.times, self.clock()
-        is_written = self.max_age != stored.max_age or self.lifetime.is_touch_due(stored, now)
+        is_touched = self.is_visit() and self.lifetime.is_touch_due(stored, now)
+        is_written = is_touched or self.max_age != stored.max_age
         times = stored.seen(now, self.max_age) if is_written else stored
         if self.user_is_assigned:
             times = times._replace(signed_in=self.user_now is not None)
