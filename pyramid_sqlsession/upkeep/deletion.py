@@ -128,8 +128,9 @@ class Deletion:
         # whoever has begun to delete is alone in SQLite's database
         if self._rows.execute(connection, self._lock, parameters).first() is not None:
             raise _NotDeletedError(_KEPT)
-        alive = self._rows.execute(connection, self._find, {"b_ids": ids}).all()
-        return set(ids) - {row[0] for row in alive}
+        alive = {row[0] for row in self._rows.execute(connection, self._find, {"b_ids": ids})}
+        # of the others it does not matter who has deleted which
+        return set([one for one in ids if one not in alive][:deleted])
 
     def _locked(self, connection: Connection, now: int, ids: Sequence[bytes]) -> Sequence[Any]:
         if connection.dialect.name == "sqlite":
