@@ -183,7 +183,7 @@ def test_a_visitor_who_comes_back_before_it_is_called_keeps_the_session(
 
 
 def test_the_function_on_the_page_frees_what_it_says(engine: Engine, base: Any) -> None:
-    class Seat(base):
+    class Seat(base):  # type: ignore[misc]  # a fixture makes it
         __table__ = Table(
             "seat",
             MetaData(),
