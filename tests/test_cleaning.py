@@ -155,8 +155,8 @@ def test_rows_that_were_due_before_ttl_was_raised_are_kept_and_passed_once(
         assert list(purge_of(clock, ttl="90m").batches(engine, 4)) == [4, 4, 2]
     assert left(engine, *live, *dead) == set(live)
     verbs = [statement.split()[0] for statement in seen]
-    turn = ["DELETE"] if backend.name == "sqlite" else []
-    assert verbs == ["SELECT", *turn, "SELECT", "DELETE"] * 3
+    lock = [] if backend.name == "sqlite" else ["SELECT"]
+    assert verbs == ["SELECT", *lock, "DELETE"] * 3
     assert begins == [-(2**63), EPOCH - HOUR, EPOCH - HOUR]
 
 

@@ -291,7 +291,8 @@ def test_a_purge_locks_no_row_that_it_does_not_delete(
     free: list[int] = []
 
     def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if statement.startswith("DELETE"):
+        # its search, its locks and its deletions
+        if statement.startswith(("SELECT", "DELETE")):
             with other.connect() as visitor:
                 found = text("SELECT id FROM sqlsession WHERE last_seen > :then "
                              "FOR UPDATE SKIP LOCKED")  # fmt: skip

@@ -9,7 +9,21 @@ from typing import Any
 import pytest
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
-from sqlalchemy import Connection, Engine, create_engine, delete, event, insert, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+    update,
+)
 from support.apps import (
     EPOCH,
     TABLE,
@@ -23,6 +37,7 @@ from support.apps import (
     rows,
     serve,
 )
+from support.docs.pages import DOCS, code_block, execute
 
 from pyramid_sqlsession import ExpiredSession, SQLSessionFactory
 from pyramid_sqlsession.lifetime import Lifetime
@@ -165,6 +180,30 @@ def test_a_visitor_who_comes_back_before_it_is_called_keeps_the_session(
     assert purge(watched, lambda _, sessions: told.extend(sessions)) == 1
     assert [session.columns["note_id"] for session in told] == [2]
     assert left(engine) == {1}
+
+
+def test_the_function_on_the_page_frees_what_it_says(engine: Engine, base: Any) -> None:
+    class Seat(base):  # type: ignore[misc]  # a fixture makes it
+        __table__ = Table(
+            "seat",
+            MetaData(),
+            Column("id", Integer, primary_key=True),
+            Column("taken", Boolean, nullable=False),
+        )
+
+    seats: Any = Seat.__table__
+    block = code_block(DOCS / "lifetime.rst", "python", "def free")
+    free = execute(block, Seat=Seat, update=update)["free"]
+    expired = ExpiredSession("", None, {"seat_id": 1})
+    with engine.begin() as connection:
+        seats.create(connection)
+        connection.execute(insert(seats), [{"id": n, "taken": True} for n in (1, 2)])
+        free(connection, [expired])
+        assert connection.execute(select(seats).order_by(seats.c.id)).all() == [
+            (1, False),
+            (2, True),
+        ]
+        seats.drop(connection)
 
 
 def log_out(connection: Connection, sessions: Sequence[ExpiredSession]) -> None:

@@ -131,6 +131,20 @@ def test_what_such_a_view_stores_in_the_session_is_activity(engine: Engine, cloc
     assert last_seen(engine) == EPOCH + DAY
 
 
+def test_it_may_tell_how_much_time_is_left(engine: Engine, clock: Clock) -> None:
+    def expiry(request: Any) -> int:
+        return int(request.session.expires_at)
+
+    config = configurator(engine, clock=clock, ttl="10d")
+    config.add_route("poll", "/poll")
+    config.add_view(expiry, route_name="poll", renderer="json", session_visit=False)
+    app = serve(config, put=put, visit=expiry)
+    app.get("/put")
+    clock.advance(DAY)
+    assert app.get("/poll").json == EPOCH + 10 * DAY
+    assert app.get("/visit").json == EPOCH + 11 * DAY
+
+
 def test_the_option_may_stand_beside_another_session_factory(engine: Engine) -> None:
     config = configurator(engine)
     config.set_session_factory(SignedCookieSessionFactory("secret"))

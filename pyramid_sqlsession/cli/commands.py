@@ -12,11 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Table, inspect, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from ..database.aside import maintaining
 from ..driver_errors import reason
-from ..exceptions import SessionConflict
 from ..store import Store
 from ..table.model import create_table
 from ..table.sessions import Sessions
@@ -96,7 +95,10 @@ def _expired(opened: Opened) -> int:
 def _expired_if_countable(opened: Opened) -> int | None:
     try:
         return _expired(opened)
-    except (SQLAlchemyError, SessionConflict) as error:
+    except DBAPIError as error:
+        if error.statement is None or error.connection_invalidated:
+            # there is no connection to delete on either
+            raise
         complain(
             f"expired sessions cannot be counted ({reason(error)}), deleting them all the same"
         )

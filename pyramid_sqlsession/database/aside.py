@@ -120,7 +120,8 @@ def _on_sqlite(connection: Connection, *, waits: bool) -> Iterator[None]:
         end(connection)
         raise
     finally:
-        driver.execute(f"PRAGMA busy_timeout = {patience}")
+        if not connection.invalidated:
+            driver.execute(f"PRAGMA busy_timeout = {patience}")
 
 
 _BEGUN = {
@@ -143,7 +144,7 @@ def _tell(connection: Connection, statement: str) -> Any:
     try:
         with closing(_driver(connection).cursor()) as cursor:
             cursor.execute(statement)
-            return cursor.fetchone() if statement.startswith("SELECT") else None
+            return cursor.fetchall()[0] if statement.startswith("SELECT") else None
     except Exception as error:
         connection.invalidate(error)
         raise DBAPIError(statement, None, error, connection_invalidated=True) from error

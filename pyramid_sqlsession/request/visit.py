@@ -86,6 +86,7 @@ class Visit:
             store.codec,
             store.settings.userid_key,
             self.request.__dict__,
+            lambda: self.counts,
             earlier_attempt(self.request),
         )
 

@@ -233,7 +233,8 @@ def _times(state: State) -> Times:
     if state.live is None:
         return Times(state.created, state.created, state.max_age, state.user_now is not None)
     stored, now = state.live.record.times, state.clock()
-    is_written = state.max_age != stored.max_age or state.lifetime.is_touch_due(stored, now)
+    is_touched = state.is_visit() and state.lifetime.is_touch_due(stored, now)
+    is_written = is_touched or state.max_age != stored.max_age
     times = stored.seen(now, state.max_age) if is_written else stored
     if state.user_is_assigned:
         times = times._replace(signed_in=state.user_now is not None)

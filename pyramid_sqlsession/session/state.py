@@ -29,6 +29,8 @@ class State:
       Raises :class:`SessionClosed` if it is too late for a change.
     ``attributes``
       Those of the request, which tell whether an exception view is being called.
+    ``is_visit``
+      Whether the request is to be recorded as activity.
     ``data``
       None until the session is used.
     ``is_loading``
@@ -58,6 +60,7 @@ class State:
     codec: Codec
     userid_key: str
     attributes: Mapping[str, Any]
+    is_visit: Callable[[], bool]
     earlier: Attempt | None = None
     loaded: Loaded | None = None
     marker: Marker | None = None

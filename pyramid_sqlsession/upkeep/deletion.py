@@ -11,11 +11,13 @@ from sqlalchemy import Connection, Engine, and_, bindparam, delete, not_, select
 from sqlalchemy.exc import IntegrityError
 
 from ..database.aside import maintaining
-from ..driver_errors import MYSQL, is_timeout, reason, refuses_writes
+from ..driver_errors import MYSQL, is_busy_sqlite, is_timeout, reason, refuses_writes
 from ..lifetime import Lifetime
 from ..table.rows import Rows
 
 log = logging.getLogger("pyramid_sqlsession")
+
+_KEPT = "the database keeps it, and reports no error"
 
 OnExpired = Callable[[Connection, "Sequence[ExpiredSession]"], object]
 
@@ -61,6 +63,7 @@ class Deletion:
         lineage = columns["lineage"]
         theirs = lineage.in_(bindparam("b_lineages", expanding=True))
         self._left = select(lineage).where(theirs, not_(these))
+        self._find = select(columns["id"]).where(these)
         self._delete = delete(rows.table).where(and_(these, expired))
         this = columns["id"] == bindparam("b_id", type_=columns["id"].type)
         self._delete_one = delete(rows.table).where(and_(this, expired))
@@ -100,19 +103,37 @@ class Deletion:
 
         :raises Exception: if other rows would fail likewise.
         """
-        found = None
+        found: Sequence[Any] | None = None
         try:
             with maintaining(engine) as connection:
-                found = self._locked(connection, now, ids)
-                self._tell(connection, found)
-                gone = {row[0] for row in found}
-                self._delete_locked(connection, now, list(gone))
+                if connection.dialect.name == "sqlite" and self._on_expired is None:
+                    found = ids
+                    gone = self._delete_unlocked(connection, now, ids)
+                else:
+                    found = self._locked(connection, now, ids)
+                    self._tell(connection, found)
+                    gone = {row[0] for row in found}
+                    self._delete_locked(connection, now, list(gone))
         except Exception as error:
             may_be_about_a_row = found is not None or is_timeout(error)
             if not may_be_about_a_row or _is_useless(error):
                 raise
             return set(), error
         return gone, None
+
+    def _delete_unlocked(
+        self, connection: Connection, now: int, ids: Sequence[bytes]
+    ) -> set[bytes]:
+        parameters = {"b_now": now, "b_ids": ids}
+        deleted = self._rows.execute(connection, self._delete, parameters).rowcount
+        if deleted == len(ids):
+            return set(ids)
+        # whoever has begun to delete is alone in SQLite's database
+        if self._rows.execute(connection, self._lock, parameters).first() is not None:
+            raise _NotDeletedError(_KEPT)
+        alive = {row[0] for row in self._rows.execute(connection, self._find, {"b_ids": ids})}
+        # of the others it does not matter who has deleted which
+        return set([one for one in ids if one not in alive][:deleted])
 
     def _locked(self, connection: Connection, now: int, ids: Sequence[bytes]) -> Sequence[Any]:
         if connection.dialect.name == "sqlite":
@@ -146,7 +167,7 @@ class Deletion:
         else:
             result = self._rows.execute(connection, self._delete, {"b_now": now, "b_ids": ids})
         if result is not None and result.rowcount != len(ids):
-            raise _NotDeletedError("the database keeps it, and reports no error")
+            raise _NotDeletedError(_KEPT)
 
 
 class _NotDeletedError(Exception):
@@ -176,5 +197,6 @@ class _Kept:
 
 
 def _is_useless(error: Exception) -> bool:
-    """Whether it is useless to try other rows: the database is gone, or can only be read."""
-    return bool(getattr(error, "connection_invalidated", False)) or refuses_writes(error)
+    """Whether it is useless to try other rows: the database is gone, busy or can only be read."""
+    is_gone = bool(getattr(error, "connection_invalidated", False))
+    return is_gone or refuses_writes(error) or is_busy_sqlite(error)

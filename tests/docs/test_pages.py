@@ -634,7 +634,7 @@ def test_a_shell_reads_and_stores_a_session_as_the_page_says(engine: Any) -> Non
 
 
 def test_remember_me_and_the_time_left_are_as_on_the_page(engine: Any) -> None:
-    remember, ask = code_blocks(DOCS / "lifetime.rst", "python")
+    remember, ask, *_ = code_blocks(DOCS / "lifetime.rst", "python")
 
     def sign_in(request: Any) -> None:
         request.session["user"] = "me"
