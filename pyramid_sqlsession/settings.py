@@ -73,8 +73,8 @@ class Settings:
     )  # fmt: skip
     create_table: bool | None = _option(
         "none", to.optional(to.boolean), "a boolean",
-        "Create the table at the first request if it is missing. Unset: yes with an engine of "
-        "its own and in memory, no with the application's database session.",
+        "Create the table if it is missing, where a session is first used. Unset: yes with an "
+        "engine of its own and in memory, no with the application's database session.",
     )  # fmt: skip
     ttl: int = _option(
         "14d", _LIFETIME, _LIFETIMES,

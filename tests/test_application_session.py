@@ -337,6 +337,27 @@ def test_a_session_bound_to_a_connection_commits_what_the_first_request_wrote(
     assert notes(engine) == ["ordered"]
 
 
+def test_a_session_bound_to_the_only_connection_commits_what_the_first_request_wrote() -> None:
+    engine = plain_engine(
+        "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
+    )
+    Note.__table__.create(engine)  # type: ignore[attr-defined]
+    connection = engine.connect()
+    settings = {**CREATE, "sqlsession.model": SQLSessionRow}
+    app = serve(config_with(registered(connection), settings), order=order, list=list_of_alice)
+    assert app.get("/list").json == []
+    assert not connection.in_transaction()
+    app.get("/order")
+    connection.rollback()
+    assert connection.scalars(text("SELECT text FROM note")).all() == ["ordered"]
+    connection.close()
+    engine.dispose()
+
+
+def list_of_alice(request: Any) -> Any:
+    return request.sqlsessions.of_user("alice")
+
+
 def test_the_table_is_made_where_a_fixture_has_flushed_before_the_first_request(
     backend: Backend,
 ) -> None:
