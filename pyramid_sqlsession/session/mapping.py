@@ -173,7 +173,8 @@ class SQLSession(MutableMapping[Any, Any]):
         """Give the session a new token when it is saved, which makes the old one useless.
 
         Signing in and out does that by itself: see ``sqlsession.userid_key``. Call it for any other
-        change of what the visitor may do. Everything that the session holds is kept.
+        change of what the visitor may do. Everything that the session holds is kept, less the CSRF
+        token of before.
         """
         self._state.regenerate()
 
