@@ -21,6 +21,7 @@ from pyramid_sqlsession.table.rows import Rows
 
 ID = bytes(range(32))
 VALUES = {
+    "lineage": bytes(range(16)),
     "created": 2**33,
     "user_id": "alice",
     "data": b'{"n":1}',
