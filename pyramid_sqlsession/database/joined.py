@@ -1,4 +1,4 @@
-"""A connection of the store's own as a resource of the request's transaction."""
+"""A connection of its own as a resource of the request's transaction."""
 
 from __future__ import annotations
 

@@ -206,9 +206,9 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @property
     def last_seen(self) -> int:
-        """The last recorded visit before this one, in epoch seconds.
+        """The last recorded activity before this request, in epoch seconds.
 
-        Visits are recorded at most once per ``sqlsession.touch_interval``. A new session was last
+        It is recorded at most once per ``sqlsession.touch_interval``. A new session was last
         seen when it was created.
         """
         self._state.read()
@@ -217,7 +217,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @property
     def expires_at(self) -> int:
-        """When the session expires, in epoch seconds, if this is its last visit.
+        """When the session expires, in epoch seconds, if this is its last request.
 
         Later by up to ``sqlsession.touch_interval`` if this request changes the session.
         """
