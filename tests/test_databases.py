@@ -86,7 +86,7 @@ def own(url: str, **settings: Any) -> TestApp:
     return serve(own_configurator(url, **settings), count=count, read=read)
 
 
-# ---- an engine of the store's own
+# ---- an engine of its own
 
 
 def test_an_engine_a_model_and_the_table_are_made_from_a_url(

@@ -310,7 +310,7 @@ def test_a_view_is_told_when_the_session_was_seen_and_when_it_expires(
     assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
     app.get("/write")
     clock.advance(299)
-    # this visit is not recorded
+    # this activity is not recorded
     assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
     clock.advance(1)
     # this one is

@@ -1,4 +1,4 @@
-"""Reads on an engine of the store's own: on the driver's cursor where nobody can tell."""
+"""Reads on an engine of its own: on the driver's cursor where nobody can tell."""
 
 from __future__ import annotations
 
