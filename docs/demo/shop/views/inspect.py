@@ -24,8 +24,8 @@ MEANINGS = {
     "version": "One more with every write of the data. By it two requests at once notice each"
     " other.",
     "created": "When the session began. Signing in counts as a beginning.",
-    "last_seen": "When you were last seen. Pages that only read record it once a minute at most. The"
-    " session ends when its lifetime has passed since.",
+    "last_seen": "When you were last seen. Pages that only read record it once a minute at most."
+    " The session ends when its lifetime has passed since.",
     "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
     " Otherwise sqlsession.ttl counts, two weeks here.",
     "purge_after": "After this time the row is deleted, if the session has ended by then.",
