@@ -149,8 +149,8 @@ class Settings:
     )  # fmt: skip
     max_sessions_per_user: int | None = _option(
         "none", to.optional(to.between(to.number, 1, 1_000_000)), "a number from 1, or none",
-        "How many live sessions a user may have. A sign-in ends those that were not used for the "
-        "longest time.",
+        "How many live sessions a user may have. A sign-in ends those whose own sign-in was the "
+        "longest ago.",
     )  # fmt: skip
     extra_columns: Any = _option(
         "none", to.optional(to.function), "a function, or its dotted name",

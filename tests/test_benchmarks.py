@@ -93,7 +93,8 @@ def test_it_has_costs_for_each_power_of_ten(report: Path) -> None:
 def test_it_has_the_size_of_the_table_and_of_each_index(report: Path) -> None:
     found = rows(report, "scale-space")
     assert [row[0] for row in found] == [
-        "table", "index on id", "index on user_id", "index on purge_after", "all"
+        "table", "index on id", "index on lineage", "index on user_id", "index on purge_after",
+        "all",
     ]  # fmt: skip
     assert all(size > 0 for row in found for size in numbers(row[1:]))
 

@@ -93,7 +93,7 @@ def test_an_error_page_is_rendered_while_the_database_is_down(
         assert "sorry []" in app.get("/read", status=500).text
     finally:
         postgresql.server.start()
-    assert "is empty for an exception view" in caplog.text
+    assert "is not read for an exception view" in caplog.text
     assert app.cookies["session"] not in caplog.text
 
 
@@ -146,7 +146,7 @@ def test_what_the_type_of_a_column_cannot_read_is_an_empty_session(
     app.get("/write")
     monkeypatch.setattr(Marked, "mark", b"2")
     assert app.get("/read").json == {}
-    assert "cannot be read and is taken for empty" in caplog.text
+    assert "cannot be read, its session is taken for empty" in caplog.text
     assert app.get("/write").json == 1
 
 

@@ -52,6 +52,7 @@ def fill(engine: Engine, model: Any, *rows: dict[str, Any]) -> None:
             values = {
                 **defaults,
                 "id": secrets.token_bytes(32),
+                "lineage": secrets.token_bytes(16),
                 "last_seen": EPOCH,
                 "purge_after": EPOCH + 1,
                 **row,
@@ -95,7 +96,7 @@ def test_only_live_sessions_are_signed_in_or_anonymous(engine: Engine, table: An
 
 
 def test_the_row_that_a_new_token_has_replaced_is_no_session(engine: Engine, table: Any) -> None:
-    replaced = {"successor": bytes(32), "user_id": "alice", "max_age": 30}
+    replaced = {"replaced": EPOCH - 5, "user_id": "alice", "max_age": 30}
     gone = {"last_seen": EPOCH - 30}
     fill(engine, table, {}, replaced, {**replaced, "user_id": None}, {**replaced, **gone})
     figures = take(engine, table)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Iterator
+from secrets import token_bytes
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory
+from pyramid_sqlsession.cookie import id_of
 from pyramid_sqlsession.database.aside import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings import Settings
@@ -76,11 +77,8 @@ def add(engine: Engine, *names: str, **values: Any) -> None:
         **values,
     }
     with engine.begin() as connection:
-        connection.execute(insert(TABLE), [{"id": handle(name), **row} for name in names])
-
-
-def handle(name: str) -> bytes:
-    return hashlib.sha256(token(name).encode()).digest()
+        stored = [{"id": id_of(token(name)), "lineage": token_bytes(16), **row} for name in names]
+        connection.execute(insert(TABLE), stored)
 
 
 def token(name: str) -> str:
@@ -90,7 +88,7 @@ def token(name: str) -> str:
 def left(engine: Engine, *names: str) -> set[str]:
     """Which of these rows are there."""
     ids = {row["id"] for row in rows(engine)}
-    return {name for name in names if handle(name) in ids}
+    return {name for name in names if id_of(token(name)) in ids}
 
 
 def delete(purge: Purge, engine: Engine, size: int = 500) -> int:
@@ -209,8 +207,8 @@ def test_rows_that_other_rows_refer_to_are_left_and_do_not_stop_the_purge(
             "FOREIGN KEY (session) REFERENCES sqlsession (id))"
         )
         for name in kept:
-            row = text("INSERT INTO device VALUES (:handle)")
-            connection.execute(row, {"handle": handle(name)})
+            row = text("INSERT INTO device VALUES (:id)")
+            connection.execute(row, {"id": id_of(token(name))})
     assert delete(purge_of(clock), engine, size) == 2
     assert left(engine, *kept, "gone", "gone-too") == set(kept)
     line = log_lines(caplog, logging.WARNING)[-1]
@@ -270,7 +268,7 @@ def test_numbers_that_make_no_sense_do_not_stop_a_purge(
     if number > 0:
         assert left(engine, "last_seen", "purge_after") == {"last_seen", "purge_after"}
     else:
-        assert rows(engine)[0]["id"] == handle("max-age")
+        assert rows(engine)[0]["id"] == id_of(token("max-age"))
 
 
 def test_a_missing_table_is_an_error_that_says_so(engine: Engine, clock: Clock) -> None:
@@ -337,7 +335,9 @@ class Parallel:
 
 
 def refresh(connection: Any, name: str) -> None:
-    connection.execute(update(TABLE).where(TABLE.c.id == handle(name)).values(last_seen=EPOCH))
+    connection.execute(
+        update(TABLE).where(TABLE.c.id == id_of(token(name))).values(last_seen=EPOCH)
+    )
 
 
 @pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
@@ -386,7 +386,9 @@ def test_a_deletion_checks_the_expiry_again(engine: Engine, table: Any, clock: C
             cursor.execute(f"UPDATE sqlsession SET last_seen = {EPOCH} WHERE version = 2")
 
     with engine.begin() as connection:
-        connection.execute(update(TABLE).where(TABLE.c.id == handle("refreshed")).values(version=2))
+        connection.execute(
+            update(TABLE).where(TABLE.c.id == id_of(token("refreshed"))).values(version=2)
+        )
     event.listen(engine, "before_cursor_execute", refresh_at_once)
     assert delete(purge, engine) == 1
     assert left(engine, "refreshed", "other") == {"refreshed"}
@@ -423,7 +425,7 @@ def test_visitors_do_not_notice_a_purge_in_its_transaction(
     halt.gate.open()
     assert purge.end() == 2
     seen = {row["id"]: row["last_seen"] for row in rows(engine)}
-    assert (seen[handle("read")], seen[handle("written")]) == (EPOCH, EPOCH)
+    assert (seen[id_of(token("read"))], seen[id_of(token("written"))]) == (EPOCH, EPOCH)
     assert len(seen) == 5
 
 

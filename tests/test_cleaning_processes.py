@@ -59,7 +59,10 @@ def expired(engine: Engine) -> Callable[[], int]:
     create_table(TABLE, engine)
     row = {"data": b"{}", "version": 1, "created": 1, "last_seen": 1, "purge_after": 1}
     with engine.begin() as connection:
-        connection.execute(insert(TABLE), [{"id": bytes([n]) * 32, **row} for n in range(100)])
+        connection.execute(
+            insert(TABLE),
+            [{"id": bytes([n]) * 32, "lineage": bytes([n]) * 16, **row} for n in range(100)],
+        )
 
     def count() -> int:
         with engine.connect() as connection:

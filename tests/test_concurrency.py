@@ -486,7 +486,8 @@ def test_a_session_that_goes_on_after_its_logout_is_another_one(place: Place) ->
     # a marker is left, with nothing but what a form that was sent twice needs
     marker = site.row(token)
     assert marker is not None
-    assert marker["successor"] == new["id"]
+    assert marker["replaced"] is not None
+    assert marker["lineage"] == new["lineage"]
     assert json.loads(marker["data"]) == {"_csrft_": "in a form"}
     assert len(rows(site.engine)) == 2
 

@@ -41,7 +41,7 @@ def test_a_token_has_256_bits_and_is_never_the_same() -> None:
     assert {len(token) for token in tokens} == {43}
 
 
-def test_the_handle_is_the_sha256_of_the_token_as_it_is_written() -> None:
+def test_the_id_of_a_row_is_the_sha256_of_the_token_as_it_is_written() -> None:
     assert id_of(TOKEN) == hashlib.sha256(TOKEN.encode()).digest()
 
 

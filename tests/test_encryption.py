@@ -423,6 +423,10 @@ def row_of(engine: Engine, token: str) -> dict[str, Any]:
     return row
 
 
+def handle_of(engine: Engine, app: TestApp) -> str:
+    return str(row_of(engine, app.cookies["session"].strip('"'))["lineage"].hex())
+
+
 def set_row(engine: Engine, token: str, **values: Any) -> None:
     with engine.begin() as connection:
         connection.execute(update(TABLE).where(TABLE.c.id == id_of(token)).values(values))
@@ -517,7 +521,7 @@ def test_a_row_that_was_tampered_with_is_an_empty_session_and_a_log_line(
     assert (response.status_int, response.json) == (200, {})
     warnings = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"session {id_of(mine).hex()} cannot be read")
+    assert warnings[0].startswith(f"row {id_of(mine).hex()} cannot be read")
     # a session that starts now is a new one, and works
     assert bob.get("/put").json == {}
     assert bob.cookies["session"] not in (mine, theirs)
@@ -593,12 +597,12 @@ def test_users_are_found_and_their_sessions_ended_without_the_key(
     for app in (first, second):
         app.get("/keep")
         app.get("/sign_in")
-    live = [row for row in rows(engine) if row["successor"] is None]
+    live = [row for row in rows(engine) if row["replaced"] is None]
     assert [row["user_id"] for row in live] == ["alice", "alice"]
-    handles = {id_of(app.cookies["session"]).hex() for app in (first, second)}
+    handles = {handle_of(engine, app) for app in (first, second)}
     admin = browser(engine, clock, encryption_keys=ini(THIRD))
     assert set(admin.get("/of_alice").json) == handles
-    revoked = id_of(first.cookies["session"]).hex()
+    revoked = handle_of(engine, first)
     assert admin.get("/revoke", {"handle": revoked}).json is True
     assert admin.get("/of_alice").json == list(handles - {revoked})
     assert first.get("/show").json == {}
@@ -784,7 +788,7 @@ def test_a_rewrite_that_fails_is_a_log_line(
     assert (response.status_int, response.json) == (200, {"secret": CANARY})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        f"the data of session {id_of(token).hex()} was not encrypted anew: the disk is full"
+        f"the data of session {old_row['lineage'].hex()} was not encrypted anew: the disk is full"
     )
     assert rows(engine) == [old_row]
     assert token not in caplog.text
@@ -840,11 +844,13 @@ def test_a_late_request_reads_the_csrf_token_of_the_row_that_was_replaced(
     with_cookie_of(late, app)
     old = app.cookies["session"]
     app.get("/renew")
-    assert app.cookies["session"] != old
-    assert app.get("/csrf").json == csrf_token
+    new = app.cookies["session"]
+    assert new != old
+    assert app.get("/csrf").json != csrf_token
     # the old row holds it, encrypted for the old token, and nothing else
     marker = row_of(engine, old)
-    assert marker["successor"] == id_of(app.cookies["session"])
+    assert marker["replaced"] is not None
+    assert marker["lineage"] == row_of(engine, new)["lineage"]
     assert csrf_token.encode() not in bytes(marker["data"])
     this = Encryption(
         (NEW,) if "encryption_keys" in kind else (), seal="seal" in kind, migrate=False

@@ -314,7 +314,7 @@ def test_a_view_is_told_when_the_session_was_seen_and_when_it_expires(
     assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
     app.get("/write")
     clock.advance(299)
-    # this visit is not recorded
+    # this activity is not recorded
     assert app.get("/times").json == [EPOCH, EPOCH, EPOCH + HOUR]
     clock.advance(1)
     # this one is
@@ -468,10 +468,10 @@ def test_a_null_where_sqlite_lets_it_in_is_an_empty_session(
         connection.exec_driver_sql("DROP TABLE sqlsession")
         connection.exec_driver_sql(
             "CREATE TABLE sqlsession (id, user_id, data, version, created, last_seen, max_age, "
-            "purge_after, successor, note_id)"
+            "purge_after, replaced, note_id, lineage)"
         )
     app.get("/write")
-    for column in ("data", "version", "created", "last_seen", "purge_after"):
+    for column in ("data", "version", "created", "last_seen", "purge_after", "lineage"):
         with database.begin() as connection:
             connection.exec_driver_sql(f"UPDATE sqlsession SET {column} = NULL")
         assert app.get("/read").json == {}
@@ -481,4 +481,4 @@ def test_a_null_where_sqlite_lets_it_in_is_an_empty_session(
     with database.begin() as connection:
         connection.exec_driver_sql("UPDATE sqlsession SET last_seen = 'yesterday'")
     assert app.get("/read").json == {}
-    assert caplog.text.count("cannot be read") == 6
+    assert caplog.text.count("cannot be read") == 7

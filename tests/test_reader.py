@@ -1,4 +1,4 @@
-"""Reads on an engine of the store's own: on the driver's cursor where nobody can tell."""
+"""Reads on an engine of its own: on the driver's cursor where nobody can tell."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from pyramid_sqlsession.table.rows import Rows
 
 ID = bytes(range(32))
 VALUES = {
+    "lineage": bytes(range(16)),
     "created": 2**33,
     "user_id": "alice",
     "data": b'{"n":1}',

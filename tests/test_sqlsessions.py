@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,10 +22,12 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    select,
     update,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 from support.apps import (
+    EPOCH,
     Broken,
     Clock,
     SessionRow,
@@ -58,7 +59,7 @@ def enter(request: Any) -> Any:
 def listed(request: Any) -> Any:
     """The sessions of ``?user=``."""
     return [
-        {"handle": it.handle, "current": it.current, "expires_at": it.expires_at}
+        {"handle": it.handle, "current": it.current, "expires_at": it.expires_at.timestamp()}
         for it in request.sqlsessions.of_user(request.GET.get("user", "alice"))
     ]
 
@@ -74,6 +75,12 @@ def revoke_user(request: Any) -> Any:
 
 def handle(request: Any) -> Any:
     return request.session.id
+
+
+def row_of(request: Any, model: Any) -> Any:
+    """The only row of the request's session, as the application's database session has it."""
+    lineage = bytes.fromhex(request.session.id)
+    return request.dbsession.scalars(select(model).filter_by(lineage=lineage)).one()
 
 
 VIEWS: dict[str, Callable[[Any], Any]] = {
@@ -116,19 +123,32 @@ def devices(engine: Engine) -> Devices:
 def test_a_user_sees_all_live_sessions_and_which_is_the_current_one(engine: Engine) -> None:
     clock = Clock()
     devices = Devices(configurator(engine, clock=clock, ttl=100))
-    browsers = []
+    browsers, handles = [], []
     for _ in range(3):
         browsers.append(devices.signed_in())
+        handles.append(browsers[-1].get("/handle").json)
         clock.advance(20)
     devices.signed_in("bob")
     found = browsers[0].get("/listed").json
     assert [it["current"] for it in found] == [False, False, True]
-    assert [it["handle"] for it in reversed(found)] == [
-        hashlib.sha256(browser.cookies["session"].encode()).hexdigest() for browser in browsers
-    ]
+    assert [it["handle"] for it in reversed(found)] == handles
     assert found[2]["expires_at"] == clock() - 60 + 100
     clock.advance(45)
     assert len(browsers[2].get("/listed").json) == 2
+
+
+def test_the_times_of_a_list_are_in_utc(engine: Engine) -> None:
+    def times(request: Any) -> Any:
+        (it,) = request.sqlsessions.of_user("alice")
+        return [moment.isoformat() for moment in (it.created, it.last_seen, it.expires_at)]
+
+    clock = Clock()
+    browser = Devices(configurator(engine, clock=clock, ttl=3600), times=times).signed_in()
+    clock.advance(600)
+    browser.get("/show")
+    assert browser.get("/times").json == [
+        "2027-01-15T08:00:00+00:00", "2027-01-15T08:10:00+00:00", "2027-01-15T09:10:00+00:00"
+    ]  # fmt: skip
 
 
 def test_markers_are_not_listed(devices: Devices) -> None:
@@ -166,7 +186,7 @@ def test_revoking_ends_the_session_of_another_browser(devices: Devices) -> None:
 
 
 @pytest.mark.parametrize(
-    "handle", ["", "x", "0" * 63, "0" * 64, "G" * 64, "A" * 64, "0" * 64 + "%0A"]
+    "handle", ["", "x", "0" * 31, "0" * 32, "0" * 64, "G" * 32, "A" * 32, "0" * 32 + "%0A"]
 )
 def test_what_is_no_handle_of_a_session_revokes_nothing(sqlite: Backend, handle: str) -> None:
     browser = Devices(configurator(create_engine(sqlite.url))).signed_in()
@@ -195,10 +215,12 @@ def test_what_a_request_stores_after_it_revoked_its_own_session_is_a_new_one(
     assert [row["user_id"] for row in rows(engine)] == [None]
 
 
-def test_a_handle_from_before_a_sign_in_ends_the_session_of_now(devices: Devices) -> None:
+def test_a_handle_from_before_a_step_up_ends_the_session_of_now(devices: Devices) -> None:
     mine, other = devices.signed_in(), devices.signed_in()
-    old = other.get("/handle").json
+    old, token = other.get("/handle").json, other.cookies["session"]
     other.get("/enter")
+    assert other.cookies["session"] != token
+    assert other.get("/handle").json == old
     assert mine.get(f"/revoke?handle={old}").json is True
     assert not is_signed_in(other)
 
@@ -264,7 +286,7 @@ def test_a_session_to_keep_must_be_named_by_its_handle(sqlite: Backend) -> None:
         request.sqlsessions.revoke_user("alice", keep=request.cookies["session"])
 
     browser = Devices(configurator(create_engine(sqlite.url)), wrong=wrong).signed_in()
-    with pytest.raises(ValueError, match="64 hexadecimal digits") as caught:
+    with pytest.raises(ValueError, match="32 hexadecimal digits") as caught:
         browser.get("/wrong")
     assert browser.cookies["session"] not in str(caught.value)
 
@@ -387,7 +409,7 @@ def test_a_step_up_in_flight_does_not_survive_a_revocation(place: Place) -> None
 # ---- limits
 
 
-def test_a_sign_in_over_the_limit_ends_the_session_unused_for_longest(engine: Engine) -> None:
+def test_a_sign_in_over_the_limit_ends_the_session_that_began_first(engine: Engine) -> None:
     clock, told = Clock(), []
     config = configurator(engine, clock=clock, max_sessions_per_user=2)
     config.add_subscriber(lambda event: told.append(event.by), SessionEnded)
@@ -395,8 +417,10 @@ def test_a_sign_in_over_the_limit_ends_the_session_unused_for_longest(engine: En
     bob = devices.signed_in("bob")
     browsers = []
     for _ in range(3):
-        clock.advance(10)
+        clock.advance(600)
         browsers.append(devices.signed_in())
+        # however busy it is
+        browsers[0].get("/show")
     assert [is_signed_in(browser) for browser in browsers] == [False, True, True]
     assert is_signed_in(bob)
     assert told == ["limit"]
@@ -405,8 +429,12 @@ def test_a_sign_in_over_the_limit_ends_the_session_unused_for_longest(engine: En
 
 
 def test_a_limit_of_one_leaves_the_newest_session(engine: Engine) -> None:
-    devices = Devices(configurator(engine, {"sqlsession.max_sessions_per_user": "1"}))
-    browsers = [devices.signed_in() for _ in range(3)]
+    clock = Clock()
+    devices = Devices(configurator(engine, clock=clock, max_sessions_per_user=1))
+    browsers = []
+    for _ in range(3):
+        clock.advance(1)
+        browsers.append(devices.signed_in())
     browsers[2].get("/enter")
     assert [is_signed_in(browser) for browser in browsers] == [False, False, True]
 
@@ -513,7 +541,7 @@ def test_the_application_fills_columns_of_its_own(club: Club) -> None:
 
 def test_what_another_row_may_not_hold_too_is_not_copied(club: Club) -> None:
     def mark(request: Any) -> Any:
-        row = request.dbsession.get(club.session, bytes.fromhex(request.session.id))
+        row = row_of(request, club.session)
         row.serial, row.agent = 7, "kept"
         return {}
 
@@ -525,7 +553,7 @@ def test_what_another_row_may_not_hold_too_is_not_copied(club: Club) -> None:
     for path in ("/join", "/mark", "/again"):
         browser.get(path)
     assert sorted(
-        (row["successor"] is None, row["serial"], row["agent"]) for row in club.rows()
+        (row["replaced"] is None, row["serial"], row["agent"]) for row in club.rows()
     ) == [(False, 7, "kept"), (True, None, "kept")]
 
 
@@ -606,7 +634,7 @@ def test_on_sqlite_a_session_that_moves_while_sessions_are_ended_is_found(
     other.set_cookie("session", browser.cookies["session"].strip('"'))
 
     def move(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if "r_successor" in statement and moving:
+        if "r_replaced" in statement and moving:
             moving.pop().get("/enter")
 
     moving = [other]
@@ -659,8 +687,7 @@ def test_a_column_that_is_unique_in_any_way_is_not_copied(
         device: Mapped[str | None] = mapped_column(String(20))
 
     def mark(request: Any) -> Any:
-        row = request.dbsession.get(Device, bytes.fromhex(request.session.id))
-        row.device = "d"
+        row_of(request, Device).device = "d"
         return {}
 
     base.metadata.create_all(engine)
@@ -678,14 +705,12 @@ def test_a_number_that_the_column_cannot_hold_is_nobody(club: Club) -> None:
     assert is_signed_in(browser)
 
 
-def test_rows_that_name_each_other_as_successors_are_ended(engine: Engine) -> None:
+def test_markers_without_a_live_row_are_no_session(engine: Engine) -> None:
     devices = Devices(configurator(engine))
-    mine, other = devices.signed_in(), devices.signed_in("bob")
-    ring = [bytes.fromhex(browser.get("/handle").json) for browser in (mine, other)]
+    handle = devices.signed_in().get("/handle").json
+    devices.signed_in()
     with engine.begin() as connection:
-        for one, next_one in zip(ring, reversed(ring), strict=True):
-            row = SessionRow.__table__.c.id == one
-            connection.execute(update(SessionRow).where(row).values(successor=next_one))
+        connection.execute(update(SessionRow).values(replaced=EPOCH))
     third = devices.signed_in()
-    assert third.get(f"/revoke?handle={ring[0].hex()}").json is False
+    assert third.get(f"/revoke?handle={handle}").json is False
     assert third.get("/revoke_user?keep=1").json == 0

@@ -661,7 +661,7 @@ def test_an_empty_session_is_not_stored(engine: Engine) -> None:
     assert seen == []
 
 
-# ---- an engine of the store's own
+# ---- an engine of its own
 
 
 OWN_TABLE: Any = SQLSessionRow.__table__

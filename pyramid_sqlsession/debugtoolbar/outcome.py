@@ -107,7 +107,7 @@ def _unwritten(observed: Observed) -> Verdict:
         lost = "What was changed in the session is not stored."
         return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
     if any(it.kind == "touch" and it.has_hit for it in observed.statements):
-        return Verdict("TOUCH", "success", "The session was only read, and this visit recorded.")
+        return Verdict("TOUCH", "success", "The session was only read, and activity recorded.")
     if visit.state.loaded is not None:
         version = visit.state.loaded.record.version
         return Verdict(f"read v{version}", "", "The session was only read: nothing was written.")

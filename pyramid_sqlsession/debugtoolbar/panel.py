@@ -59,7 +59,7 @@ class SessionRowPanel(DebugPanel):  # type: ignore[misc]  # the toolbar has no a
                 raise
             finally:
                 observed.is_recording = False
-                # after the session's own callback, which sets the cookie and records the visit
+                # after the session's own callback, which sets the cookie and records activity
                 request.add_response_callback(observed.note_cookies)
                 request.add_finished_callback(partial(self._finish, observed))
 

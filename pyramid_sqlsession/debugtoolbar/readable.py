@@ -39,8 +39,8 @@ def duration(seconds: int) -> str:
 
 
 def parameter(name: str, value: Any) -> str:
-    """A parameter of a statement: ids by their first digits, and of the data only its size."""
-    if isinstance(value, bytes) and len(value) == 32 and name != "data":
+    """A parameter of a statement: ids and lineages by their first digits, of data only its size."""
+    if isinstance(value, bytes) and len(value) in (16, 32) and name != "data":
         return f"{name} = {value.hex()[:12]}…"
     if isinstance(value, bytes):
         return f"{name} = {len(value)} bytes"

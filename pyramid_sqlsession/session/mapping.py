@@ -173,7 +173,8 @@ class SQLSession(MutableMapping[Any, Any]):
         """Give the session a new token when it is saved, which makes the old one useless.
 
         Signing in and out does that by itself: see ``sqlsession.userid_key``. Call it for any other
-        change of what the visitor may do. Everything that the session holds is kept.
+        change of what the visitor may do. Everything that the session holds is kept, less the CSRF
+        token of before.
         """
         self._state.regenerate()
 
@@ -205,9 +206,9 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @property
     def last_seen(self) -> int:
-        """The last recorded visit before this one, in epoch seconds.
+        """The last recorded activity before this request, in epoch seconds.
 
-        Visits are recorded at most once per ``sqlsession.touch_interval``. A new session was last
+        It is recorded at most once per ``sqlsession.touch_interval``. A new session was last
         seen when it was created.
         """
         self._state.read()
@@ -216,7 +217,7 @@ class SQLSession(MutableMapping[Any, Any]):
 
     @property
     def expires_at(self) -> int:
-        """When the session expires, in epoch seconds, if this is its last visit.
+        """When the session expires, in epoch seconds, if this is its last request.
 
         Later by up to ``sqlsession.touch_interval`` if this request changes the session.
         """

@@ -20,12 +20,13 @@ FRAME = len('{"data":""}')
 # one random() for each session: its ages must agree; base64 because it does not compress
 _INSERT = r"""
 INSERT INTO sqlsession
-    (id, user_id, data, version, created, last_seen, max_age, purge_after, successor)
+    (id, lineage, user_id, data, version, created, last_seen, max_age, purge_after)
 SELECT
     sha256(convert_to('scale-' || lpad(n::text, 37, '0'), 'UTF8')),
+    decode(md5(n::text), 'hex'),
     CASE WHEN n % 2 = 0 THEN 'user-' || n END,
     convert_to('{"data":"' || left(noise, :length) || '"}', 'UTF8'),
-    1, seen - 3600, seen, NULL, seen + :ttl + :ttl / 10, NULL
+    1, seen - 3600, seen, NULL, seen + :ttl + :ttl / 10
 FROM (
     SELECT
         n,

@@ -187,7 +187,7 @@ def test_checking_out_writes_the_orders_and_empties_the_cart(
     assert query('select user_id, product_id, quantity, price from "order"') == [
         ("alice", 2, 3, 2250)
     ]
-    [(data,)] = query("select data from sqlsession where successor is null")
+    [(data,)] = query("select data from sqlsession where replaced is null")
     assert json.loads(data)["cart"] == {}
 
 
@@ -266,7 +266,7 @@ def test_signing_in_as_another_customer_leaves_the_cart_behind(browser: TestApp)
 
 def test_how_long_the_sign_in_lasts_is_asked_each_time(browser: TestApp, query: Query) -> None:
     """To stay signed in for a month does not hold for the sign-in after that."""
-    lifetime = "select max_age from sqlsession where successor is null"
+    lifetime = "select max_age from sqlsession where replaced is null"
     sign_in(browser, keep=True)
     assert query(lifetime) == [(30 * 24 * 60 * 60,)]
     sign_in(browser)
@@ -294,9 +294,9 @@ def is_signed_in(browser: TestApp) -> bool:
     return "Sign out" in browser.get("/").text
 
 
-def id_of(query: Query, user: str) -> str:
+def handle_of(query: Query, user: str) -> str:
     """Return the handle of the only session of a user."""
-    live = query("select user_id, lower(hex(id)) from sqlsession where successor is null")
+    live = query("select user_id, lower(hex(lineage)) from sqlsession where replaced is null")
     [handle] = [handle for user_id, handle in live if user_id == user]
     return str(handle)
 
@@ -308,7 +308,7 @@ def test_your_devices_lists_every_sign_in_and_marks_this_one(visitor: Make, quer
     sign_in(bob, "bob")
     add(phone, "1")
     sign_in(phone)
-    handle = id_of(query, "alice")
+    handle = handle_of(query, "alice")
     sign_in(laptop)
     for browser, marked in (phone, True), (laptop, False):
         entries = browser.get("/devices").html.select(".devices li")
@@ -368,7 +368,7 @@ def test_every_device_is_signed_out_at_once_this_one_included(visitor: Make, que
     assert not is_signed_in(laptop)
     assert not is_signed_in(phone)
     assert is_signed_in(bob)
-    assert query("select * from sqlsession where user_id = 'alice' and successor is null") == []
+    assert query("select * from sqlsession where user_id = 'alice' and replaced is null") == []
 
 
 @pytest.mark.parametrize(("agent", "name"), [
@@ -390,7 +390,7 @@ def test_a_device_is_called_by_its_browser(
     sign_in(browser)
     entry = browser.get("/devices").html.select_one(".devices .name")
     assert entry.get_text(" ", strip=True).startswith(f"{name} This device")
-    assert query("select agent from sqlsession where successor is null") == [(agent[:200],)]
+    assert query("select agent from sqlsession where replaced is null") == [(agent[:200],)]
 
 
 def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query: Query) -> None:
@@ -399,7 +399,7 @@ def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query:
     sign_in(alice, "alice")
     sign_in(bob, "bob")
     token = form_of(bob.get("/devices"), "/devices")["csrf_token"].value
-    answer = {"csrf_token": token, "handle": id_of(query, "alice")}
+    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
     page = bob.post("/devices", answer).follow()
     assert page.html.select_one(".flash").text == "That device is signed out already."
     assert is_signed_in(alice)
@@ -409,18 +409,18 @@ def test_a_device_that_signs_itself_out_is_asked_to_sign_in(browser: TestApp, qu
     """The page has no button for it, but a form may send any handle."""
     sign_in(browser)
     token = form_of(browser.get("/devices"), "/devices")["csrf_token"].value
-    answer = {"csrf_token": token, "handle": id_of(query, "alice")}
+    answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
     page = browser.post("/devices", answer).follow().follow()
     assert page.request.path == "/sign-in"
     assert page.html.select_one(".flash").text == "The device is signed out."
-    assert query("select * from sqlsession where user_id is not null and successor is null") == []
+    assert query("select * from sqlsession where user_id is not null and replaced is null") == []
 
 
 def test_another_site_signs_no_device_out(visitor: Make, query: Query) -> None:
     """The buttons need the CSRF token, as all the others."""
     phone, laptop = visitor(), visitor()
     sign_in(phone)
-    handle = id_of(query, "alice")
+    handle = handle_of(query, "alice")
     sign_in(laptop)
     for answer in {"handle": handle}, {"others": "1"}, {"everywhere": "1"}:
         laptop.post("/devices", answer, status=400)
@@ -436,7 +436,7 @@ def test_nobody_has_no_devices(visitor: Make, query: Query) -> None:
     assert page.html.select_one('a[href="/devices"]') is None
     assert browser.get("/devices").follow().request.path == "/sign-in"
     token = form_of(page, "/sign-in")["csrf_token"].value
-    for answer in {"handle": id_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
+    for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
         browser.post("/devices", {"csrf_token": token, **answer}).follow()
     assert is_signed_in(alice)
 
@@ -461,17 +461,18 @@ def test_the_session_is_shown_beside_its_row(browser: TestApp, query: Query) -> 
     page = browser.get("/session")
     row = row_of(page)
     # the row from before the sign-in is a marker
-    stored = query("select * from sqlsession where successor is null")
+    stored = query("select * from sqlsession where replaced is null")
     names = [name for _, name, *_ in query("pragma table_info(sqlsession)")]
     assert list(row) == names
     [values] = [dict(zip(names, values, strict=True)) for values in stored]
     assert row["id"] == values["id"].hex()
+    assert row["lineage"] == values["lineage"].hex()
     assert row["data"] == values["data"].decode()
     assert f"{len(values['data'])} bytes" in page.text
     assert row["version"] == str(values["version"])
     assert row["max_age"] == str(30 * 24 * 60 * 60)
     assert row["user_id"] == "alice"
-    assert row["successor"] == "NULL"
+    assert row["replaced"] == "NULL"
     for name in "created", "last_seen", "purge_after":
         assert row[name].endswith(f"UTC ({values[name]})")
     assert json.loads(page.html.pre.text)["cart"] == {"1": 1}

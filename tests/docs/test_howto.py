@@ -493,12 +493,16 @@ def test_a_sign_in_at_the_same_moment_is_ended_too(
     assert users(late) == [None]
 
 
-def test_a_fourth_sign_in_ends_the_session_that_was_not_used_for_longest(
+def test_a_fourth_sign_in_ends_the_session_whose_sign_in_was_first(
     signed_in: list[TestApp],
 ) -> None:
     clock = set_clock(signed_in[0])
     clock.now = int(time.time()) + 600
-    users(signed_in[0], signed_in[2])
+    for browser in (signed_in[0], signed_in[2]):
+        sign_in(browser, "alice")
+    clock.now += 600
+    # who was there last does not count
+    users(signed_in[1])
     fourth = another(signed_in[0])
     sign_in(fourth, "alice")
     assert users(*signed_in, fourth) == ["alice", None, "alice", "bob", "alice"]
@@ -996,7 +1000,7 @@ SESSIONS: list[dict[str, Any]] = [
     {"last_seen": -20 * 86400, "max_age": 30 * 86400},
     {"last_seen": -25 * 86400, "max_age": 30 * 86400},
     {"last_seen": -20 * 86400, "purge_after": -7200},
-    {"successor": bytes(32), "user_id": "alice"},
+    {"replaced": -5, "user_id": "alice"},
 ]
 
 
@@ -1006,12 +1010,13 @@ def operated(backend: Backend, engine: Engine, tmp_path: Path) -> Path:
     now = int(time.time())
     SQLSessionRow.metadata.create_all(engine)
     row = {"data": b"{}", "version": 1, "created": -9999, "last_seen": -5, "purge_after": 9999}
-    row |= {"user_id": None, "max_age": None, "successor": None}
+    row |= {"user_id": None, "max_age": None, "replaced": None}
     with engine.begin() as connection:
         for number, given in enumerate(SESSIONS):
-            values = {"id": bytes([number]) * 32, **row, **given}
-            for name in ("created", "last_seen", "purge_after"):
-                values[name] += now
+            values = {"id": bytes([number]) * 32, "lineage": bytes([number]) * 16, **row, **given}
+            for name in ("created", "last_seen", "purge_after", "replaced"):
+                if values[name] is not None:
+                    values[name] += now
             connection.execute(insert(SQLSessionRow), values)
     ini = blocks("high_availability")["failover"]
     return written(tmp_path, ini, sqlsession__sqlalchemy__url=backend.url)
@@ -1103,7 +1108,7 @@ def held(engine: Engine, work: Callable[[], Any]) -> int:
 
 
 def own_engine(browser: TestApp) -> Engine:
-    """The engine of the store's own."""
+    """The application's session store has an engine of its own: that one."""
     factory = browser.app.registry.getUtility(ISessionFactory)
     engine = factory.visit(Request.blank("/")).store.database.engine(None)
     assert isinstance(engine, Engine)

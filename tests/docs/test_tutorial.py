@@ -83,7 +83,7 @@ def plain(line: str) -> str:
 
 def varying(text: str) -> str:
     """A text without what is different each time: handles, times, and how many warnings."""
-    text = re.sub(r"\b[0-9a-f]{64}\b", "HANDLE", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "HANDLE", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", text)
     return re.sub(r"(?:, \d+ warnings?)? in \d+\.\d+s", "", text)
 

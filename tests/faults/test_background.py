@@ -1,4 +1,4 @@
-"""What happens beside requests while the database fails: visits are recorded, rows are deleted."""
+"""What happens beside requests while the database fails: activity is recorded, rows are deleted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @in_shops(WITHOUT_RETRIES)
-def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_line(
+def test_activity_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_line(
     shop: SteppedShop, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     site, lost = shop.serve(pool_pre_ping=True), 0
@@ -74,7 +74,7 @@ def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_
         flight.done.open()
         assert flight.finish().ok, flight.error
         (warning,) = warnings(caplog)
-        assert re.fullmatch(r"activity of session [0-9a-f]{64} was not recorded: .+", warning)
+        assert re.fullmatch(r"activity of session [0-9a-f]{32} was not recorded: .+", warning)
         assert customer.token
         assert customer.token not in caplog.text
         shop.server.start()
@@ -83,14 +83,14 @@ def test_a_visit_that_cannot_be_recorded_because_the_server_was_killed_is_a_log_
         lost += rows(site.engine)[0]["last_seen"] != clock.now
         lost += shop.broken_promises(customer)
         shop.clear()
-    fault = "server killed before a visit is recorded"
-    promised = "the response stands, the next visit is recorded"
+    fault = "server killed before activity is recorded"
+    promised = "the response stands, the next request records it"
     trials.record(fault, promised, shop.title, len(rounds), lost=lost)
 
 
 @in_shops(WITHOUT_RETRIES)
 @pytest.mark.parametrize("lost", [Lost.REQUEST, Lost.ANSWER], ids=["request-lost", "answer-lost"])
-def test_a_connection_cut_while_a_visit_is_recorded_is_a_log_line(
+def test_a_connection_cut_while_activity_is_recorded_is_a_log_line(
     shop: SteppedShop, lost: Lost, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     with proxied(shop.server.host, shop.server.port) as proxy:
@@ -110,7 +110,7 @@ def test_a_connection_cut_while_a_visit_is_recorded_is_a_log_line(
             assert flight.cookies == []
             assert customer.buy(site), customer.errors
     broken = shop.broken_promises(customer)
-    fault, promised = "connection cut while a visit is recorded", "the response stands"
+    fault, promised = "connection cut while activity is recorded", "the response stands"
     trials.record(fault, promised, shop.title, len(rounds), lost=broken)
 
 

@@ -101,7 +101,7 @@ def test_an_asynchronous_standby_may_be_behind_but_has_nothing_by_halves(
             standby.promote()
             # the rest is missing in the session and in the application's table alike
             regular.told, newcomer.told = received, []
-            # the store's own engine notices that its connection is dead, the application's does not
+            # an engine of its own notices that its connection is dead, the application's does not
             assert regular.order() is own
             assert regular.look() == regular.told
             assert newcomer.look() == []

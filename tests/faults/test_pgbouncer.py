@@ -69,7 +69,7 @@ def test_sessions_work_behind_pgbouncer(
     assert "was not recorded" not in caplog.text
     trials.record(
         "more requests than connections",
-        "nothing is lost, every visit is recorded",
+        "nothing is lost, all activity is recorded",
         DATABASE,
         shop.told,
         lost=shop.lost(),

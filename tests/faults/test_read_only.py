@@ -178,7 +178,7 @@ def test_a_read_only_database_is_read_and_every_write_is_an_error(
 
 
 def test_a_read_only_file_that_is_not_in_wal_mode_is_read(sqlite: Backend) -> None:
-    """An engine of the store's own would put it into that mode, which is a write."""
+    """An engine of its own would put it into that mode, which is a write."""
     Base.metadata.create_all(create_engine(sqlite.url))
     customer = Shop(sqlite.url, own=False).customer()
     assert customer.order()

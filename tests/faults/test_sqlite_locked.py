@@ -74,7 +74,7 @@ def locked(url: str, *statements: str) -> Iterator[Locker]:
 
 @pytest.fixture(params=["rollback", "wal", "own-engine"])
 def way(request: pytest.FixtureRequest, sqlite: Backend) -> str:
-    """The application's database session in either journal mode, or an engine of the store's."""
+    """The application's database session in either journal mode, or an engine of its own."""
     engine = create_engine(sqlite.url)
     with engine.connect() as connection:
         mode = "DELETE" if request.param == "rollback" else "WAL"
@@ -171,7 +171,7 @@ def test_pyramid_retry_runs_a_request_again_until_the_lock_is_released(
     )
 
 
-def test_reads_go_on_beside_a_writer_and_a_visit_is_hardly_waited_for(
+def test_reads_go_on_beside_a_writer_and_a_touch_hardly_waits(
     sqlite: Backend, way: str, trials: Trials, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "pyramid_sqlsession")
@@ -189,7 +189,7 @@ def test_reads_go_on_beside_a_writer_and_a_visit_is_hardly_waited_for(
         assert "database is locked" in caplog.text
     trials.record(
         "SQLite locked by another process",
-        "reads go on, a visit is not recorded",
+        "reads go on, activity is not recorded",
         "SQLite",
         trials.scale * 3,
         lost=shop.lost(),

@@ -15,7 +15,7 @@ from support.faults.stepped_shop import (
 from support.trials import Trials
 
 KEPT = "what was acknowledged is there, nothing else is"
-RECOVERS = "no request fails on an engine of the store's own, one at most on the application's"
+RECOVERS = "no request fails on an engine of its own, one at most on the application's"
 
 
 @in_shops(SHOPS)

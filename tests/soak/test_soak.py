@@ -49,7 +49,7 @@ def kill_workers(fetch: Fetch, seconds: float) -> int:
 
 
 def stored(engine: Engine, way: str) -> Stored:
-    sessions = [row for row in rows(engine) if row["successor"] is None]
+    sessions = [row for row in rows(engine) if row["replaced"] is None]
     return Stored(
         {row["id"]: json.loads(row["data"]) for row in sessions},
         {row["user_id"] for row in sessions},

@@ -123,7 +123,7 @@ def configurator(
 def own_configurator(
     url: str, ini: Mapping[str, Any] | None = None, *, retry: bool = False, **settings: Any
 ) -> Configurator:
-    """A configuration without a database session: an engine of the store's own.
+    """A configuration without a database session: an engine of its own.
 
     :param ini: ini settings.
     :param retry: with pyramid_retry.

@@ -16,7 +16,7 @@ def shared(global_config: Any, **settings: Any) -> Any:
 
 
 def own(global_config: Any, **settings: Any) -> Any:
-    """Sessions through an engine of the store's own, or what else the settings say."""
+    """Sessions through an engine of its own, or what else the settings say."""
     config = Configurator(settings=settings)
     config.include("pyramid_sqlsession")
     return config.make_wsgi_app()

@@ -188,6 +188,12 @@ class Site:
         wanted = hashlib.sha256(token.encode()).digest()
         return next((row for row in rows(self.engine) if row["id"] == wanted), None)
 
+    def handle(self, token: str) -> str:
+        """The public name of the session that a token's row, which must be there, belongs to."""
+        row = self.row(token)
+        assert row is not None
+        return str(row["lineage"].hex())
+
     def data(self, token: str) -> dict[str, Any]:
         """The committed data of a token's row, which must be there."""
         row = self.row(token)

@@ -1,7 +1,6 @@
 """End the sessions of users who are named on the command line: signed_out.py INI USER ..."""
 
 import sys
-from datetime import datetime, timezone
 
 from pyramid.paster import bootstrap, setup_logging
 
@@ -12,8 +11,8 @@ def main(config_uri, *users):
         sessions = env["request"].sqlsessions
         for user in users:
             for session in sessions.of_user(user):
-                seen = datetime.fromtimestamp(session.last_seen, timezone.utc)
-                print(f"{user} was seen at {seen:%Y-%m-%d %H:%M}, session {session.handle[:8]}")
+                seen = f"{session.last_seen:%Y-%m-%d %H:%M}"
+                print(f"{user} was seen at {seen}, session {session.handle[:8]}")
             print(f"{user}: {sessions.revoke_user(user)} ended")
 
 

@@ -79,7 +79,7 @@ class Visit:
     unseen: bool = False
 
     @property
-    def handle(self) -> bytes:
+    def id(self) -> bytes:
         """The id of the session's row."""
         return hashlib.sha256(self.token.encode()).digest()
 
@@ -210,7 +210,7 @@ class Stored:
 
 def complaints(visit: Visit, stored: Stored) -> list[str]:
     """What is not as the visitor was told."""
-    data = stored.sessions.get(visit.handle, {})
+    data = stored.sessions.get(visit.id, {})
     messages = set(data.get("_f_", ()))
     wrong = {
         "aborted, and stored": visit.aborted & (data.keys() | messages | (stored.notes or set())),
@@ -218,7 +218,7 @@ def complaints(visit: Visit, stored: Stored) -> list[str]:
     if visit.signed_out:
         wrong["signed out, and the session lives"] = {visit.name} & (
             (set() if visit.unseen else stored.users)
-            | ({visit.name} if visit.handle in stored.sessions else set())
+            | ({visit.name} if visit.id in stored.sessions else set())
         )
     else:
         wrong["confirmed, and lost"] = visit.keys - data.keys()

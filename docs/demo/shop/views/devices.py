@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pyramid.httpexceptions import HTTPSeeOther
@@ -39,9 +39,8 @@ def show_devices(request: Request) -> dict[str, Any] | Response:
 @view_config(route_name="devices", request_method="POST", request_param="handle")
 def sign_out_device(request: Request) -> Response:
     """Sign one device out, if it is one of the user's: a form may send any handle."""
-    handle = request.POST.get("handle")
-    is_theirs = any(it.handle == handle for it in sessions_of_user(request))
-    if is_theirs and request.sqlsessions.revoke(handle):
+    userid, handle = request.authenticated_userid, request.POST["handle"]
+    if userid is not None and request.sqlsessions.revoke(handle, user_id=userid):
         request.session.flash("The device is signed out.")
     else:
         request.session.flash("That device is signed out already.")
@@ -82,9 +81,9 @@ def describe(session: UserSession) -> Device:
     return Device(
         name=name_of(session.columns["agent"] or ""),
         handle=session.handle,
-        signed_in=moment(session.created),
-        last_seen=moment(session.last_seen),
-        expires=moment(session.expires_at),
+        signed_in=session.created,
+        last_seen=session.last_seen,
+        expires=session.expires_at,
         is_current=session.current,
     )
 
@@ -94,8 +93,3 @@ def name_of(agent: str) -> str:
     browser = next((name for sign, name in BROWSERS.items() if sign in agent), "A browser")
     system = next((f" on {name}" for sign, name in SYSTEMS.items() if sign in agent), "")
     return browser + system
-
-
-def moment(seconds: int) -> datetime:
-    """Return a time of the table as a template can format it."""
-    return datetime.fromtimestamp(seconds, timezone.utc)

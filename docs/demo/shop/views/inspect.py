@@ -17,19 +17,21 @@ from ..models import Session
 MEANINGS = {
     "id": "The SHA-256 of the token in your cookie. The row is found by it, and nobody gets the"
     " token back from it.",
+    "lineage": "One session from its start to its end, whatever token it has. It is the handle by"
+    " which your devices are listed and signed out. Signing in begins another one.",
     "user_id": "Who is signed in, as the security helper put it into the session. NULL is nobody.",
     "data": "All that the session holds, as JSON: {size} bytes.",
     "version": "One more with every write of the data. By it two requests at once notice each"
     " other.",
     "created": "When the session began. Signing in counts as a beginning.",
-    "last_seen": "Your last visit. Pages that only read write it down once a minute at most. The"
-    " session ends when its lifetime has passed since.",
+    "last_seen": "When you were last seen. Pages that only read record it once a minute at most."
+    " The session ends when its lifetime has passed since.",
     "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
     " Otherwise sqlsession.ttl counts, two weeks here.",
     "purge_after": "After this time the row is deleted, if the session has ended by then.",
-    "successor": "The id of the row that replaced this one. Signing in or out gives your session a"
-    " new token and a new row; the old row is only a marker then, kept for half a minute for"
-    " requests that come late. It opens no session, so yours is never one.",
+    "replaced": "When this row's token was replaced by another. Signing in gives you a new token"
+    " and a new row; the old row is only a marker then, for requests that come late. It opens no"
+    " session, so yours is never one.",
     "agent": "What your browser calls itself: a column that the shop has added for its page “Your"
     " devices”.",
 }
@@ -65,7 +67,11 @@ def show_session(request: Request) -> dict[str, Any]:
 def find_row(request: Request) -> Session | None:
     """Return the row of the session; another request may have deleted it meanwhile."""
     handle = request.session.id
-    return None if handle is None else request.dbsession.get(Session, bytes.fromhex(handle))
+    if handle is None:
+        return None
+    # the rows of tokens that were replaced have the same lineage
+    live = select(Session).filter_by(lineage=bytes.fromhex(handle), replaced=None)
+    return request.dbsession.scalars(live).first()
 
 
 def describe(row: Session) -> list[Column]:
@@ -82,7 +88,7 @@ def readable(name: str, value: Any) -> str:
     """Return the value of a column as people write it."""
     if value is None:
         return "NULL"
-    if name in ("id", "successor"):
+    if name in ("id", "lineage"):
         return str(value.hex())
     if name == "data":
         return str(value.decode())
