@@ -47,7 +47,7 @@ def test_a_host_whose_clock_is_slow_moves_no_session_back(engine: Engine, path: 
     fast.get("/step_up")
     slow = sibling(fast, serve(configurator(create_engine(engine.url), clock=behind), **views))
     slow.get(f"/{path}")
-    live = [row for row in rows(engine) if row["successor"] is None]
+    live = [row for row in rows(engine) if row["replaced"] is None]
     assert [row["last_seen"] for row in live] == [EPOCH + HOUR]
 
 
