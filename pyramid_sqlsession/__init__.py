@@ -29,6 +29,7 @@ from .exceptions import (
     SessionClosed,
     SessionConflict,
     SessionDataError,
+    SessionLost,
     SessionTableError,
     SessionTooLarge,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "SessionDataError",
     "SessionEnded",
     "SessionEvent",
+    "SessionLost",
     "SessionMixin",
     "SessionRegenerated",
     "SessionTableError",

@@ -55,5 +55,12 @@ class SessionTooLarge(SessionDataError):
     """The serialized session is longer than ``sqlsession.max_size`` bytes."""
 
 
+class SessionLost(RuntimeError):
+    """The session was written in a transaction that cannot be committed any more.
+
+    Somebody has caught a database error, or rolled the application's database session back.
+    """
+
+
 class SessionTableError(RuntimeError):
     """The session table is missing or lacks a column of the model."""

@@ -13,16 +13,18 @@ from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 
 from ..driver_errors import MYSQL
-from ..exceptions import SessionDataError
+from ..exceptions import SessionLost
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
 from .aside import touching
 from .base import Writing
 from .beside import Beside, has_connections, has_one_connection
-from .connections import giving_up
+from .connections import dooming, giving_up
 from .creation import Creation
+from .guard import has_failed, note_written
 from .joined import join, joined_in
+from .lost import LOST, WRITTEN, has_not_begun, is_over, let_go
 from .registered import is_read_only, mark_changed, takes_part
 from .shown import ShownEngines
 
@@ -72,10 +74,10 @@ class AppDatabase:
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         dbsession = self._session(request)
-        joins = self._joins(dbsession, transaction)
+        joins = self._joins(dbsession, transaction) and not self._is_lost(dbsession, transaction)
         bind, can_read = self._ready(dbsession, joins=joins)
         joined = joined_in(transaction, bind)
-        with _dooming(transaction if joins or joined is not None else None):
+        with dooming(transaction if joins or joined is not None else None):
             connection = self._connection(dbsession) if can_read else None
             if joined is not None:
                 connection = joined.connection
@@ -90,22 +92,23 @@ class AppDatabase:
     def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
         dbsession = self._session(request)
         joins = self._joins(dbsession, transaction)
+        if joins and self._is_lost(dbsession, transaction):
+            joins = False
+            with dooming(transaction):
+                self._give_up(dbsession, transaction)
         bind, _ = self._ready(dbsession, joins=joins)
-        if joins and not is_read_only(dbsession):
-            # Core does not flush by itself, and the row may refer to another one of this request
-            dbsession.flush()
-            connection = dbsession.connection(bind_arguments=self._bind_arguments)
-            mark_changed(dbsession, request.tm)
-            with giving_up(connection):
-                yield connection, lambda: transaction.status == COMMITTED
-        elif transaction is not None and has_connections(bind):
-            joined = joined_in(transaction, bind) or join(transaction, bind, bind.connect())
-            with giving_up(joined.connection):
-                yield joined.connection, joined.committed
-        else:
-            with self._beside.writing(bind) as connection, giving_up(connection):
-                # it is durable for whoever has left this block without an error
-                yield connection, lambda: True
+        with dooming(transaction):
+            if joins and not is_read_only(dbsession):
+                with giving_up(connection := self._joined(dbsession, request.tm)):
+                    yield connection, lambda: transaction.status == COMMITTED
+            elif transaction is not None and has_connections(bind):
+                joined = joined_in(transaction, bind) or join(transaction, bind, bind.connect())
+                with giving_up(joined.connection):
+                    yield joined.connection, joined.committed
+            else:
+                with self._beside.writing(bind) as connection, giving_up(connection):
+                    # it is durable for whoever has left this block without an error
+                    yield connection, lambda: True
 
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
@@ -157,6 +160,30 @@ class AppDatabase:
                 self._attribute,
             )
         return joins
+
+    def _is_lost(self, dbsession: Session, transaction: Any) -> bool:
+        """Whether nothing of what is done through it can be committed with the request any more."""
+        if is_over(dbsession, transaction):
+            return True
+        connection = self._connection(dbsession) if dbsession.in_transaction() else None
+        return connection is not None and has_failed(connection)
+
+    def _give_up(self, dbsession: Session, transaction: Any) -> None:
+        if _has_written(transaction, self):
+            raise SessionLost(WRITTEN.format(self._attribute))
+        if not has_not_begun(dbsession):
+            log.warning(LOST, self._attribute, self._attribute)
+        if dbsession.is_active and dbsession.in_transaction():
+            let_go(dbsession, dbsession.connection(bind_arguments=self._bind_arguments))
+
+    def _joined(self, dbsession: Session, manager: Any) -> Connection:
+        # Core does not flush by itself, and the row may refer to another one of this request
+        dbsession.flush()
+        connection = dbsession.connection(bind_arguments=self._bind_arguments)
+        mark_changed(dbsession, manager)
+        note_written(connection)
+        manager.get().set_data(self, True)
+        return connection
 
     def _shown(self, dbsession: Session) -> Engine | Connection:
         try:
@@ -210,18 +237,13 @@ class AppDatabase:
         return self._connection(dbsession) if joins and dbsession.in_transaction() else None
 
 
+def _has_written(transaction: Any, owner: object) -> bool:
+    """Whether a session was written through the application's, in this transaction."""
+    try:
+        return bool(transaction.data(owner))
+    except KeyError:
+        return False
+
+
 def _unwrapped(dbsession: Any) -> Any:
     return dbsession() if isinstance(dbsession, scoped_session) else dbsession
-
-
-@contextmanager
-def _dooming(transaction: Any) -> Iterator[None]:
-    """After a failed statement a COMMIT may report success and store nothing."""
-    try:
-        yield
-    except SessionDataError:
-        raise
-    except Exception:
-        if transaction is not None:
-            transaction.doom()
-        raise

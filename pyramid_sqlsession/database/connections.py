@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
 from ..driver_errors import MYSQL
-from ..exceptions import SessionConflict
+from ..exceptions import SessionConflict, SessionDataError
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
@@ -66,6 +67,19 @@ def commit(connection: Connection) -> None:
     except BaseException:
         # SQLAlchemy takes the transaction for ended, which SQLite does not
         end(connection)
+        raise
+
+
+@contextmanager
+def dooming(transaction: Any) -> Iterator[None]:
+    """After a failed statement a COMMIT may report success and store nothing."""
+    try:
+        yield
+    except SessionDataError:
+        raise
+    except Exception:
+        if transaction is not None:
+            transaction.doom()
         raise
 
 

@@ -21,7 +21,7 @@ from ..table.record import Record
 from ..table.rows import Rows
 from .aside import touching
 from .base import Writing
-from .connections import commit, connect, giving_up
+from .connections import commit, connect, dooming, giving_up
 from .engine import make_engine
 from .joined import join, joined_in
 from .reader import Reader
@@ -67,7 +67,8 @@ class OwnDatabase:
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         joined = joined_in(transaction, self)
         if joined is not None:
-            yield joined.connection
+            with dooming(transaction):
+                yield joined.connection
             return
         with self._ready().connect() as connection:
             yield connection
@@ -80,11 +81,10 @@ class OwnDatabase:
                 yield connection, lambda: True
                 commit(connection)
             return
-        joined = joined_in(transaction, self)
-        if joined is None:
-            joined = join(transaction, self, self._begin())
-        with giving_up(joined.connection):
-            yield joined.connection, joined.committed
+        with dooming(transaction):
+            joined = joined_in(transaction, self) or join(transaction, self, self._begin())
+            with giving_up(joined.connection):
+                yield joined.connection, joined.committed
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
         return touching(self._ready())
