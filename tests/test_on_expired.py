@@ -118,7 +118,7 @@ ROW_THAT_IS_LEFT = {
 
 
 @pytest.mark.parametrize("left_over", ROW_THAT_IS_LEFT.values(), ids=ROW_THAT_IS_LEFT)
-def test_it_is_not_told_of_a_session_of_which_another_row_is_left(
+def test_it_is_not_told_of_a_session_while_another_row_of_it_is_left(
     engine: Engine, table: Any, left_over: dict[str, Any]
 ) -> None:
     add(engine, 1, 4, lineage=lineage_of(7), user_id="alice")
@@ -128,6 +128,12 @@ def test_it_is_not_told_of_a_session_of_which_another_row_is_left(
     assert purge(engine, lambda _, sessions: told.extend(sessions)) == 3
     assert left(engine) == {2}
     assert [session.handle for session in told] == [lineage_of(3).hex()]
+    # until that one goes too
+    with engine.begin() as connection:
+        gone = {"last_seen": EPOCH - 2 * HOUR, "purge_after": EPOCH - HOUR, "max_age": None}
+        connection.execute(update(TABLE).values(gone))
+    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 1
+    assert [session.handle for session in told[1:]] == [lineage_of(7).hex()]
 
 
 @pytest.mark.parametrize("size", [1, 2, 500])
@@ -149,7 +155,7 @@ def test_a_row_that_was_a_session_speaks_for_it_and_its_marker_does_not(
     assert told == [ExpiredSession(lineage_of(7).hex(), "alice", {"note_id": 5})]
 
 
-def test_a_session_of_which_a_row_cannot_be_deleted_is_not_told_of(
+def test_it_is_not_told_of_a_session_while_another_row_of_it_is_locked(
     postgresql: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_engine(postgresql.url)
