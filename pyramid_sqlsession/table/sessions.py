@@ -191,7 +191,7 @@ class Sessions:
     def _delete_all(
         self, connection: Connection, wanted: Any, parameters: dict[str, Any], spare: bytes | None
     ) -> list[Any]:
-        """Delete the rows that a SELECT finds, until it finds none; all of them."""
+        """Delete the rows that a SELECT finds, until it finds no other one; all of them."""
         parameters = {**parameters, "b_now": self._clock()}
         found: dict[bytes, Any] = {}
         if connection.dialect.name in MYSQL:
@@ -203,16 +203,17 @@ class Sessions:
         locking = wanted.with_for_update()
         for _ in range(_ROUNDS):
             rows = self._rows.execute(connection, locking, parameters).all()
-            # another request may have given a session a new token: its new row was not seen before
-            found |= {row.r_id: row for row in rows}
-            ids = [row.r_id for row in rows if row.r_id != spare]
-            if not ids:
+            # another request may have given a session a new token while this one waited for the
+            # old row, be it one that stays: the new one was not seen before
+            unknown = [row for row in rows if row.r_id not in found]
+            if not unknown:
                 return list(found.values())
-            self._delete_rows(connection, ids)
+            found |= {row.r_id: row for row in unknown}
+            self._delete_rows(connection, [row.r_id for row in unknown if row.r_id != spare])
         raise SessionConflict("sessions that are to end go on getting new tokens")
 
     def _delete_rows(self, connection: Connection, ids: list[bytes]) -> None:
-        if connection.dialect.name in MYSQL and len(ids) < 100:
+        if connection.dialect.name in MYSQL and 0 < len(ids) < 100:
             # a list of ids becomes a scan of a small table, which waits for every lock in it
             one_by_one = [{"b_id": one} for one in ids]
             self._rows.execute(connection, self._delete_one, one_by_one)
