@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, false, func, select, update
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict
@@ -98,6 +98,9 @@ class Sessions:
             # a list of ids becomes a scan of a small table, which waits for every lock in it
             self._these = self._these.with_hint(rows.table, "FORCE INDEX (PRIMARY)", name)
         self._delete = delete(rows.table).where(these)
+        self._hit_nothing = (
+            update(rows.table).where(false()).values({columns["version"]: columns["version"]})
+        )
         self._delete_one = delete(rows.table).where(id == bindparam("b_id"))
         self._live_in = row.where(
             lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), live
@@ -194,6 +197,9 @@ class Sessions:
         """Delete the rows that a SELECT finds, until it finds no other one; all of them."""
         parameters = {**parameters, "b_now": self._clock()}
         found: dict[bytes, Any] = {}
+        if connection.dialect.name == "sqlite":
+            # no SELECT locks anything there: what it finds might be changed by now
+            self._rows.execute(connection, self._hit_nothing, {})
         if connection.dialect.name in MYSQL:
             # by their keys first: whoever adds a row holds the lock of another one by its key, and
             # waits for the gaps that a lock by another index takes
