@@ -72,7 +72,7 @@ def _remember(visit: Visit, intent: Intent) -> None:
     """Tell the next attempt what it cannot see, should this one be refused."""
     state = visit.state
     if state.loaded is not None and intent in (Intent.STEP_UP, Intent.END):
-        attempt = Attempt(state.loaded.record.lineage, state.user, state.leaves)
+        attempt = Attempt(state.loaded.record.lineage, state.user, intent is Intent.END)
         remember_attempt(visit.request, attempt)
 
 

@@ -155,7 +155,7 @@ class State:
     def leaves(self) -> bool:
         """Whether the user whom the session was loaded with is signed in no longer."""
         if self.loaded is None:
-            return self.earlier is not None and self.earlier.leaves
+            return self.earlier is not None and self.earlier.ends
         return self.user is not None and not self._is_now(self.user)
 
     @property
