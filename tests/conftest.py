@@ -7,6 +7,7 @@ when the first test asks for it.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import transaction
+from hypothesis import settings
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
@@ -32,10 +34,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", type=Path, help="append what was tried to this file")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose a seed for the random tests, unless one is given; the workers get it from here."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = secrets.randbelow(2**32)
+    # where CI is set they would do the same in each run
+    settings.register_profile("seeded", settings.get_profile("ci"), derandomize=False)
+    settings.load_profile("seeded")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say how to repeat what the random tests do."""
+    return f"random tests: to repeat them, --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it again where something has failed: a quiet run has no header."""
+    if terminalreporter.stats.get("failed"):
+        terminalreporter.write_line(pytest_report_header(terminalreporter.config))
+
+
 @pytest.fixture
 def trials(request: pytest.FixtureRequest) -> Trials:
-    """How often to try, and where to write it down."""
-    return Trials(request.config.getoption("--scale"), request.config.getoption("--record"))
+    """How often to try, what, and where to write it down."""
+    option = request.config.option
+    return Trials(option.scale, option.record, int(option.hypothesis_seed))
 
 
 @pytest.fixture(scope="session")

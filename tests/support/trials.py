@@ -38,10 +38,11 @@ class Trials:
 
     :param scale: how many times as often as usual.
     :param report: where to write what was tried.
+    :param seed: what is chosen at random is chosen from it.
     """
 
-    def __init__(self, scale: int, report: Path | None) -> None:
-        self.scale = scale
+    def __init__(self, scale: int, report: Path | None, seed: int) -> None:
+        self.scale, self.seed = scale, seed
         self._report = report
 
     def times(self, count: int) -> range:

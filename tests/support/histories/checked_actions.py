@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from support.histories.meetings import QUEUE, USER, CheckedAction, Data, Party
+from support.histories.meetings import QUEUE, USER, CheckedAction, Data, Parties, Party
 
 # ---- what a view does
 
@@ -60,36 +60,37 @@ def go_on_anew(session: Any, number: int) -> None:
     session["anew"] = f"by {number}"
 
 
-def sign_in_anew(session: Any, number: int) -> None:
+def sign_in_anew(user: str, session: Any, number: int) -> None:
     session.invalidate()
-    sign_in("alice", session, number)
+    sign_in(user, session, number)
 
 
 # ---- what has to be seen of it
 
 
-def is_put(data: Data, one: Party, other: Party) -> bool:
+def is_put(data: Data, one: Party, others: Parties) -> bool:
     return bool(data.get(f"put {one.number}") == one.value)
 
 
-def is_put_or_overwritten(data: Data, one: Party, other: Party) -> bool:
-    rival = other.acknowledged and other.action is one.action
-    return data.get("same") in (one.value, other.value if rival else one.value)
+def is_put_or_overwritten(data: Data, one: Party, others: Parties) -> bool:
+    rivals = {other.value for other in others if other.acknowledged and other.action is one.action}
+    return data.get("same") in {one.value} | rivals
 
 
-def is_deleted(data: Data, one: Party, other: Party) -> bool:
+def is_deleted(data: Data, one: Party, others: Parties) -> bool:
     return "kept" not in data or not one.found
 
 
-def is_appended(data: Data, one: Party, other: Party) -> bool:
-    return one.value in data.get("cart", []) or (other.acknowledged and other.won("cart"))
+def is_appended(data: Data, one: Party, others: Parties) -> bool:
+    is_overwritten = any(other.acknowledged and other.won("cart") for other in others)
+    return one.value in data.get("cart", []) or is_overwritten
 
 
-def waits_or_was_shown(data: Data, one: Party, other: Party) -> bool:
-    return one.value in data.get(QUEUE, []) or other.popped(one.value)
+def waits_or_was_shown(data: Data, one: Party, others: Parties) -> bool:
+    return one.value in data.get(QUEUE, []) or any(other.popped(one.value) for other in others)
 
 
-def waits_no_longer(data: Data, one: Party, other: Party) -> bool:
+def waits_no_longer(data: Data, one: Party, others: Parties) -> bool:
     return "old" not in data.get(QUEUE, []) or not one.found
 
 
@@ -103,8 +104,11 @@ PLAIN = (
     CheckedAction("read", read),
 )
 ABOUT_THE_TOKEN = (
-    CheckedAction(
-        "sign in", partial(sign_in, "alice"), user="alice", renews=True, starts=("anonymous",)
+    *(
+        CheckedAction(
+            f"sign {user} in", partial(sign_in, user), user=user, renews=True, starts=("anonymous",)
+        )
+        for user in ("alice", "bob")
     ),
     CheckedAction(
         "step up", partial(sign_in, "alice"), user="alice", renews=True, starts=("signed in",)
@@ -116,8 +120,11 @@ ABOUT_THE_TOKEN = (
     CheckedAction("regenerate", regenerate, renews=True),
     CheckedAction("invalidate", invalidate, ends=True),
     CheckedAction("invalidate and go on", go_on_anew, ends=True),
-    CheckedAction(
-        "invalidate and sign in", sign_in_anew, user="alice", ends=True, starts=("anonymous",)
+    *(
+        CheckedAction(
+            f"invalidate and sign {user} in", partial(sign_in_anew, user), user=user, ends=True
+        )
+        for user in ("alice", "bob")
     ),
 )
 ACTIONS = PLAIN + ABOUT_THE_TOKEN

@@ -1,10 +1,10 @@
-"""Two requests of one browser that have met: what each did, and what they have left."""
+"""Requests of one browser that have met: what each did, and what they have left."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,10 +26,10 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class CheckedAction:
-    """An action of one of the two requests, and what has to come of it.
+    """An action of one of the requests, and what has to come of it.
 
     :ivar do: does it; the request's number makes the values its own.
-    :ivar is_kept: whether data still shows that this request, beside that one, has done it.
+    :ivar is_kept: whether data still shows that this request, beside those, has done it.
     :ivar user: whom it signs in.
     :ivar ends: it ends the session, or leaves its user.
     :ivar renews: the session goes on with another token.
@@ -38,7 +38,7 @@ class CheckedAction:
 
     name: str
     do: Callable[[Any, int], Any]
-    is_kept: Callable[[Data, Party, Party], bool] | None = None
+    is_kept: Callable[[Data, Party, Parties], bool] | None = None
     user: str | None = None
     ends: bool = False
     renews: bool = False
@@ -51,7 +51,7 @@ class CheckedAction:
 
 
 class Party:
-    """One of the two requests, when it is over."""
+    """One of the requests, when it is over."""
 
     def __init__(self, number: int, action: CheckedAction, flight: SteppedFlight) -> None:
         self.number = number
@@ -81,7 +81,7 @@ class Party:
         return any(event.outcome == "dropped" for event in self._conflicts())
 
     def won(self, key: str | None = None) -> bool:
-        """Whether the application was told that it overwrote what the other has stored."""
+        """Whether the application was told that it overwrote what another one has stored."""
         won = (event for event in self._conflicts() if event.outcome == "won")
         return any(key is None or key in event.keys for event in won)
 
@@ -90,10 +90,7 @@ class Party:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended the session that both requests came with: the application was told.
-
-        Who finds only its marker can do nothing about it, unless in another attempt.
-        """
+        """Whether it has ended the session that they came with: the application was told."""
         ended = (event for event in self.flight.told if isinstance(event, SessionEnded))
         return self.acknowledged and any(ended)
 
@@ -102,11 +99,15 @@ class Party:
         return self.acknowledged and message in (self.flight.result or ())
 
 
+Parties = Sequence[Party]
+
+
 @dataclass(frozen=True)
 class Meeting:
-    """Two requests that came with one token, and what they have left.
+    """Requests that came with one token, and what they have left.
 
     :ivar start: ``anonymous`` or ``signed in``: the session that they came with.
+    :ivar lineage: that session's.
     :ivar refusing: the database may refuse a write because of another one.
     :ivar attempts: those of pyramid_retry; None without it.
     :ivar rows: what is committed.
@@ -115,21 +116,21 @@ class Meeting:
 
     start: str
     token: str
-    parties: tuple[Party, Party]
+    lineage: bytes
+    parties: Parties
     refusing: bool
     attempts: int | None
     rows: list[dict[str, Any]]
     alone: Callable[[Party | None], tuple[Any, Any]]
 
-    def each(self) -> Iterator[tuple[Party, Party]]:
-        """Each request that was acknowledged, and the other one."""
-        for one, other in (self.parties, self.parties[::-1]):
-            if one.acknowledged:
-                yield one, other
+    def each(self) -> Iterator[tuple[Party, list[Party]]]:
+        """Each request that was acknowledged, and the other ones."""
+        for one in self.acknowledged:
+            yield one, [other for other in self.parties if other is not one]
 
     @property
     def acknowledged(self) -> list[Party]:
-        return [one for one, _ in self.each()]
+        return [party for party in self.parties if party.acknowledged]
 
     @cached_property
     def live(self) -> dict[str, Data]:
@@ -141,16 +142,21 @@ class Meeting:
 
     @property
     def live_rows(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["successor"] is None]
+        return [row for row in self.rows if row["replaced"] is None]
 
     @property
     def markers(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["successor"] is not None]
+        return [row for row in self.rows if row["replaced"] is not None]
 
     @property
     def is_ended(self) -> bool:
-        """Whether somebody has ended the session that both came with."""
-        return any(party.has_ended for party in self.parties)
+        """Whether somebody has ended the session that they came with."""
+        return has_ended(self.parties)
+
+
+def has_ended(parties: Parties) -> bool:
+    """Whether one of them has ended the session that they came with."""
+    return any(party.has_ended for party in parties)
 
 
 def identity(token: str) -> bytes:
@@ -159,5 +165,5 @@ def identity(token: str) -> bytes:
 
 def state(rows: list[dict[str, Any]]) -> list[tuple[bool, Any, Any]]:
     """What rows mean, without what differs each time."""
-    kept = ((row["successor"] is None, json.loads(row["data"]), row["user_id"]) for row in rows)
+    kept = ((row["replaced"] is None, json.loads(row["data"]), row["user_id"]) for row in rows)
     return sorted(kept, key=repr)

@@ -6,11 +6,16 @@ disagree. Requests are taken one after the other, or load in one order and save 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any
 
 from support.histories.oracle_session import CSRF, USER, Data, Session
+
+SLOWEST_REQUEST = 3600
+"""Seconds for which a marker still says what became of its session."""
 
 
 class Conflict(Exception):
@@ -34,10 +39,11 @@ class Row:
     data: Data
     created: int
     last_seen: int
+    lineage: str
     version: int = 1
     max_age: int | None = None
     user_id: str | None = None
-    successor: str | None = None
+    replaced: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,33 @@ class Cookie:
     max_age: int | None = None
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """What a request that is run again has to know of its earlier attempt."""
+
+    lineage: str
+    user: str | None
+    ends: bool
+
+
 class Store:
     """The table.
 
-    :ivar rows: by their handles.
+    :ivar rows: by the ids of their tokens.
+    :ivar lineages: all that there ever were.
     :ivar retries: a request that meets another change of a key is run again; else it wins.
-    :ivar late_fails: so is one that writes a row which was written since it began.
+    :ivar limit: how many sessions a user may have.
     """
 
-    def __init__(self, times: Times, retries: bool = False, late_fails: bool = False) -> None:
+    def __init__(self, times: Times, retries: bool = False, limit: int | None = None) -> None:
         self.times = times
-        self.retries, self.late_fails = retries, late_fails
+        self.retries = retries
+        self.limit = limit
         self.rows: dict[str, Row] = {}
+        self.lineages: set[str] = set()
 
     def expiry(self, row: Row) -> int:
-        """When a row is no session any more."""
+        """When a row may be deleted."""
         lifetime = row.max_age or self.times.ttl
         return min(row.last_seen + lifetime, row.created + self.times.absolute_ttl)
 
@@ -72,46 +90,64 @@ class Store:
 
     def live(self, row: Row, now: int) -> bool:
         """Whether it is a session that a visitor finds."""
-        return row.successor is None and now < self.expiry(row)
+        return row.replaced is None and now < self.expiry(row)
+
+    def opens(self, id: str | None, now: int) -> Row | None:
+        """What a token opens: a session, or the marker of one."""
+        row = self.rows.get(id or "")
+        if row is None or now >= self.expiry(row):
+            return None
+        is_over = row.replaced is not None and now >= row.replaced + self.times.grace
+        return None if is_over else row
 
     def purge(self, now: int, due: set[str]) -> None:
         """Forget those of the rows that are due which have expired."""
-        for handle in due:
-            if now >= self.expiry(self.rows[handle]):
-                del self.rows[handle]
+        for id in due:
+            if now >= self.expiry(self.rows[id]):
+                del self.rows[id]
 
-    def visit(self, handle: str | None, now: int) -> Visit:
-        """A request whose cookie has this handle."""
-        return Visit(self, handle, now)
+    def end(self, lineage: str) -> None:
+        """Delete every row of a lineage."""
+        self.rows = {id: row for id, row in self.rows.items() if row.lineage != lineage}
+
+    def keep_to_limit(self, user: str, now: int) -> None:
+        """End the sessions of a user beyond the limit; the newest stay, in one order for all."""
+        newest: dict[str, int] = {}
+        for row in self.rows.values():
+            if row.user_id == user and self.live(row, now):
+                newest[row.lineage] = max(row.created, newest.get(row.lineage, 0))
+        order = sorted(newest, key=lambda lineage: (newest[lineage], lineage), reverse=True)
+        for lineage in order[self.limit :] if self.limit else ():
+            self.end(lineage)
+
+    def visit(self, id: str | None, now: int, earlier: Attempt | None = None) -> Visit:
+        """A request whose cookie has this token."""
+        return Visit(self, id, now, earlier)
 
 
 class Visit:
     """A request: what it sees, and what it leaves in the table if it is committed."""
 
-    def __init__(self, store: Store, handle: str | None, now: int) -> None:
-        self.store, self.handle, self.now = store, handle, now
-        self._began_with, self.rows = store.rows, deepcopy(store.rows)
-        self._overtaken = False
+    def __init__(self, store: Store, id: str | None, now: int, earlier: Attempt | None) -> None:
+        self.store, self.id, self.now = store, id or "", now
+        self.rows, self._began_with = deepcopy(store.rows), deepcopy(store.rows)
+        self._earlier = earlier
         self.used = self.written = self.revoked = False
-        # an earlier attempt of the same request has left its user
-        self.has_left = False
-        row = self.rows.get(handle or "")
-        self.find(None if row is None or now >= store.expiry(row) else row)
+        self.find(store.opens(id, now))
         self.sqlsessions = Users(self)
         self.given: Any = None
 
     def find(self, row: Row | None) -> None:
         """Begin with what the cookie opens."""
         self.found = deepcopy(row)
-        self.late = row is not None and row.successor is not None
         if row is None:
             self._session = Session({}, self.now)
-        elif self.late:
+        elif row.replaced is not None:
             visible = {key: row.data[key] for key in row.data if key == CSRF}
             self._session = Session(visible, self.now)
         else:
             lived = (row.created, row.last_seen, row.max_age)
-            self._session = Session(row.data, self.now, self.handle, *lived)
+            self._session = Session(row.data, self.now, row.lineage, *lived)
 
     @property
     def session(self) -> Session:
@@ -121,91 +157,112 @@ class Visit:
         self._session.given = self.given
         return self._session
 
-    def catch_up(self) -> None:
-        """See what others have committed since the session was read."""
-        self._overtaken = self._began_with is not self.store.rows
-        self.rows = deepcopy(self.store.rows)
+    def catch_up(self, now: int) -> None:
+        """See what others have committed since the session was read, and what time it is."""
+        self.rows, self.now, self._session.now = deepcopy(self.store.rows), now, now
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether others have committed something since the session was read."""
+        return self.store.rows != self._began_with
 
     @property
     def loaded(self) -> Row | None:
         """The live row that the request has found."""
-        return None if self.late else self.found
+        return self.found if self.found is not None and self.found.replaced is None else None
 
     @property
-    def _writes(self) -> bool:
-        session = self._session
-        done = session.changed or session.user_assigned or session.regenerated
-        return self.loaded is not None and (done or session.invalidated)
-
-    @property
-    def leaves(self) -> bool:
-        """Whether the user whom the request has found signed in is so no longer."""
-        return self._user is not None and self._session.get(USER) != self._user
+    def attempt(self) -> Attempt | None:
+        """The session that this attempt has found, or an earlier one, and what is done to it."""
+        if self.loaded is None:
+            return self._earlier
+        return Attempt(self.loaded.lineage, self.loaded.data.get(USER), self._leaves)
 
     @property
     def _user(self) -> str | None:
         """Who was signed in when the session was read."""
-        return None if self.loaded is None else self.loaded.data.get(USER)
+        return None if self.attempt is None else self.attempt.user
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether the session that was found is over, or its user leaves it."""
+        user = None if self.loaded is None else self.loaded.data.get(USER)
+        return self._session.invalidated or (user is not None and self._session.get(USER) != user)
 
     # ---- the end of the request
 
-    def commit(self, new: str | None, now: int) -> Cookie | None:
-        """Save and commit; *new* is the handle for a session that gets a new token."""
-        self.now = now
-        is_another = self._overtaken and self.rows.get(self.handle or "") != self.loaded
-        if is_another and self.store.late_fails and self._writes:
-            raise Conflict
-        cookie = self._save(new or "")
+    def save(self, new: str | None, lineage: str, now: int) -> Cookie | None:
+        """Save; *new* is the id of a new token, *lineage* that of its row: chance decides them.
+
+        :raises Conflict: if the request is to be run again.
+        """
+        self.now, self._new, self._lineage = now, new or "", lineage
+        return self._kind()() if self.used or self.revoked else None
+
+    def commit(self) -> Cookie | None:
+        """Commit what was saved."""
         self.store.rows = self.rows
-        return cookie or self.touch()
+        self.store.lineages |= {row.lineage for row in self.rows.values()}
+        new = self.rows.get(self._new)
+        if new is not None and new.user_id is not None:
+            self.store.keep_to_limit(new.user_id, self.now)
+        return self.touch()
 
     def touch(self) -> Cookie | None:
         """Record the visit, whatever became of the transaction."""
-        row = self.store.rows.get(self.handle or "")
-        if not self.used or self.loaded is None or row is None or self.written:
+        row, loaded = self.store.rows.get(self.id), self.loaded
+        if not self.used or loaded is None or row is None or self.written:
             return None
-        due = row.last_seen + self.store.times.touch_interval <= self.now
-        if not due or not self.store.live(row, self.now):
+        # who comes in time and is slow is not late, though the session has expired meanwhile
+        is_due = loaded.last_seen + self.store.times.touch_interval <= self.now
+        # another request that came in between has recorded the visit of both
+        if not is_due or (row.version, row.last_seen) != (loaded.version, loaded.last_seen):
             return None
-        before = self.store.cookie_expiry(row)
         row.last_seen = self.now
-        return self._again(row, before)
+        return self._again(row, self.store.cookie_expiry(loaded))
 
     def _again(self, row: Row, before: int | None) -> Cookie | None:
         after = self.store.cookie_expiry(row)
         return None if after == before else Cookie("again", after and after - self.now)
 
-    # ---- what becomes of the rows
+    # ---- what a save does, and what becomes of the rows
 
-    def _save(self, new: str) -> Cookie | None:
+    def _kind(self) -> Callable[[], Cookie | None]:
         session = self._session
-        if not self.used and not self.revoked:
-            return None
-        if self.late and self.has_left:
-            return self._leave_again(new)
-        if session.invalidated:
-            return self._end(new)
         signs_in = session.user_assigned and session.get(USER) is not None
-        if self.late:
-            return self._start(self._taken_over(), new, takes_over=True) if signs_in else None
+        if self._ends:
+            return self._end
+        if signs_in and self._user is not None:
+            return self._step_up
         if self.found is None:
-            return self._start(dict(session), new) if session else None
-        if not (session.changed or session.user_assigned or session.regenerated):
-            return None
-        row = self.rows.get(self.handle or "")
-        if self.leaves:
-            return self._leave(row, session.set_here(), new)
-        if (row is None or row.successor is not None) and not (signs_in and self._may_enter(row)):
-            return None
-        if row is None:
-            return self._start(session.set_here(), new)
-        if row.successor is not None:
-            return self._start(self._taken_over(), new, takes_over=True)
+            return self._begin
+        if signs_in:
+            return self._sign_in
+        if self.loaded is None:
+            return self._nothing
         if session.user_assigned or session.regenerated:
-            return self._regenerate(row, signs_in, new)
-        return self._update(row)
+            return self._regenerate
+        return self._write if session.changed else self._nothing
 
-    def _update(self, row: Row) -> Cookie | None:
+    @property
+    def _ends(self) -> bool:
+        # who signs out is believed; with the old token of nobody's session nothing can be ended
+        has_left = self.attempt is not None and self.attempt.ends
+        is_somebodys = self.found is not None and self.found.user_id is not None
+        return self.revoked or has_left or (self._session.invalidated and is_somebodys)
+
+    def _nothing(self) -> None:
+        return None
+
+    def _begin(self) -> Cookie | None:
+        session = self._session
+        created = self.now if session.get(USER) is not None else session.created
+        return self._insert_what_was_set(created) if session else None
+
+    def _write(self) -> Cookie | None:
+        row = self._live_row()
+        if row is None:
+            return None
         # a visit that was recorded meanwhile leaves the version, and is not looked for
         known = self.found if self.found and self.found.version == row.version else row
         before = self.store.cookie_expiry(known)
@@ -215,126 +272,114 @@ class Visit:
         row.last_seen = max(row.last_seen, self.now)
         return self._again(row, before)
 
-    def _merge_into(self, row: Row) -> None:
-        mine = deepcopy(dict(self._session))
-        nobody_else_wrote = self.found is not None and self.found.version == row.version
-        row.data, conflicts = (mine, set()) if nobody_else_wrote else self._session.merged(row.data)
-        if conflicts and self.store.retries:
-            raise Conflict(conflicts)
-        if self._session.max_age_assigned:
-            row.max_age = self._session.max_age
+    def _regenerate(self) -> Cookie | None:
+        row = self._live_row()
+        return None if row is None else self._replace(row, row.lineage, row.created)
 
-    def _regenerate(self, row: Row, signs_in: bool, new: str) -> Cookie:
+    def _step_up(self) -> Cookie | None:
+        row = self._live_row()
+        if row is not None:
+            return self._replace(row, row.lineage, self.now)
+        if self.id not in self.rows:
+            return None
+        assert self.attempt is not None
+        return self._join(self.attempt.lineage, dict(self._session))
+
+    def _sign_in(self) -> Cookie | None:
+        row = self.rows.get(self.id)
+        if row is None:
+            return self._insert_what_was_set()
+        if row.replaced is None:
+            return self._replace(row, self._another_lineage(), self.now)
+        data = dict(self._session) if self._session.invalidated else self._merged_with(row)
+        return self._join(row.lineage, data) or self._insert(
+            data, self._another_lineage(), self._session.max_age
+        )
+
+    def _end(self) -> Cookie | None:
+        old = self.rows.get(self.id)
+        found = self.attempt or self.found
+        lineage = "" if found is None else found.lineage
+        ended = self.end(lineage)
+        if not self._session.set_here():
+            return Cookie("removed") if ended or self.revoked else None
+        cookie = self._insert_what_was_set()
+        if old is not None and old.lineage == lineage and self.found is not None:
+            self._mark(replace(old, user_id=None), self._lineage, keep_all=False)
+        return cookie
+
+    # ---- rows
+
+    def _live_row(self) -> Row | None:
+        row = self.rows.get(self.id)
+        return None if row is None or row.replaced is not None else row
+
+    def _replace(self, row: Row, lineage: str, created: int) -> Cookie:
+        """The session goes on with another token."""
         old = deepcopy(row)
         self._merge_into(row)
-        if signs_in:
-            row.created = self.now
-        moved = replace(row, last_seen=self.now, user_id=row.data.get(USER), version=1)
-        self._mark(old, new, keep_all=old.user_id is None)
-        self.rows[new] = moved
-        return self._sent(moved)
+        self._mark(old, lineage, keep_all=old.user_id is None)
+        return self._insert(row.data, lineage, row.max_age, created)
 
-    def _leave(self, row: Row | None, data: Data, new: str) -> Cookie | None:
-        other = data.get(USER) is not None
-        if row is None:
-            return self._start(data, new) if other else None
-        if row.successor is not None and other:
-            # who has signed in there meanwhile, or out, is not undone by it
-            if self._signed_in_at_the_end_of(row) == self._user:
-                self._end_chain(row)
-            return self._start(data, new)
-        if row.successor is not None:
-            return Cookie("removed") if self._end_chain(row) else None
-        return self._leave_behind(row, data, new)
+    def _mark(self, row: Row, lineage: str, *, keep_all: bool) -> None:
+        self.rows[self.id] = replace(
+            row,
+            data={key: row.data[key] for key in row.data if keep_all or key == CSRF},
+            lineage=lineage,
+            version=row.version + 1,
+            last_seen=self.now,
+            max_age=self.store.times.grace + SLOWEST_REQUEST,
+            replaced=self.now,
+        )
 
-    def _leave_again(self, new: str) -> Cookie | None:
-        """A sign-out that is run again follows the session to the token that it got meanwhile."""
-        session, row = self._session, self.rows.get(self.handle or "")
-        ended = row is not None and self._end_chain(row)
-        data = dict(session) if session.invalidated else session.set_here()
-        if data:
-            return self._start(data, new)
-        return Cookie("removed") if ended else None
+    def _join(self, lineage: str, data: Data) -> Cookie | None:
+        """A row of its own beside others of a session, if the user is still signed in there."""
+        user = data.get(USER)
+        for _, row in sorted(self.rows.items()):
+            if row.lineage == lineage and row.user_id == user and self.store.live(row, self.now):
+                row.version += 1
+                return self._insert(data, lineage, self._session.max_age)
+        return None
 
-    def _end(self, new: str) -> Cookie | None:
-        data = dict(self._session)
-        signs_in = data.get(USER) is not None
-        row = self.rows.get(self.handle or "")
-        expired = self.found is None and row is not None and row.successor is None
-        if expired:
-            del self.rows[self.handle or ""]
-        if self.late and not self.revoked:
-            return self._start(data, new) if signs_in else None
-        if expired or self.revoked:
-            return self._start(data, new) if data else Cookie("removed")
-        if self.loaded is None:
-            return self._start(data, new) if data else None
-        if row is not None and row.successor is None:
-            return self._leave_behind(row, data, new)
-        if self.leaves:
-            return self._leave(row, data, new)
-        return self._start(data, new) if signs_in and self._may_enter(row) else None
-
-    def _leave_behind(self, row: Row, data: Data, new: str) -> Cookie:
-        """The old session is over; what was set since starts another one."""
-        if data:
-            self._mark(row, new, keep_all=False)
-            return self._start(data, new)
-        del self.rows[self.handle or ""]
-        return Cookie("removed")
-
-    def _start(self, data: Data, new: str, *, takes_over: bool = False) -> Cookie:
+    def _insert_what_was_set(self, created: int | None = None) -> Cookie:
         session = self._session
-        row = Row(deepcopy(data), self.now, self.now, user_id=data.get(USER))
-        row.max_age = session.max_age if takes_over or session.max_age_assigned else None
-        self.rows[new] = row
-        return self._sent(row)
+        max_age = session.max_age if session.max_age_assigned else None
+        return self._insert(session.set_here(), self._another_lineage(), max_age, created)
 
-    def _sent(self, row: Row) -> Cookie:
+    def _insert(
+        self, data: Data, lineage: str, max_age: int | None, created: int | None = None
+    ) -> Cookie:
+        created = self.now if created is None else created
+        row = Row(deepcopy(data), created, self.now, lineage, 1, max_age, data.get(USER))
+        self.rows[self._new] = row
         expiry = self.store.cookie_expiry(row)
         return Cookie("new", expiry and expiry - self.now)
 
-    def _mark(self, row: Row, new: str, *, keep_all: bool) -> None:
-        self.rows[self.handle or ""] = replace(
-            row,
-            data={key: row.data[key] for key in row.data if keep_all or key == CSRF},
-            version=row.version + 1,
-            last_seen=self.now,
-            max_age=self.store.times.grace,
-            successor=new,
-        )
+    def _another_lineage(self) -> str:
+        assert self._lineage not in self.store.lineages
+        return self._lineage
 
-    def _taken_over(self) -> Data:
-        """What a sign-in with the old token starts with."""
-        if self._user is not None:
-            return dict(self._session)
-        marker = self.rows.get(self.handle or "", self.found)
-        return self._session.merged(marker.data if marker else {})[0]
+    def end(self, lineage: str) -> bool:
+        """Delete every row of a lineage; whether one of them was a live session."""
+        ids = [id for id, row in self.rows.items() if row.lineage == lineage]
+        ended = [self.rows.pop(id) for id in ids]
+        return any(self.store.live(row, self.now) for row in ended)
 
-    def _may_enter(self, row: Row | None) -> bool:
-        """Whether a sign-in still counts: a sign-out beside a step-up wins."""
-        return self._user is None or self._signed_in_at_the_end_of(row) == self._user
+    # ---- data
 
-    def _signed_in_at_the_end_of(self, row: Row | None) -> str | None:
-        if row is None:
-            return None
-        *_, last = [row, *(self.rows[handle] for handle in self._successors(row))]
-        return last.user_id if self.store.live(last, self.now) else None
+    def _merge_into(self, row: Row) -> None:
+        nobody_else_wrote = self.found is not None and self.found.version == row.version
+        mine = deepcopy(dict(self._session))
+        row.data = mine if nobody_else_wrote else self._merged_with(row)
+        if self._session.max_age_assigned:
+            row.max_age = self._session.max_age
 
-    def _successors(self, row: Row) -> list[str]:
-        found: list[str] = []
-        successor = row.successor
-        while successor in self.rows and successor not in found:
-            found.append(successor)
-            successor = self.rows[successor].successor
-        return found
-
-    def _end_chain(self, row: Row) -> bool:
-        ended = [self.handle or "", *self._successors(row)]
-        alive = any(self.store.live(self.rows[handle], self.now) for handle in ended)
-        for handle in ended:
-            del self.rows[handle]
-        return alive
+    def _merged_with(self, row: Row) -> Data:
+        data, conflicts = self._session.merged(row.data)
+        # what a marker has kept was not shown to who found only that
+        if conflicts and self.store.retries and self.loaded is not None:
+            raise Conflict(conflicts)
+        return data
 
 
 @dataclass(frozen=True)
@@ -342,8 +387,8 @@ class UserSession:
     """A session in the list of a user's."""
 
     handle: str
-    created: int
-    last_seen: int
+    created: datetime
+    last_seen: datetime
     current: bool
 
 
@@ -356,38 +401,41 @@ class Users:
     def of_user(self, user: str) -> list[UserSession]:
         """The live sessions of a user."""
         visit = self._visit
+        rows = [row for row in visit.rows.values() if row.user_id == user]
+        live = [row for row in rows if visit.store.live(row, visit.now)]
+        own = next((row.lineage for row in live if row is visit.rows.get(visit.id)), None)
         return [
-            UserSession(handle, row.created, row.last_seen, handle == visit.handle)
-            for handle, row in visit.rows.items()
-            if row.user_id == user and visit.store.live(row, visit.now)
+            UserSession(
+                lineage,
+                _moment(min(row.created for row in live if row.lineage == lineage)),
+                _moment(max(row.last_seen for row in live if row.lineage == lineage)),
+                lineage == own,
+            )
+            for lineage in {row.lineage for row in live}
         ]
 
-    def revoke(self, handle: str) -> bool:
-        """End a session, and those that came after it."""
-        row = self._visit.rows.get(handle)
-        if row is None:
-            return False
-        return self._delete([handle, *self._visit._successors(row)]) > 0
+    def revoke(self, handle: str, user_id: str | None = None) -> bool:
+        """End a session, however old its handle is."""
+        rows = self._visit.rows.values()
+        is_theirs = any(row.user_id == user_id for row in rows if row.lineage == handle)
+        return (user_id is None or is_theirs) and self._end(handle)
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
-        """End all sessions of a user but one."""
-        rows = self._visit.rows
-        mine = {handle for handle in rows if rows[handle].user_id == user}
-        kept = set() if keep is None else {keep}
-        # those that it has replaced, and that have replaced it
-        for _ in rows:
-            kept |= {rows[handle].successor or handle for handle in kept & rows.keys()}
-            kept |= {handle for handle in mine if rows[handle].successor in kept}
-        return self._delete(sorted(mine - kept))
+        """End all sessions of a user but one; how many there were."""
+        theirs = {row.lineage for row in self._visit.rows.values() if row.user_id == user}
+        return sum(self._end(lineage) for lineage in sorted(theirs) if lineage != keep)
 
-    def _delete(self, handles: list[str]) -> int:
-        """Delete rows; how many were sessions, and no markers of those that have ended."""
-        visit, own = self._visit, self._visit.handle or ""
-        chain = [own, *visit._successors(visit.rows[own])] if own in handles else []
-        deleted = {handle: visit.rows.pop(handle) for handle in handles}
-        if chain and not visit.used:
-            visit.find(None)
-        if chain and deleted.keys() >= {*chain} and deleted[chain[-1]].successor is None:
-            visit.revoked = True
-            visit._session.invalidate()
-        return sum(row.successor is None for row in deleted.values())
+    def _end(self, lineage: str) -> bool:
+        visit = self._visit
+        ended = visit.end(lineage)
+        if visit.found is not None and visit.found.lineage == lineage:
+            if not visit.used:
+                visit.find(None)
+            if ended:
+                visit.revoked = True
+                visit._session.invalidate()
+        return ended
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

@@ -38,7 +38,7 @@ class Queue:
 class Session(UserDict[str, Any]):
     """A session as a view uses it.
 
-    :ivar id: its handle, None if it is not stored.
+    :ivar id: its handle, None if it is not stored, or has another token by now.
     :ivar given: what the browser was given where chance decides: a CSRF token.
     """
 
@@ -52,7 +52,7 @@ class Session(UserDict[str, Any]):
         max_age: int | None = None,
     ) -> None:
         super().__init__()
-        self._now = now
+        self.now = now
         self.id = id
         self.new = id is None
         self.created = now if created is None else created
@@ -83,9 +83,12 @@ class Session(UserDict[str, Any]):
         self.queues.pop(key, None)
         if key == USER:
             self.user_assigned = True
-            # whoever planted the session knows its token
-            if CSRF not in self.assigned:
-                self.data.pop(CSRF, None)
+            self._forget_the_csrf_token()
+
+    def _forget_the_csrf_token(self) -> None:
+        # whoever planted the session knows it, unless it was made just now
+        if CSRF not in self.assigned:
+            self.data.pop(CSRF, None)
 
     @property
     def max_age(self) -> int | None:
@@ -143,12 +146,13 @@ class Session(UserDict[str, Any]):
     def regenerate(self) -> None:
         """Ask for a new token."""
         self.regenerated = True
+        self._forget_the_csrf_token()
 
     def invalidate(self) -> None:
         """End it and start with nothing."""
         self._open({}, None)
         self.id, self.new, self.invalidated = None, True, True
-        self.created = self.last_seen = self._now
+        self.created = self.last_seen = self.now
 
     def set_here(self) -> Data:
         """What this request set: all that a user who leaves it leaves behind."""
@@ -162,7 +166,7 @@ class Session(UserDict[str, Any]):
         """My changes on top of what is stored now, and the keys that both changed."""
         result, conflicts = deepcopy(theirs), set()
         keys = {**self.base, **self.data}
-        if self.user_assigned and CSRF not in self.assigned:
+        if (self.user_assigned or self.regenerated) and CSRF not in self.assigned:
             # also one that was made by the other
             for each in (result, keys):
                 each.pop(CSRF, None)

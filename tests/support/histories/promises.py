@@ -1,6 +1,6 @@
-"""What must be true when two requests of one browser have met, whatever the order of their steps.
+"""What must be true when requests of one browser have met, whatever the order of their steps.
 
-Each promise is a function that looks at the committed rows and at both responses.
+Each promise is a function that looks at the committed rows and at all responses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from support.histories.meetings import (
     USER,
     Data,
     Meeting,
+    Parties,
     Party,
+    has_ended,
     identity,
     state,
 )
@@ -30,20 +32,21 @@ from pyramid_sqlsession import SessionConflict
 
 def no_acknowledged_change_is_lost(met: Meeting) -> bool:
     return all(
-        _is_kept(met, one, other) for one, other in met.each() if one.action.is_kept is not None
+        _is_kept(met, one, others) for one, others in met.each() if one.action.is_kept is not None
     )
 
 
-def _is_kept(met: Meeting, one: Party, other: Party) -> bool:
+def _is_kept(met: Meeting, one: Party, others: Parties) -> bool:
     if one.dropped:
         # the one exception: whoever holds the old token must not write into the new session
-        return other.acknowledged and other.action.is_about_the_token
-    home = one.token or (other.token if other.acknowledged else None) or met.token
-    if home not in met.live:
-        return other.has_ended
-    is_anew = home == other.token and other.has_ended
+        return any(other.acknowledged and other.action.is_about_the_token for other in others)
     assert one.action.is_kept is not None
-    return is_anew or one.action.is_kept(met.live[home], one, other)
+    if one.token in met.live:
+        return one.action.is_kept(met.live[one.token], one, others)
+    anew = {other.token for other in others if other.action.ends}
+    homes = [data for token, data in met.live.items() if token not in anew]
+    is_everywhere = bool(homes) and all(one.action.is_kept(it, one, others) for it in homes)
+    return is_everywhere or has_ended(others)
 
 
 def what_nobody_changed_stays(met: Meeting) -> bool:
@@ -79,8 +82,8 @@ def nothing_is_done_twice(met: Meeting) -> bool:
 
 def a_session_is_found_until_it_ends(met: Meeting) -> bool:
     return all(
-        one.found or (other.acknowledged and other.action.is_about_the_token)
-        for one, other in met.each()
+        one.found or any(other.acknowledged and other.action.is_about_the_token for other in others)
+        for one, others in met.each()
     )
 
 
@@ -91,7 +94,13 @@ def an_ended_session_is_not_revived(met: Meeting) -> bool:
     if not met.is_ended:
         return True
     loaded = [json.dumps(value) for key, value in ANONYMOUS.items() if key != "same"]
-    stored = [json.dumps(value) for data in met.live.values() for value in data.values()]
+    of_nobody = _signed_in_beside_a_regenerated_one(met)
+    stored = [
+        json.dumps(value)
+        for token, data in met.live.items()
+        for value in data.values()
+        if token not in of_nobody
+    ]
     return met.token not in met.live and not any(
         # a list may have more in it by now
         value.startswith(old.removesuffix("]"))
@@ -100,9 +109,20 @@ def an_ended_session_is_not_revived(met: Meeting) -> bool:
     )
 
 
+def _signed_in_beside_a_regenerated_one(met: Meeting) -> set[str | None]:
+    """The sessions of users that took over what an anonymous one held, which lived on and ended."""
+    if met.start == "signed in" or not any(it.action.name == "regenerate" for it in met.parties):
+        return set()
+    return {party.token for party in met.parties if party.action.user and party.action.renews}
+
+
 def who_has_signed_out_is_not_signed_in(met: Meeting) -> bool:
-    # whoever signs in without having found the session has shown credentials of their own
-    fresh = {party.token for party in met.parties if party.action.user and not party.found}
+    # who signs in without having found the session has shown credentials, and who ends it too
+    fresh = {
+        party.token
+        for party in met.parties
+        if party.action.user and (party.action.ends or not party.flight.came_in_time)
+    }
     old = [data for token, data in met.live.items() if token not in fresh]
     return met.start == "anonymous" or not (
         met.is_ended and any(data.get(USER) == "alice" for data in old)
@@ -112,14 +132,15 @@ def who_has_signed_out_is_not_signed_in(met: Meeting) -> bool:
 def an_end_that_was_acknowledged_takes_effect(met: Meeting) -> bool:
     return all(
         one.has_ended
-        or other.has_ended
-        or (
+        or has_ended(others)
+        or any(
             # it had another token by then: whoever is anonymous does nothing to a user's session
             other.acknowledged
             and other.action.renews
-            and (met.start == "anonymous" or not one.flight.came_in_time)
+            and (not one.flight.came_in_time or (met.start == "anonymous" and other.action.user))
+            for other in others
         )
-        for one, other in met.each()
+        for one, others in met.each()
         if one.action.ends
     )
 
@@ -128,14 +149,38 @@ def an_end_that_was_acknowledged_takes_effect(met: Meeting) -> bool:
 
 
 def a_sign_in_takes_effect(met: Meeting) -> bool:
-    return all(_is_signed_in(met, one, other) for one, other in met.each() if one.action.user)
+    return all(_is_signed_in(met, one, others) for one, others in met.each() if one.action.user)
 
 
-def _is_signed_in(met: Meeting, one: Party, other: Party) -> bool:
+def _is_signed_in(met: Meeting, one: Party, others: Parties) -> bool:
     if one.token in met.live:
         return bool(met.live[one.token].get(USER) == one.action.user)
     # a sign-out beside a step-up, or of the session that has the new token, wins
-    return met.start == "signed in" and other.has_ended and (one.dropped or one.token is not None)
+    is_step_up = met.start == "signed in" and not one.action.ends
+    return is_step_up and has_ended(others) and (one.dropped or one.token is not None)
+
+
+def a_session_is_one_users(met: Meeting) -> bool:
+    users = {(row["lineage"], row["user_id"]) for row in met.live_rows}
+    return len(users) == len({lineage for lineage, _ in users})
+
+
+def who_signs_in_or_follows_another_has_a_handle_of_their_own(met: Meeting) -> bool:
+    whose = "alice" if met.start == "signed in" else None
+    return all(
+        row["user_id"] == whose and not met.is_ended
+        for row in met.live_rows
+        if row["lineage"] == met.lineage
+    )
+
+
+def a_sign_in_that_was_sent_twice_is_one_session(met: Meeting) -> bool:
+    is_sent_twice = met.start == "anonymous" and all(
+        party.action.user == met.parties[0].action.user and party.action.renews
+        for party in met.parties
+        if party.action.is_about_the_token
+    )
+    return not is_sent_twice or len({row["lineage"] for row in met.live_rows}) == 1
 
 
 # ---- no cookie without a committed row
@@ -143,7 +188,8 @@ def _is_signed_in(met: Meeting, one: Party, other: Party) -> bool:
 
 def every_cookie_names_a_committed_row(met: Meeting) -> bool:
     return all(
-        one.token is None or one.token in met.live or other.has_ended for one, other in met.each()
+        one.token is None or one.token in met.live or has_ended(others)
+        for one, others in met.each()
     ) and not any(party.flight.cookies for party in met.parties if not party.acknowledged)
 
 
@@ -155,7 +201,8 @@ def every_live_row_has_a_cookie(met: Meeting) -> bool:
 
 
 def an_aborted_request_has_changed_nothing(met: Meeting) -> bool:
-    if len(met.acknowledged) == 2:
+    if len(met.acknowledged) > 1:
+        # together they leave what the other promises say
         return True
     survivor = next(iter(met.acknowledged), None)
     result = None if survivor is None else survivor.flight.result
@@ -180,14 +227,13 @@ def a_request_fails_only_by_a_conflict(met: Meeting) -> bool:
 # ---- the rows
 
 
-def there_is_one_live_session(met: Meeting) -> bool:
-    signed_in = [party for party in met.acknowledged if party.action.user]
-    if not any(party.action.is_about_the_token for party in met.acknowledged):
+def each_session_was_started_by_somebody(met: Meeting) -> bool:
+    starting = [party for party in met.acknowledged if party.action.is_about_the_token]
+    if not starting:
         return list(met.live) == [met.token]
     at_least = 0 if met.is_ended else 1
     # a sign-in always takes effect, and starts a session of its own if it has to
-    at_most = 2 if signed_in and len(met.acknowledged) == 2 else 1
-    return at_least <= len(met.live_rows) <= at_most
+    return at_least <= len(met.live_rows) <= len(starting)
 
 
 def the_column_says_who_is_signed_in(met: Meeting) -> bool:
@@ -199,14 +245,14 @@ def markers_hold_what_they_may(met: Meeting) -> bool:
 
 
 def _is_right_marker(met: Meeting, marker: dict[str, Any]) -> bool:
-    sent = [identity(party.token) for party in met.acknowledged if party.token]
     data = json.loads(marker["data"])
     is_bare = data == {CSRF: "form"}
     is_bare_by_rule = met.start == "signed in" or met.is_ended
+    is_alices = met.start == "signed in" and not met.is_ended
     return (
         marker["id"] == identity(met.token)
-        and marker["successor"] in sent
-        and marker["user_id"] == ("alice" if met.start == "signed in" else None)
+        and marker["lineage"] in {row["lineage"] for row in met.live_rows}
+        and marker["user_id"] == ("alice" if is_alices else None)
         and is_bare == is_bare_by_rule
     )
 
@@ -221,11 +267,14 @@ PROMISES: tuple[Callable[[Meeting], bool], ...] = (
     who_has_signed_out_is_not_signed_in,
     an_end_that_was_acknowledged_takes_effect,
     a_sign_in_takes_effect,
+    a_session_is_one_users,
+    who_signs_in_or_follows_another_has_a_handle_of_their_own,
+    a_sign_in_that_was_sent_twice_is_one_session,
     every_cookie_names_a_committed_row,
     every_live_row_has_a_cookie,
     an_aborted_request_has_changed_nothing,
     a_request_fails_only_by_a_conflict,
-    there_is_one_live_session,
+    each_session_was_started_by_somebody,
     the_column_says_who_is_signed_in,
     markers_hold_what_they_may,
 )

@@ -139,12 +139,13 @@ class Invalidate:
 
 @dataclass(frozen=True)
 class Revoke:
-    """End the session with this handle."""
+    """End the session with this handle, or only if it is this user's."""
 
     handle: str
+    user: str | None
 
     def __call__(self, request: Any) -> Any:
-        return request.sqlsessions.revoke(self.handle)
+        return request.sqlsessions.revoke(self.handle, self.user)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Two requests at once, in every order of their steps.
+"""Requests at once, in the orders of their steps.
 
 A request takes three steps that another one can notice: it *loads* its session, it *saves* it, when
 all statements are executed and nothing is committed, and it *ends*, by a commit or an abort. That
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from support.apps import Resource, refuse
@@ -34,7 +34,7 @@ class Ending(Enum):
     DOOM = "doomed"
 
 
-# the steps of two requests, which have the numbers 1 and 2, in their order
+# the steps of requests, which have the numbers from 1, in their order
 Interleaving = tuple[tuple[int, Step], ...]
 
 
@@ -47,6 +47,26 @@ def interleavings() -> Iterator[Interleaving]:
 
 
 INTERLEAVINGS = tuple(interleavings())
+
+
+def interleavings_of_three() -> Iterator[Interleaving]:
+    """The orders of three requests that differ in what one of them finds, or has to wait for.
+
+    They save in the order of their numbers, each before the next one, or all before the first ends.
+    """
+    for second, third in product(range(2), range(3)):
+        if (second, third) != (1, 2):
+            yield tuple(_committed_one_by_one({1: 0, 2: second, 3: third}))
+    yield tuple((number, step) for step in Step for number in (1, 2, 3))
+
+
+def _committed_one_by_one(loads_after: dict[int, int]) -> Iterator[tuple[int, Step]]:
+    for committed in range(3):
+        yield from ((it, Step.LOAD) for it, after in loads_after.items() if after == committed)
+        yield from ((committed + 1, step) for step in (Step.SAVE, Step.END))
+
+
+INTERLEAVINGS_OF_THREE = tuple(interleavings_of_three())
 
 
 class SteppedFlight(Flight):
@@ -113,9 +133,9 @@ def walk(
     waiting: Callable[[], int],
     patience: float,
 ) -> None:
-    """Let two requests take their steps in this order, and come back when both are through.
+    """Let requests take their steps in this order, and come back when all are through.
 
-    A step begins when the one before is done, or waits for a lock that only the other request can
+    A step begins when the one before is done, or waits for a lock that only another request can
     give back: then the order goes on, and the step is done when it can be.
 
     :param waiting: tells how many transactions wait for a lock.
@@ -123,11 +143,12 @@ def walk(
     """
     try:
         for number, step in interleaving:
-            flight, other = flights[number - 1], flights[2 - number]
+            flight = flights[number - 1]
             flight.begin(step)
+            blocked = sum(not other.is_done() for other in flights if other is not flight)
             deadline = time.monotonic() + TIMEOUT
             # the database has no event for it
-            while not flight.is_done(patience) and waiting() <= (not other.is_done()):
+            while not flight.is_done(patience) and waiting() <= blocked:
                 assert time.monotonic() < deadline, "the request neither goes on nor waits"
         for flight in flights:
             flight.finish()
