@@ -51,6 +51,26 @@ def test_a_host_whose_clock_is_slow_moves_no_session_back(engine: Engine, path: 
     assert [row["last_seen"] for row in live] == [EPOCH + HOUR]
 
 
+def test_a_sign_out_on_a_host_where_the_session_has_expired_ends_it_on_the_others(
+    engine: Engine,
+) -> None:
+    ahead, behind = Clock(EPOCH + HOUR), Clock(EPOCH)
+
+    def sign_out(request: Any) -> None:
+        request.session.invalidate()
+
+    views = {"step_up": step_up, "show": show, "sign_out": sign_out}
+    slow = serve(configurator(engine, clock=behind, ttl=HOUR), **views)
+    slow.get("/step_up")
+    other = create_engine(engine.url)
+    fast = sibling(slow, serve(configurator(other, clock=ahead, ttl=HOUR), **views))
+    assert fast.get("/show").json == {}
+    assert slow.get("/show").json == {"auth.userid": "alice"}
+    fast.get("/sign_out")
+    assert slow.get("/show").json == {}
+    assert rows(engine) == []
+
+
 @pytest.mark.parametrize("path", ["put", "regenerate"])
 def test_a_write_takes_back_no_visit_that_a_fast_host_has_recorded_meanwhile(
     engine: Engine, path: str

@@ -1098,6 +1098,19 @@ def test_an_envelope_is_not_read_by_an_application_without_encryption(engine: En
     assert app.get("/show").json == {"secret": CANARY}
 
 
+def test_a_sign_out_ends_a_session_that_its_host_has_no_key_for(engine: Engine) -> None:
+    app = browser(engine, **KINDS["keys"])
+    app.get("/keep")
+
+    def sign_out(request: Any) -> None:
+        request.session.invalidate()
+
+    without = with_cookie_of(serve(configurator(engine), sign_out=sign_out), app)
+    without.get("/sign_out")
+    assert app.get("/show").json == {}
+    assert rows(engine) == []
+
+
 def test_two_rows_with_one_data_are_one_session_and_an_empty_one(engine: Engine) -> None:
     app = browser(engine, **KINDS["keys"])
     app.get("/keep")

@@ -108,6 +108,8 @@ def keep(visit: Visit) -> None:
         if ends(state):
             raise
         log.warning("what an exception view did to the session is not stored: %s", reason(error))
+        # that of a row whose COMMIT has failed
+        visit.cookie = None
 
 
 def _has_flushed(request: Any) -> bool:

@@ -9,7 +9,7 @@ from ..cookie import id_of
 from ..driver_errors import reason
 from ..events import CookieRejected, SessionEnded, SessionEvent
 from ..exceptions import SessionDataError
-from ..session.found import Found, Loaded, marker_of
+from ..session.found import Found, Loaded, Shut, marker_of
 from ..store import Store
 from ..table.record import Record
 from ..transactions import current_transaction
@@ -23,7 +23,7 @@ class NotReadError(Exception):
 
 
 def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, SessionEvent | None]:
-    """The live session of the request's cookie, or its marker; None if there is neither.
+    """The session of the request's cookie, live or shut, or its marker; None if there is neither.
 
     With it comes what is to be told of it.
 
@@ -38,23 +38,30 @@ def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, S
         record = _select(store, request, id)
         if record is None:
             return None, CookieRejected(request, "", "unknown")
+        record.check()
+    except SessionDataError as error:
+        return None, _unreadable(request, id, error)
+    try:
         return _found(store, request, id, token, record)
     except SessionDataError as error:
-        log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), error)
-        return None, CookieRejected(request, "", "unreadable")
+        return Shut(record), _unreadable(request, id, error)
+
+
+def _unreadable(request: Any, id: bytes, error: SessionDataError) -> CookieRejected:
+    log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), error)
+    return CookieRejected(request, "", "unreadable")
 
 
 def _found(
     store: Store, request: Any, id: bytes, token: str, record: Record
 ) -> tuple[Found | None, SessionEvent | None]:
-    record.check()
     now, handle = store.clock(), record.handle
     if record.replaced is not None:
         is_late = now >= record.replaced + store.settings.regenerate_grace
         marker = None if is_late else marker_of(store.codec, token, record)
         return marker, CookieRejected(request, handle, "replaced")
     if now >= store.lifetime.expires_at(record.times):
-        return None, SessionEnded(request, handle, "expiry", record.user_id)
+        return Shut(record), SessionEnded(request, handle, "expiry", record.user_id)
     decoded = store.codec.from_column(record.data, token)
     loaded = Loaded(id, record, decoded.serialized, decoded.data, decoded.as_configured)
     return loaded, None

@@ -1,4 +1,4 @@
-"""What a cookie was found to open, a live session or the marker of one, and what becomes of it."""
+"""What a cookie was found to name, a live session or the marker of one, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,17 @@ class Marker:
         return {**self.kept, **self.visible}
 
 
-Found = Loaded | Marker
+@dataclass(frozen=True)
+class Shut:
+    """A session that is not opened: it has expired, or cannot be read.
+
+    Another host, with another clock, other settings or keys, may open it. So it can be ended.
+    """
+
+    record: Record
+
+
+Found = Loaded | Marker | Shut
 
 
 def marker_of(codec: Codec, token: str, record: Record) -> Marker:

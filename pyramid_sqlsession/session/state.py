@@ -12,7 +12,7 @@ from ..events import SessionEvent, send
 from ..exceptions import SessionClosed
 from ..lifetime import Lifetime
 from ..transactions import Attempt
-from .found import CSRF, Fate, Found, Loaded, Marker
+from .found import CSRF, Fate, Found, Loaded, Marker, Shut
 from .merge import FlashQueue
 
 
@@ -32,8 +32,8 @@ class State:
       None until the session is used.
     ``is_loading``
       It is being read: meanwhile whoever asks finds it empty.
-    ``loaded``, ``marker``
-      What the cookie's row was then: a live session, a marker, or neither.
+    ``loaded``, ``marker``, ``shut``
+      What the cookie's row was then: a live session, a marker, one that is not opened, or nothing.
     ``user``
       Who was signed in then; None is nobody.
     ``assigned``
@@ -61,6 +61,7 @@ class State:
     earlier: Attempt | None = None
     loaded: Loaded | None = None
     marker: Marker | None = None
+    shut: Shut | None = None
     user: Any = None
     data: dict[Any, Any] | None = None
     is_loading: bool = False
@@ -90,6 +91,8 @@ class State:
                 self.loaded, data = found, found.data
                 # it may be a list that is changed in place
                 self.user = deepcopy(data.get(self.userid_key))
+            elif isinstance(found, Shut):
+                self.shut, data = found, {}
             else:
                 self.marker, data = found, {}
             self._start(data)

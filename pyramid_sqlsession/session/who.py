@@ -32,7 +32,7 @@ def ends(state: State) -> bool:
     """Whether the session that was found ends, whatever follows it."""
     # a sign-out is a deliberate act, also with the old token of a session that lives on
     is_somebodys = state.marker is not None and state.marker.record.user_id is not None
-    is_found = state.loaded is not None or is_somebodys
+    is_found = state.loaded is not None or state.shut is not None or is_somebodys
     return leaves(state) or state.fate is Fate.REVOKED or (state.is_ended and is_found)
 
 
@@ -42,7 +42,8 @@ def lineage_of(state: State) -> bytes | None:
         return state.loaded.record.lineage
     if state.earlier is not None:
         return state.earlier.lineage
-    return None if state.marker is None else state.marker.record.lineage
+    found = state.marker or state.shut
+    return None if found is None else found.record.lineage
 
 
 def _is_now(state: State, user: Any) -> bool:
