@@ -43,7 +43,8 @@ def test_a_session_that_has_expired_is_not_counted_among_those_that_were_ended(
     handle = rows(engine)[0]["lineage"].hex()
     clock.advance(3600)
     assert browser.get(f"/end_one?handle={handle}").json is False
-    assert rows(engine) == ended == []
+    assert rows(engine) == []
+    assert ended == []
 
 
 def test_the_cookie_of_a_session_that_has_expired_is_not_removed_when_its_rows_are(
@@ -56,4 +57,5 @@ def test_the_cookie_of_a_session_that_has_expired_is_not_removed_when_its_rows_a
     response = browser.get("/end_all")
     assert response.json == 0
     assert "Set-Cookie" not in response.headers
-    assert rows(engine) == ended == []
+    assert rows(engine) == []
+    assert ended == []
