@@ -55,7 +55,7 @@ from support.races import add, both
 from support.races import put as put_key
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionMixin
+from pyramid_sqlsession import SessionDataError, SessionMixin
 
 pytestmark = pytest.mark.usefixtures("with_toolbar")
 
@@ -344,7 +344,62 @@ def test_the_panel_says_why_a_request_that_failed_stored_nothing(sqlite_engine: 
     assert "The request failed with Refused: not today" in page.verdict
     assert page.summary["Transaction"] == "rolled back"
     assert page.summary["Cookie sent"] == "none"
-    assert page.keys == {"'cart'": ["read set", "", "[1]"]}
+    # the toolbar's own page is an exception view
+    assert page.keys == {"'cart'": ["read lost", "", "", "[1]"]}
+
+
+def test_the_panel_tells_what_an_exception_view_did_from_what_went_with_the_transaction(
+    sqlite_engine: Engine,
+) -> None:
+    def render_form(error: Any, request: Any) -> Any:
+        request.session["page"] = 1
+        return render_error(error, request)
+
+    config = with_panel(sqlite_engine)
+    config.add_exception_view(render_form, context=Refused, renderer="json")
+    app = browse(config, put=put, fail=fail)
+    app.get("/put")
+    page = visit(app, "/fail", status=500)
+    assert page.glance.startswith("UPDATE v2, 2 statements")
+    assert "progress-bar-warning" in page.style
+    assert "What the exception view did is kept." in page.verdict
+    assert "What the view did to the session went with its transaction." in page.verdict
+    assert "The request failed with Refused: not today" in page.verdict
+    assert page.summary["Transaction"] == "rolled back"
+    assert page.keys == {
+        "'cart'": ["read lost", "[1]", "[1]", "[1, 1]"],
+        "'page'": ["set", "", "1", ""],
+    }
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_the_panel_says_of_the_last_save_what_it_has_written(
+    sqlite_engine: Engine, status: int
+) -> None:
+    """The first one was a sign-in, of the view, in the transaction that the veto has aborted."""
+
+    def sign_in_and_fail(request: Any) -> Any:
+        request.session["auth.userid"] = "mia"
+        raise Refused
+
+    def render_form(error: Any, request: Any) -> Any:
+        request.session["page"] = 1
+        request.response.status_int = status
+        return {}
+
+    config = with_panel(sqlite_engine, VETO)
+    config.add_exception_view(render_form, context=Refused, renderer="json")
+    app = browse(config, put=put, fail=sign_in_and_fail)
+    app.get("/put")
+    page = visit(app, "/fail", status=status)
+    if status == 200:
+        assert page.glance.startswith("REGENERATE v1")
+        assert "progress-bar-success" in page.style
+        assert page.keys["'auth.userid'"] == ["set", "", "'mia'"]
+    else:
+        assert page.glance.startswith("UPDATE v2")
+        assert "progress-bar-warning" in page.style
+        assert page.keys["'auth.userid'"] == ["lost", "", "", "'mia'"]
 
 
 def test_the_panel_says_why_nothing_was_stored_below_an_exception_view(
@@ -430,12 +485,14 @@ def test_the_panel_says_that_a_session_cannot_be_stored(sqlite_engine: Engine) -
             raise ValueError("no words")
 
     app = browse(
-        with_panel(sqlite_engine),
+        with_panel(sqlite_engine, {"debugtoolbar.intercept_exc": "false"}),
         put=put,
         odd=use("odd", lambda it: it.update(odd=Odd(), cart=Odd())),
     )
     app.get("/put")
-    page = visit(app, "/odd", status=500)
+    with pytest.raises(SessionDataError):
+        app.get("/odd")
+    page = shown(app)
     assert page.glance.startswith("NOT STORED, 1 statement")
     assert "SessionDataError: " in page.verdict
     assert "Odd, which JSON cannot hold" in page.verdict
@@ -484,7 +541,7 @@ def redirect_with_array(request: Any) -> Any:
         (raise_silent, 500, "Silent, whose str() raised ValueError"),
         (half_a_pair, 500, "Refused: \\ud800"),
         (store_array, 500, "Array, which JSON cannot hold"),
-        (redirect_with_array, 302, "What was changed in the session is not stored."),
+        (redirect_with_array, 302, "What the view did to the session went with its transaction."),
     ],
     ids=["silent", "half a pair", "array", "array below an error page"],
 )

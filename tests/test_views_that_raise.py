@@ -293,6 +293,26 @@ def test_an_exception_view_that_raises_leaves_everything_as_it_was(ground: Groun
     assert app.get("/show").json == {"cart": [1]}
 
 
+@with_every_factory
+def test_a_login_view_that_is_the_forbidden_view_asks_for_a_csrf_token(ground: Ground) -> None:
+    """Pyramid checks it in no exception view, unless it is told to."""
+
+    def login(request: Any) -> Any:
+        if request.method == "POST":
+            return HTTPFound("/private", headers=remember(request, "mia"))
+        return login_form(request)
+
+    config = ground.configure()
+    config.add_forbidden_view(login, require_csrf=True, renderer="json")
+    add_private(config)
+    app = serve(config)
+    app.post("/private", status=400)
+    token = app.get("/private").json["token"]
+    app.post("/private", status=400)
+    assert app.get("/private").json == {"token": token}
+    assert app.post("/private", {"csrf_token": token}, status=302).follow().json == {"user": "mia"}
+
+
 # ---- what is kept, and what goes with the transaction
 
 
@@ -722,7 +742,8 @@ def test_a_session_that_an_error_page_cannot_read_is_left_alone(
     ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A token made for the page would take the place of a visitor's who is signed in."""
-    app = failing(ground.configure(), None, login_form, sign_in=sign_in, show=show)
+    config = ground.configure(**{"tm.annotate_user": "false"})
+    app = failing(config, None, login_form, sign_in=sign_in, show=show)
     app.get("/sign_in")
 
     def page(*_: Any) -> Any:

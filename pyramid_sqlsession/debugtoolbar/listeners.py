@@ -122,6 +122,7 @@ def _note(observed: Observed, sql: str, context: Any, rows: int | None, error: s
             rows=rows,
             error=error,
             is_of_save=observed.is_saving,
+            transaction=observed.visit.transaction,
         )
     )
 

@@ -15,7 +15,9 @@ from ..events import SessionEvent
 from ..factory import SQLSessionFactory
 from ..request.visit import Phase, Visit
 from ..session.found import Found
+from ..session.intent import is_changed
 from ..session.mapping import SQLSession
+from ..session.state import State
 
 _OBSERVED = "_pyramid_sqlsession_observed"
 
@@ -33,6 +35,8 @@ class Statement:
       How many it has hit; None for one that reads.
     ``is_of_save``
       Whether the session was being saved.
+    ``transaction``
+      The one that the save had joined.
     """
 
     kind: str
@@ -43,6 +47,7 @@ class Statement:
     rows: int | None
     error: str | None
     is_of_save: bool
+    transaction: Any
 
     @property
     def has_hit(self) -> bool:
@@ -86,6 +91,13 @@ class Observed:
     def is_saving(self) -> bool:
         """Whether the session's rows are being written."""
         return self.visit.phase is Phase.CLOSED and self.visit.saved is None
+
+    @property
+    def lost(self) -> State | None:
+        """What a view did that has raised, if that went with its transaction."""
+        failed, codec = self.visit.state.failed, self.visit.store.codec
+        is_lost = failed is not None and self.visit.alone is None and is_changed(failed, codec)
+        return failed if is_lost else None
 
     def note_cookies(self, request: Any, response: Any) -> None:
         """Response callback: remember the session's Set-Cookie headers."""

@@ -53,6 +53,8 @@ def verdict_of(observed: Observed, request: Any) -> Verdict:
         verdict = _written(observed, durable=visit.saved(), is_open=is_tm_active(request))
     else:
         verdict = _unwritten(observed)
+    if observed.lost is not None:
+        verdict = _partly(verdict)
     if error is None:
         return verdict
     sentence = f"{verdict.sentence} The request failed with {described(error)}"
@@ -73,7 +75,13 @@ def _unused(observed: Observed) -> Verdict:
 
 
 def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
-    saved = {it.kind: it for it in observed.statements if it.is_of_save and it.has_hit}
+    transaction = observed.visit.transaction
+    saved = {
+        it.kind: it
+        for it in observed.statements
+        # there may have been an earlier save, in the transaction of a view that has raised
+        if it.is_of_save and it.has_hit and it.transaction is transaction
+    }
     kind = next((kind for kind in _WRITES if kind in saved), None)
     if kind is None:
         ended = "The session was ended before it was stored: there was nothing to write."
@@ -88,6 +96,14 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
         return Verdict(name, "info", sentence + theirs)
     undone = " All of it was rolled back: the request's transaction was not committed."
     return Verdict(f"{name} rolled back", "danger", sentence + undone)
+
+
+def _partly(verdict: Verdict) -> Verdict:
+    lost = "What the view did to the session went with its transaction."
+    if verdict.style == "success":
+        kept = "What the exception view did is kept."
+        return Verdict(verdict.headline, "warning", f"{verdict.sentence} {kept} {lost}")
+    return Verdict("NOT STORED", "danger", lost)
 
 
 def _described(observed: Observed, statement: Statement) -> list[str]:

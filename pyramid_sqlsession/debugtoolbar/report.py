@@ -25,12 +25,14 @@ _MOST_KEYS = 200
 class Versions:
     """The session's data: as it was loaded, as the request left it, and as a merge has stored it.
 
-    ``merged`` is None if no other request had written meanwhile.
+    ``merged`` is None if no other request had written meanwhile, and ``lost`` what a view has left
+    that raised, None if nothing went with its transaction.
     """
 
     before: Mapping[Any, Any]
     after: Mapping[Any, Any]
     merged: Mapping[Any, Any] | None
+    lost: Mapping[Any, Any] | None
 
     @property
     def stored(self) -> Mapping[Any, Any]:
@@ -42,7 +44,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
     """All that the panel shows: texts, in lists and dicts. No token is in it."""
     visit = observed.visit
     verdict = verdict_of(observed, request)
-    data = _versions(visit)
+    data = _versions(observed)
     keys, more_keys = _keys(observed, data)
     statements = observed.statements
     total = sum(statement.milliseconds for statement in statements)
@@ -67,6 +69,7 @@ def report(observed: Observed, request: Any) -> dict[str, Any]:
         "more_keys": more_keys,
         "is_read_whole": observed.is_read_whole,
         "is_merged": data.merged is not None,
+        "is_lost": data.lost is not None,
         "table": visit.store.rows.table.fullname,
         "statements": [
             {
@@ -142,23 +145,26 @@ def _size(visit: Visit, data: Versions) -> str:
 # ---- the keys
 
 
-def _versions(visit: Visit) -> Versions:
-    state = visit.state
+def _versions(observed: Observed) -> Versions:
+    visit, state = observed.visit, observed.visit.state
     # after a conflict nothing of it is stored
     merged = None if visit.merged is None or visit.saved is None else visit.merged.data
     if state.loaded is not None:
         before = visit.store.codec.loads(state.loaded.serialized)
     else:
         before = {} if state.marker is None else state.marker.visible
-    return Versions(before, state.data or {}, merged)
+    lost = None if observed.lost is None else observed.lost.data
+    return Versions(before, state.data or {}, merged, lost)
 
 
 def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str]:
     """A row for each key, and what to say of the rest, with which nothing was done."""
     changed = _changed(observed.visit, data.before, data.after)
     theirs = _changed(observed.visit, data.after, data.stored)
-    used = {*changed, *theirs, *observed.keys}
-    known = {**data.before, **data.after, **data.stored, **observed.keys}
+    failed = data.before if data.lost is None else data.lost
+    lost = _changed(observed.visit, data.before, failed)
+    used = {*changed, *theirs, *lost, *observed.keys}
+    known = {**data.before, **data.after, **data.stored, **failed, **observed.keys}
     keys = sorted(known, key=lambda key: key not in used)
     rows = [
         {
@@ -166,9 +172,11 @@ def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str
             "is_read": key in observed.keys,
             "change": _change(key, data) if key in changed else "",
             "is_theirs": key in theirs,
+            "is_lost": key in lost,
             "before": _shown(key, data.before),
             "after": _shown(key, data.after),
             "stored": _shown(key, data.stored),
+            "lost": _shown(key, failed) if key in lost else "",
         }
         for key in keys[:_MOST_KEYS]
     ]
@@ -210,6 +218,6 @@ def _shown(key: Any, data: Mapping[Any, Any]) -> str:
 def _secrets(visit: Visit, data: Versions) -> set[str]:
     """The tokens of this request, wherever the application may have put them."""
     sent = (visit.cookie or (None, None))[0]
-    versions = (data.before, data.after, data.stored)
+    versions = (data.before, data.after, data.stored, data.lost or {})
     csrf = [found for version in versions if isinstance(found := version.get(CSRF), str)]
     return {*filter(None, (visit.token, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}

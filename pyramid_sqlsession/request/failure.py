@@ -88,6 +88,7 @@ def keep(visit: Visit) -> None:
             return
         restore(state, alone)
         has_flushed = visit.has_flushed
+    visit.alone = None
     visit.saved = visit.signed_in = visit.merged = None
     keep_apart(state)
     if is_undone:
