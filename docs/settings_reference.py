@@ -18,7 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 from pyramid_sqlsession.settings import PREFIX, Settings
 
 # for the others, none is only how "unset" is written
-NONE_IS_A_VALUE = ("absolute_ttl", "cookie_domain", "cookie_max_age")
+NONE_IS_A_VALUE = ("anonymous_ttl", "absolute_ttl", "cookie_domain", "cookie_max_age")
 
 
 def term(option: Field[Any]) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyramid.config.actions import action_method
 from pyramid.interfaces import ISessionFactory
 from pyramid.tweens import EXCVIEW
+from pyramid.viewderivers import INGRESS
 
+from .activity import session_visit
 from .data.serializer import Serializer
 from .events import (
     CookieRejected,
@@ -22,25 +25,31 @@ from .events import (
     SessionRegenerated,
 )
 from .exceptions import (
+    SessionBusy,
     SessionClosed,
     SessionConflict,
     SessionDataError,
+    SessionLost,
     SessionTableError,
     SessionTooLarge,
 )
 from .factory import SQLSessionFactory
+from .included import INCLUDED, SAVE, TM, where_included
 from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
 from .table.sessions import UserSession
-from .tween import SAVE, TM, check_explicit_tweens, save_tween_factory
+from .tween import check_explicit_tweens, save_tween_factory
+from .upkeep.deletion import ExpiredSession
 
 __all__ = [
     "CookieRejected",
+    "ExpiredSession",
     "SQLSession",
     "SQLSessionFactory",
     "SQLSessions",
     "Serializer",
+    "SessionBusy",
     "SessionClosed",
     "SessionConflict",
     "SessionConflicted",
@@ -48,6 +57,7 @@ __all__ = [
     "SessionDataError",
     "SessionEnded",
     "SessionEvent",
+    "SessionLost",
     "SessionMixin",
     "SessionRegenerated",
     "SessionTableError",
@@ -66,13 +76,22 @@ def includeme(config: Any) -> None:
 
     :raises ConfigurationError: at the commit, for wrong settings.
     """
+    # without it an error of the configuration would name "Line 0 of file None"
+    _configure(config, _info=where_included())
+
+
+@action_method  # type: ignore[untyped-decorator]  # pyramid has no types
+def _configure(config: Any) -> None:
     config.include("pyramid_tm")
     config.add_tween(SAVE, under=TM, over=EXCVIEW)
+    # a request that is forbidden is one all the same
+    config.add_view_deriver(session_visit, under=INGRESS, over="secured_view")
     config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
     def register() -> None:
         factory = SQLSessionFactory.from_ini(config.registry.settings)
-        config.registry.registerUtility(factory, ISessionFactory)
+        for name in ("", INCLUDED):
+            config.registry.registerUtility(factory, ISessionFactory, name)
 
     introspectable = config.introspectable(
         "session factory", None, "pyramid_sqlsession", "session factory"

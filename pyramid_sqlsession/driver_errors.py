@@ -19,11 +19,20 @@ MYSQL = ("mysql", "mariadb")
 
 # serialization failure, deadlock
 _POSTGRESQL_CONFLICTS = ("40001", "40P01")
-# record changed since last read, lock wait timeout, deadlock; Galera's certification is a 1213
-_MYSQL_CONFLICTS = (1020, 1205, 1213)
+# record changed since last read, lock wait timeout, deadlock, table changed since the transaction
+# began; Galera's certification is a 1213
+_MYSQL_CONFLICTS = (1020, 1205, 1213, 1412)
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
 # connection would keep its locks; the error of a COMMIT that the loss met
 _MYSQL_UNUSABLE = (1047, 1180)
+
+# query canceled; a SELECT that took too long, on MySQL, and a statement, on MariaDB
+_POSTGRESQL_TIMEOUT = "57014"
+_MYSQL_TIMEOUTS = (3024, 1969)
+
+# read-only transaction; read_only, a read-only transaction, innodb_read_only
+_POSTGRESQL_READ_ONLY = "25006"
+_MYSQL_READ_ONLY = (1290, 1792, 1836)
 
 # undefined table, undefined column; no such table, unknown column
 _POSTGRESQL_NO_TABLE = ("42P01", "42703")
@@ -52,6 +61,31 @@ def is_conflict(error: BaseException | None) -> bool:
     )
 
 
+def is_busy_sqlite(error: BaseException) -> bool:
+    """Whether SQLite, or a :class:`SessionConflict` of its, says that somebody else is writing."""
+    return any(
+        _sqlite_says(getattr(one, "orig", one), "database( table| schema)? is locked")
+        for one in (error, error.__cause__)
+    )
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether the server has ended a statement that took too long."""
+    original = getattr(error, "orig", None)
+    is_canceled = _sqlstate(original) == _POSTGRESQL_TIMEOUT
+    return is_canceled or (original is not None and _number(original) in _MYSQL_TIMEOUTS)
+
+
+def refuses_writes(error: BaseException) -> bool:
+    """Whether the database can only be read."""
+    original = getattr(error, "orig", None)
+    return (
+        _sqlstate(original) == _POSTGRESQL_READ_ONLY
+        or (original is not None and _number(original) in _MYSQL_READ_ONLY)
+        or _sqlite_says(original, "attempt to write a readonly database")
+    )
+
+
 def is_undecodable(error: BaseException) -> bool:
     """Whether SQLite found a text that is none: it takes any bytes for one when it stores them."""
     return _sqlite_says(getattr(error, "orig", None), "Could not decode to UTF-8")
@@ -71,9 +105,10 @@ def _is_missing_table(error: Any) -> bool:
 
 
 @contextmanager
-def translated(table: str) -> Iterator[None]:
+def translated(table: str, remark: str = "") -> Iterator[None]:
     """Raise what the errors of the session's own statements mean.
 
+    :param remark: what else may be the reason if the table does not fit.
     :raises SessionConflict: if the database says that another transaction was in the way.
     :raises SessionTableError: if the table or one of its columns is missing.
     """
@@ -83,10 +118,11 @@ def translated(table: str) -> Iterator[None]:
         if is_conflict(error.orig):
             raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
         if _is_missing_table(error.orig):
+            why = "; ".join(filter(None, (reason(error), remark)))
             raise SessionTableError(
                 f"the session table {table!r} is missing or does not fit its model "
-                f"({reason(error)}): create or change it with your migrations (Alembic); a missing "
-                "one can be made at the first request with sqlsession.create_table = true, or "
+                f"({why}): create or change it with your migrations (Alembic); a missing one can "
+                "be made at the first request with sqlsession.create_table = true, or "
                 "with: pyramid_sqlsession CONFIG_URI create-table"
             ) from error
         raise

@@ -22,6 +22,21 @@ class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has 
         self.keys = keys
 
 
+class SessionBusy(RuntimeError):
+    """Another request was in the way of one that has no transaction.
+
+    It is no :class:`SessionConflict`: what such a request did cannot be undone, so it is not run
+    again.
+
+    ``keys``
+      As those of a :class:`SessionConflict`.
+    """
+
+    def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 class SessionClosed(RuntimeError):
     """The session was changed when it was too late to store the change.
 
@@ -38,6 +53,13 @@ class SessionDataError(ValueError):
 
 class SessionTooLarge(SessionDataError):
     """The serialized session is longer than ``sqlsession.max_size`` bytes."""
+
+
+class SessionLost(RuntimeError):
+    """The session was written in a transaction that cannot be committed any more.
+
+    Somebody has caught a database error, or rolled the application's database session back.
+    """
 
 
 class SessionTableError(RuntimeError):

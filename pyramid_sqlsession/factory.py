@@ -11,6 +11,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from zope.interface import implementer
 
+from .included import described, is_included
 from .request.respond import respond, warn_if_unsaved
 from .request.visit import Visit
 from .session.mapping import SQLSession
@@ -18,6 +19,11 @@ from .settings import Settings
 from .store import Store, make_store
 
 _VISIT = "_pyramid_sqlsession_visit"
+
+_SECOND = (
+    "a second SQLSessionFactory is asked for a session, and an application has one, which is set "
+    "with config.set_session_factory(): only its sessions are saved"
+)
 
 
 @implementer(ISessionFactory)
@@ -28,15 +34,15 @@ class SQLSessionFactory:
     in Python instead, include the package all the same and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: epoch seconds. It is the attribute ``clock`` too, which tests may set to travel in
-        time.
+    :param clock: epoch seconds, the system's unless it is given. It is the attribute ``clock`` too,
+        which tests may set to travel in time.
     :param options: every setting of the reference, without the prefix ``sqlsession.``.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, **options: Any) -> None:
+    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
         self.settings = Settings.from_options(options)
-        self.clock = clock
+        self.clock = clock or _system_clock
         self._store: Store | None = None
 
     @classmethod
@@ -52,7 +58,8 @@ class SQLSessionFactory:
     def __call__(self, request: Any) -> SQLSession:
         """The session of a request, the same however often it is asked for.
 
-        :raises ConfigurationError: if the package was not included.
+        :raises ConfigurationError: if nothing would save its sessions: the package is not included,
+            the application has not been made yet, or it has set another session factory.
         """
         visit = self.visit(request)
         if not visit.handed_out:
@@ -64,17 +71,16 @@ class SQLSessionFactory:
     def visit(self, request: Any) -> Visit:
         """The request's use of its session, which is part of the implementation.
 
-        :raises ConfigurationError: if the package was not included.
+        :raises ConfigurationError: if nothing would save its sessions.
         """
         attributes = request.__dict__
         visit: Visit | None = attributes.get(_VISIT)
+        if self._store is None:
+            raise ConfigurationError(_why_nothing_saves(self, request.registry))
         if visit is None:
-            if self._store is None:
-                raise ConfigurationError(
-                    "SQLSessionFactory is set as the session factory, but nothing saves its "
-                    "sessions: call config.include('pyramid_sqlsession') too"
-                )
             visit = attributes[_VISIT] = Visit(self._store, request)
+        elif visit.store is not self._store:
+            raise ConfigurationError(_SECOND)
         return visit
 
     def prepare(self, registry: Any) -> None:
@@ -97,3 +103,30 @@ class SQLSessionFactory:
 
     def _now(self) -> int:
         return int(self.clock())
+
+
+def _why_nothing_saves(factory: SQLSessionFactory, registry: Any) -> str:
+    """Why the save tween of the application has not prepared a factory that makes a session."""
+    registered = registry.queryUtility(ISessionFactory)
+    if isinstance(registered, SQLSessionFactory) and registered is not factory:
+        return _SECOND
+    if registered is not factory:
+        return (
+            "a SQLSessionFactory is asked for a session, but the application's session factory is "
+            f"{described(registry, registered)}, whose sessions nothing saves: call "
+            "config.set_session_factory() with the SQLSessionFactory itself, nothing around it"
+        )
+    if is_included(registry):
+        return (
+            "the SQLSessionFactory is asked for a session before there is an application: call "
+            "config.make_wsgi_app() first"
+        )
+    return (
+        "SQLSessionFactory is set as the session factory, but nothing saves its sessions: call "
+        "config.include('pyramid_sqlsession') too"
+    )
+
+
+def _system_clock() -> float:
+    # looked up at each call: freezegun, for instance, puts another function there
+    return time.time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, func, not_, or_
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, func, not_, or_
 
 from .settings import TEN_YEARS, Settings
 
@@ -13,16 +13,18 @@ from .settings import TEN_YEARS, Settings
 class Times(NamedTuple):
     """What a session's lifetime is counted from.
 
-    ``max_age`` is the session's own lifetime; None for the configured one.
+    ``max_age`` is the session's own lifetime; None for the configured one. ``signed_in`` is whether
+    the column ``user_id`` holds a user.
     """
 
     created: int
     last_seen: int
     max_age: int | None
+    signed_in: bool
 
     def seen(self, now: int, max_age: int | None) -> Times:
         """The same session, used *now*, with this lifetime; ``last_seen`` never moves backwards."""
-        return Times(self.created, max(self.last_seen, now), max_age)
+        return self._replace(last_seen=max(self.last_seen, now), max_age=max_age)
 
 
 class Lifetime:
@@ -30,24 +32,30 @@ class Lifetime:
 
     def __init__(self, settings: Settings) -> None:
         self.default = settings.cookie_max_age or settings.ttl
+        self.anonymous = settings.cookie_max_age or settings.anonymous_ttl or settings.ttl
         self.absolute = settings.absolute_ttl
         self._cookie_max_age = settings.cookie_max_age
         self._touch_interval = settings.touch_interval
 
-    def idle(self, max_age: int | None) -> int:
-        """The idle timeout: the session's own ``max_age``, else the cookie's, else ``ttl``."""
-        return self.default if max_age is None else max_age
+    def idle(self, times: Times) -> int:
+        """The idle timeout: the session's own ``max_age``, else what is configured."""
+        if times.max_age is not None:
+            return times.max_age
+        return self.default if times.signed_in else self.anonymous
 
     def expires_at(self, times: Times) -> int:
         """When the session expires if nobody uses it."""
-        idle = times.last_seen + self.idle(times.max_age)
+        idle = times.last_seen + self.idle(times)
         return idle if self.absolute is None else min(idle, times.created + self.absolute)
 
     def expired(self, columns: Mapping[str, Any]) -> ColumnElement[bool]:
         """The SQL that is true of expired rows, with the parameter ``b_now``."""
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
         # nothing is added to what a row holds: it may be any number, and overflow
-        idle = func.coalesce(columns["max_age"], self.default)
+        configured: Any = self.default
+        if self.anonymous != self.default:
+            configured = case((columns["user_id"].is_(None), self.anonymous), else_=self.default)
+        idle = func.coalesce(columns["max_age"], configured)
         expired: ColumnElement[bool] = columns["last_seen"] <= now - idle
         if self.absolute is not None:
             expired = or_(expired, columns["created"] <= now - self.absolute)
@@ -64,13 +72,29 @@ class Lifetime:
         too late: PostgreSQL's updates are HOT only if no indexed column changes. It is made late
         enough to stay for a tenth of the lifetime, and for thirty touches.
         """
-        expiry, max_age = self.expires_at(times), times.max_age
-        latest = expiry + max(self.idle(max_age) // 10, 30 * self._interval(max_age))
+        expiry = self.expires_at(times)
+        latest = expiry + max(self.idle(times) // 10, 30 * self._interval(times))
         return stored if expiry <= stored <= latest else latest
 
     def is_touch_due(self, times: Times, now: int) -> bool:
         """Whether activity at *now* is to be recorded."""
-        return now - times.last_seen >= self._interval(times.max_age)
+        return now - times.last_seen >= self._interval(times)
+
+    def is_cookie_due(self, before: Times, now: Times) -> bool:
+        """Whether browsers are to be told of a lifetime that has moved.
+
+        That is once in an interval, counted from the start of the session: what was recorded last
+        does not tell when the cookie was sent, if each request writes.
+        """
+        old, new, interval = *map(self.cookie_max_age, (before, now)), self._interval(now)
+        if old is None or new is None:
+            return old != new
+        if before.max_age == now.max_age:
+            seen = (before.last_seen, now.last_seen)
+            first, last = ((time - now.created) // interval for time in seen)
+            if first == last:
+                return False
+        return before.last_seen + old != now.last_seen + new
 
     def cookie_max_age(self, times: Times) -> int | None:
         """The cookie's Max-Age, or None for a cookie that ends with the browser."""
@@ -78,8 +102,8 @@ class Lifetime:
             return None
         return max(self.expires_at(times) - times.last_seen, 0)
 
-    def _interval(self, max_age: int | None) -> int:
-        idle, interval = self.idle(max_age), self._touch_interval
+    def _interval(self, times: Times) -> int:
+        idle, interval = self.idle(times), self._touch_interval
         if interval is None or interval >= idle:
             interval = min(idle // 10, 300)
         return max(interval, 1)

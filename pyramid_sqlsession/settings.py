@@ -16,6 +16,7 @@ from pyramid.exceptions import ConfigurationError
 
 from . import converters as to
 from .cookie_rules import why_browsers_refuse
+from .setting_rules import why_they_clash
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400
@@ -53,6 +54,12 @@ class Settings:
         "The model whose table holds the sessions. The only mapped class of the process that uses "
         "``SessionMixin`` is found by itself.",
     )  # fmt: skip
+    table: str | None = _option(
+        "none", to.optional(to.matching(r"[A-Za-z_][A-Za-z0-9_]{0,47}")),
+        "the name of a table: at most 48 letters, digits and ``_``",
+        "The table of the built-in model, ``sqlsession`` unless it is set: two applications in one "
+        "database have one each. A model of your own says its table itself.",
+    )  # fmt: skip
     sqlalchemy: Mapping[str, Any] = _option(
         "none", to.mapping,
         "``sqlsession.sqlalchemy.url`` and any other argument of ``sqlalchemy.create_engine``",
@@ -66,12 +73,17 @@ class Settings:
     )  # fmt: skip
     create_table: bool | None = _option(
         "none", to.optional(to.boolean), "a boolean",
-        "Create the table at the first request if it is missing. Unset: yes with an engine of "
-        "its own and in memory, no with the application's database session.",
+        "Create the table if it is missing, where a session is first used. Unset: yes with an "
+        "engine of its own and in memory, no with the application's database session.",
     )  # fmt: skip
     ttl: int = _option(
         "14d", _LIFETIME, _LIFETIMES,
         "Idle timeout: a session that nobody used for so long has expired.",
+    )  # fmt: skip
+    anonymous_ttl: int | None = _option(
+        "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
+        "Idle timeout of sessions in which nobody is signed in, whose rows have no ``user_id``. "
+        "None: ``ttl``.",
     )  # fmt: skip
     absolute_ttl: int | None = _option(
         "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",
@@ -91,6 +103,11 @@ class Settings:
     cleanup_batch: int = _option(
         "500", to.between(to.number, 1, 10_000), "a number from 1 to 10,000",
         "How many rows one transaction of the cleaning deletes at most.",
+    )  # fmt: skip
+    on_expired: Any = _option(
+        "none", to.optional(to.function), "a function, or its dotted name",
+        "Called as ``(connection, sessions)`` in the transaction that deletes expired sessions, "
+        "before they are deleted.",
     )  # fmt: skip
     conflict: str = _option(
         "retry", to.one_of("retry", "merge", "strict"), "``retry``, ``merge`` or ``strict``",
@@ -174,27 +191,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if self.dbsession is not None and self.sqlalchemy:
-            raise ConfigurationError(
-                f"{PREFIX}dbsession and {PREFIX}sqlalchemy.url are both set: keep the first to use "
-                "the application's database session, the second for an engine of its own"
-            )
-        if self.sqlalchemy and not self.sqlalchemy.get("url"):
-            raise ConfigurationError(f"{PREFIX}sqlalchemy.url is missing or empty")
-        lifetimes = ("ttl", "absolute_ttl", "cookie_max_age")
-        for name in lifetimes:
-            lifetime = getattr(self, name)
-            if lifetime and self.touch_interval and self.touch_interval >= lifetime:
-                raise ConfigurationError(
-                    f"{PREFIX}touch_interval = {self.touch_interval} must be less than "
-                    f"{PREFIX}{name} = {lifetime} (seconds): activity would be recorded too late"
-                )
-        if self.encryption_migrate and not (self.encryption_keys or self.seal):
-            raise ConfigurationError(
-                f"{PREFIX}encryption_migrate = true needs {PREFIX}encryption_keys or "
-                f"{PREFIX}seal = true: without them it would do nothing"
-            )
-        refusal = why_browsers_refuse(self)
+        refusal = why_they_clash(self) or why_browsers_refuse(self)
         if refusal is not None:
             raise ConfigurationError(refusal)
 

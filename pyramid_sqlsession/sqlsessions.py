@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -12,6 +13,7 @@ from pyramid.interfaces import ISessionFactory
 from .database.base import Writing
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
+from .request.alone import undone_with
 from .table.sessions import Ended, UserSession
 from .transactions import current_transaction
 
@@ -47,7 +49,8 @@ class SQLSessions:
             # nobody's sessions are stored under it
             return []
         transaction = current_transaction(self._request)
-        with self._store.database.reading(self._request, transaction) as connection:
+        reading = self._store.database.reading(self._request, transaction)
+        with undone_with(transaction), reading as connection:
             return sessions.of_user(connection, user_id, self._visit.id)
 
     def revoke(self, handle: str, user_id: Any = None) -> bool:
@@ -87,9 +90,12 @@ class SQLSessions:
         self._tell(ended)
         return len(ended)
 
-    def _writing(self) -> AbstractContextManager[Writing]:
+    @contextmanager
+    def _writing(self) -> Iterator[Writing]:
         transaction = current_transaction(self._request)
-        return self._store.database.writing(self._request, transaction)
+        writing = self._store.database.writing(self._request, transaction)
+        with undone_with(transaction), writing as opened:
+            yield opened
 
     def _tell(self, ended: list[Ended]) -> None:
         visit = self._visit

@@ -15,11 +15,13 @@ from .database.base import Database
 from .database.choice import choose_database
 from .lifetime import Lifetime
 from .settings import Settings
-from .table.model import resolve_model
+from .table.model import is_built_in, resolve_model
 from .table.rows import Rows
 from .table.sessions import Sessions
 from .upkeep.cleanup import Cleaner
 from .upkeep.purge import Purge
+
+_NO_MODEL = "no model of yours uses SessionMixin, or its module is not imported"
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -46,16 +48,19 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
     :param clock: epoch seconds.
     :raises ConfigurationError: if these do not fit.
     """
-    model = resolve_model(settings.model)
-    rows = Rows(model)
+    model = resolve_model(settings.model, settings.table)
+    was_missed = settings.model is None and settings.table is None and is_built_in(model)
+    rows = Rows(model, _NO_MODEL if was_missed else "")
     database = choose_database(settings, registry, model, rows)
     codec = Codec(
         settings.serializer, rows.data_type, settings.max_size, _make_encryption(settings)
     )
     lifetime = Lifetime(settings)
-    purge = Purge(rows, lifetime, clock)
+    purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
-    log.info("sessions are rows of %s, through %s", rows.table.fullname, database)
+    # an application without metadata of its own is to have none
+    remark = f" (the built-in model: {_NO_MODEL})" if was_missed and not settings.sqlalchemy else ""
+    log.info("sessions are rows of %s%s, through %s", rows.table.fullname, remark, database)
     return Store(
         settings=settings,
         database=database,

@@ -13,17 +13,15 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory, ITweens
 from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import is_tm_active, maybe_tag_retryable, tm_tween_factory
-from sqlalchemy.exc import SQLAlchemyError
 
 from .factory import SQLSessionFactory
+from .included import INCLUDED, SAVE, TM, described
+from .request.failure import leave_failed, watch_flushes
 from .request.save import save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
 
 log = logging.getLogger("pyramid_sqlsession")
-
-TM = "pyramid_tm.tm_tween_factory"
-SAVE = "pyramid_sqlsession.save_tween_factory"
 
 Handler = Callable[[Any], Any]
 
@@ -35,9 +33,11 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
     ``pyramid.tweens.excview_tween_factory``; ``config.include('pyramid_sqlsession')`` sees to that.
     """
     factory = registry.queryUtility(ISessionFactory)
+    _tell_overriding(registry, factory)
     if not isinstance(factory, SQLSessionFactory):
         return handler
     factory.prepare(registry)
+    watch_flushes()
     settings = registry.settings
     has_veto = bool(settings.get("tm.commit_veto", settings.get("pyramid_tm.commit_veto")))
 
@@ -45,16 +45,27 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         visit = factory.visit(request)
         transaction = _enter(visit)
         try:
-            _prepare(visit)
+            visit.store.cleaner.start()
             response = handler(request)
             return _leave(visit, response, has_veto)
         finally:
+            visit.store.database.notice(request)
             if visit.phase is Phase.OPEN:
                 visit.end(Phase.DETACHED)
             if transaction is not None and not visit.nested:
                 transaction.set_data(visit.store, None)
 
     return save_tween
+
+
+def _tell_overriding(registry: Any, factory: Any) -> None:
+    if factory is registry.queryUtility(ISessionFactory, INCLUDED):
+        return
+    what = described(registry, factory)
+    if isinstance(factory, SQLSessionFactory):
+        log.info("sessions are made by %s: the sqlsession.* settings are not looked at", what)
+    else:
+        log.warning("sessions are not kept by pyramid_sqlsession but by %s", what)
 
 
 def check_explicit_tweens(registry: Any) -> None:
@@ -88,15 +99,6 @@ def _enter(visit: Visit) -> Any:
     return transaction
 
 
-def _prepare(visit: Visit) -> None:
-    try:
-        visit.store.database.enter(visit.request)
-    except SQLAlchemyError:
-        # most requests can do without; one that cannot gets an error of its own
-        log.exception("the session table could not be created, the next request tries again")
-    visit.store.cleaner.start()
-
-
 def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
     request = visit.request
     transaction = current_transaction(request)
@@ -106,19 +108,12 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
         visit.end(Phase.CLOSED)
     elif is_tm_active(request) and transaction is None:
         _warn(visit, "the view has ended the request's transaction and begun no other")
-    elif request.exc_info is not None and _aborts(request, response, has_veto):
-        if response.status_int < 400:
-            _warn(visit, "an exception response was raised, which aborts the transaction; return "
-                  "it, or set tm.commit_veto = pyramid_tm.default_commit_veto")  # fmt: skip
+    elif request.exc_info is not None:
+        if visit.is_used:
+            leave_failed(visit, transaction, response, has_veto=has_veto)
     else:
         return _save(visit, transaction, response)
     return response
-
-
-def _aborts(request: Any, response: Any, has_veto: bool) -> bool:
-    if is_tm_active(request):
-        return not has_veto
-    return bool(response.status_int >= 400)
 
 
 def _warn(visit: Visit, reason: str) -> None:
@@ -130,12 +125,12 @@ def _save(visit: Visit, transaction: Any, response: Any) -> Any:
     try:
         save(visit, transaction)
     except Exception as error:  # noqa: BLE001  # rendered, or raised again
-        return _render(visit, transaction, response, error)
+        return _render(visit, transaction, error)
     visit.end(Phase.CLOSED, transaction)
     return response
 
 
-def _render(visit: Visit, transaction: Any, response: Any, error: Exception) -> Any:
+def _render(visit: Visit, transaction: Any, error: Exception) -> Any:
     """Turn the error of a save into a response, as the exception views under this tween would."""
     request, exc_info = visit.request, sys.exc_info()
     visit.end(Phase.DETACHED)
@@ -145,9 +140,6 @@ def _render(visit: Visit, transaction: Any, response: Any, error: Exception) -> 
         transaction.doom()
     if will_be_retried(request, error):
         raise error
-    if request.exc_info is not None:
-        log.error("the session was not stored, the error page stands", exc_info=exc_info)
-        return response
     with suppress(HTTPNotFound):
         return request.invoke_exception_view(exc_info)
     raise error

@@ -177,7 +177,7 @@ def test_no_visitor_notices_that_the_database_was_started_again(
 
 
 def engine_of(app: Any) -> Engine:
-    engine: Engine = app.app.registry.getUtility(ISessionFactory)._store.database.engine()
+    engine: Engine = app.app.registry.getUtility(ISessionFactory)._store.database.engine(None)
     return engine
 
 

@@ -244,26 +244,27 @@ def test_a_touch_beside_a_write_of_the_same_second_leaves_what_was_written(
     assert row["purge_after"] == EPOCH + 33 * DAY
 
 
-def test_a_touch_beside_a_write_leaves_it_alone_on_connections_in_autocommit_too(
-    mariadb: Backend, clock: Clock
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@both_ways
+def test_a_touch_is_a_transaction_on_connections_in_autocommit_too(
+    way: str, backend: Backend, engine: Engine, clock: Clock
 ) -> None:
-    other = create_engine(mariadb.url)
+    locked = []
 
-    def write_between(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+    def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         if statement.startswith("UPDATE"):
-            with other.begin() as writing:
-                writing.execute(
-                    text("UPDATE sqlsession SET version = version + 1, last_seen = :now"),
-                    {"now": clock.now + 50},
-                )
+            with engine.connect() as other:
+                free = text("SELECT last_seen FROM sqlsession FOR UPDATE SKIP LOCKED")
+                locked.append(other.execute(free).first() is None)
 
-    engine = create_engine(mariadb.url, isolation_level="AUTOCOMMIT")
-    app = serve(configurator(engine, clock=clock), put=put, show=show)
+    autocommit = {"isolation_level": "AUTOCOMMIT"} if way == "dbsession" else {}
+    app = serve(configured(way, backend.url, clock, autocommit), put=put, show=show)
     app.get("/put")
     clock.advance(DAY)
-    event.listen(engine, "before_cursor_execute", write_between)
-    assert app.get("/show").json == {"n": 1}
-    assert last_seen(other) == clock.now + 50
+    with listening(Engine, "after_cursor_execute", look):
+        assert app.get("/show").json == {"n": 1}
+    assert locked == [True]
+    assert last_seen(engine) == clock.now
 
 
 # ---- PostgreSQL's heap-only tuples

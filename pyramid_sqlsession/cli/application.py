@@ -91,7 +91,6 @@ def _open(arguments: Namespace, stack: ExitStack) -> Opened:
     request = environment["request"]
     store = factory.visit(request).store
     created = _watch_creation(store, stack)
-    store.database.enter(request)
     engine = _reachable(store, request)
     # the application's too: nobody else uses it in this process
     stack.callback(engine.dispose)
@@ -112,11 +111,7 @@ def _watch_creation(store: Store, stack: ExitStack) -> list[Any]:
 
 
 def _reachable(store: Store, request: Any) -> Engine:
-    engine = store.database.engine()
-    if engine is None:
-        # raises what is wrong if the request has no database session
-        with store.database.reading(request, None):
-            pass
+    engine = store.database.engine(request)
     if engine is None or engine.url.query.get("vfs") == "memdb":
         raise ConfigurationError(
             f"it keeps sessions in {store.database}, which only the process that serves them can "

@@ -12,8 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Table, inspect, select
+from sqlalchemy.exc import DBAPIError
 
-from ..database.connections import commit, maintaining
+from ..database.aside import maintaining
+from ..driver_errors import reason
 from ..store import Store
 from ..table.model import create_table
 from ..table.sessions import Sessions
@@ -67,11 +69,11 @@ def purge(opened: Opened, arguments: Namespace) -> int:
     """Delete expired sessions, or count them."""
     began, deleted = time.monotonic(), 0
     purge, limit = opened.store.purge, arguments.limit or sys.maxsize
-    with maintaining(opened.engine) as connection:
-        total = min(purge.count(connection), limit)
     if arguments.dry_run:
-        say(f"{_sessions(total, 'expired')} would be deleted")
+        say(f"{_sessions(min(_expired(opened), limit), 'expired')} would be deleted")
         return DONE
+    total = _expired_if_countable(opened)
+    total = None if total is None else min(total, limit)
     batch = arguments.batch or opened.store.settings.cleanup_batch
     try:
         with progress("expired sessions deleted", total) as advance:
@@ -83,6 +85,24 @@ def purge(opened: Opened, arguments: Namespace) -> int:
         seconds = time.monotonic() - began
         say(f"{_sessions(deleted, 'expired')} deleted in {seconds:,.1f} seconds")
     return DONE
+
+
+def _expired(opened: Opened) -> int:
+    with maintaining(opened.engine) as connection:
+        return opened.store.purge.count(connection)
+
+
+def _expired_if_countable(opened: Opened) -> int | None:
+    try:
+        return _expired(opened)
+    except DBAPIError as error:
+        if error.statement is None or error.connection_invalidated:
+            # there is no connection to delete on either
+            raise
+        complain(
+            f"expired sessions cannot be counted ({reason(error)}), deleting them all the same"
+        )
+        return None
 
 
 def _deletions(purge: Purge, engine: Engine, batch: int, limit: int) -> Iterator[int]:
@@ -162,7 +182,6 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     if arguments.user is not None:
         with maintaining(opened.engine) as connection:
             ended = sessions.end_user(connection, _user_id(sessions, arguments.user))
-            commit(connection)
         say(f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
@@ -171,7 +190,6 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     for handle in wanted:
         with maintaining(opened.engine) as connection:
             found = bool(sessions.end(connection, [bytes.fromhex(handle)]))
-            commit(connection)
         revoked += found
         if not found:
             complain(f"there is no session {handle}: it has ended already, or the handle is wrong")

@@ -26,10 +26,11 @@ def complain(message: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Show how far something has come; yields the function that says how many more are done.
 
-    :param what: what is done to *total* things, for instance ``sessions deleted``.
+    :param what: what is done to *total* things, for instance ``sessions deleted``; None if nobody
+        knows to how many.
     """
     console = _console()
     if console is None:
@@ -44,9 +45,9 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 class _Tenths:
     """Plain lines about progress, at most nine however much there is: cron sends them by mail."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._what = what
-        self._total = total
+        self._total = total or 0
         self._done = 0
 
     def advance(self, count: int) -> None:

@@ -2,64 +2,70 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import SimpleNamespace
+from contextlib import contextmanager, suppress
 from typing import Any
-from weakref import WeakSet
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
-from zope.sqlalchemy import mark_changed
 
-from ..driver_errors import mark_conflicts_retryable
-from ..exceptions import SessionDataError
-from ..table.model import create_table
+from ..driver_errors import MYSQL
+from ..exceptions import SessionLost
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
+from .aside import touching
 from .base import Writing
-from .connections import connect, giving_up, hardly_waiting
+from .beside import Beside, has_connections, has_one_connection
+from .connections import dooming, giving_up
+from .creation import Creation
+from .guard import has_failed, note_written
+from .joined import join, joined_in
+from .lost import LOST, WRITTEN, has_not_begun, is_over, let_go
+from .registered import is_read_only, mark_changed, takes_part
+from .shown import ShownEngines
 
-_ONE_CONNECTION = (StaticPool, SingletonThreadPool)
+log = logging.getLogger("pyramid_sqlsession")
+
+# SQLAlchemy's code for "this session is provisioning a new connection"
+_PROVISIONING = "isce"
 
 
 class AppDatabase:
     """The SQLAlchemy session that the application keeps on its requests.
 
+    It is asked for when the request first needs a connection: the application may choose it by what
+    it knows of the request by then, or raise. One that does not end with the request's transaction
+    is the application's alone: its engine is used, with connections beside it.
+
     :param attribute: its name there.
-    :param create: make the table before the first request's view runs.
+    :param create: make the table where a request first needs it.
     """
 
     def __init__(self, attribute: str, model: Any, rows: Rows, *, create: bool) -> None:
         self._attribute = attribute
+        self._model = model
         self._rows = rows
         # a session that routes reads to a replica has to give the primary, which knows all sessions
         self._bind_arguments = {"mapper": inspect(model), "clause": rows.table.update()}
-        self._create = create
-        self._entered = False
-        self._engine: Engine | None = None
-        self._marked: WeakSet[Engine] = WeakSet()
-        self._kept: Any = SimpleNamespace()
-        self._kept_by_thread: Any = threading.local()
+        self._creation = Creation(rows.table) if create else None
+        self._engines = ShownEngines()
+        self._beside = Beside()
+        self._has_warned = False
 
     def __str__(self) -> str:
         return f"the application's database session, request.{self._attribute}"
 
-    def enter(self, request: Any) -> None:
-        if self._engine is not None or not self._has_session(request):
-            return
-        bind = self._bind(request)
-        self._mark(bind.engine)
-        if self._create and not self._entered:
-            # before the view: at save, SQLite would lock itself out, MySQL commits at CREATE TABLE
-            create_table(self._rows.table, bind)
-        if isinstance(bind, Engine) and not isinstance(bind.pool, _ONE_CONNECTION):
-            self._engine = bind
-        self._entered = True
+    def notice(self, request: Any) -> None:
+        # what the application has asked for by itself: its COMMIT may meet a conflict too
+        dbsession = _unwrapped(vars(request).get(self._attribute))
+        if isinstance(dbsession, Session):
+            # whoever uses the session is told what is wrong
+            with suppress(Exception):
+                self._shown(dbsession)
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         with self.reading(request, transaction) as connection:
@@ -67,134 +73,177 @@ class AppDatabase:
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
-        # something above the tween, a security policy for instance, may read before it is entered
-        self.enter(request)
-        if transaction is not None:
-            try:
-                connection = self._connection(self._session(request))
+        dbsession = self._session(request)
+        joins = self._joins(dbsession, transaction) and not self._is_lost(dbsession, transaction)
+        bind, can_read = self._ready(dbsession, joins=joins)
+        joined = joined_in(transaction, bind)
+        with dooming(transaction if joins or joined is not None else None):
+            connection = self._connection(dbsession) if can_read else None
+            if joined is not None:
+                connection = joined.connection
+            if connection is None:
+                with self._beside.reading(bind) as beside:
+                    yield beside
+            else:
                 with giving_up(connection):
                     yield connection
-            except SessionDataError:
-                raise
-            except Exception:
-                # after a failed statement a COMMIT may report success and store nothing
-                transaction.doom()
-                raise
-            return
-        bind = self._bind(request)
-        if isinstance(bind, Connection):
-            with _in_transaction(bind):
-                yield self._known(bind)
-        elif (shared := self._shared_connection(bind)) is not None:
-            yield shared
-        else:
-            with bind.connect() as connection:
-                yield self._known(connection)
 
     @contextmanager
     def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
-        if transaction is None:
-            with self._beside(request) as connection, giving_up(connection):
-                # it is durable for whoever has left this block without an error
-                yield connection, lambda: True
-            return
         dbsession = self._session(request)
-        # Core does not flush by itself, and the session's row may refer to a row of this request
-        dbsession.flush()
-        connection = self._connection(dbsession)
-        mark_changed(dbsession, transaction_manager=request.tm)
-        with giving_up(connection):
-            yield connection, lambda: transaction.status == COMMITTED
-
-    @contextmanager
-    def _beside(self, request: Any) -> Iterator[Connection]:
-        bind = self._bind(request)
-        if isinstance(bind, Connection):
-            with _in_transaction(bind):
-                yield self._known(bind)
-        elif (shared := self._shared_connection(bind)) is not None and _is_open(shared):
-            # the application has begun, and will end it
-            yield shared
-        else:
-            with bind.begin() as connection:
-                yield self._known(connection)
+        joins = self._joins(dbsession, transaction)
+        if joins and self._is_lost(dbsession, transaction):
+            joins = False
+            with dooming(transaction):
+                self._give_up(dbsession, transaction)
+        bind, _ = self._ready(dbsession, joins=joins)
+        with dooming(transaction):
+            if joins and not is_read_only(dbsession):
+                with giving_up(connection := self._joined(dbsession, request.tm)):
+                    yield connection, lambda: transaction.status == COMMITTED
+            elif transaction is not None and has_connections(bind):
+                joined = joined_in(transaction, bind) or join(transaction, bind, bind.connect())
+                with giving_up(joined.connection):
+                    yield joined.connection, joined.committed
+            else:
+                with self._beside.writing(bind) as connection, giving_up(connection):
+                    # it is durable for whoever has left this block without an error
+                    yield connection, lambda: True
 
     @contextmanager
     def touching(self, request: Any) -> Iterator[Connection]:
-        bind = self._bind(request)
-        if isinstance(bind, Connection) or isinstance(bind.pool, _ONE_CONNECTION):
-            with self._beside(request) as connection:
+        bind = self._shown(self._session(request))
+        if not has_connections(bind):
+            with self._beside.writing(bind) as connection:
                 yield connection
             return
-        # one round trip, and no conflicts: at REPEATABLE READ two touches would have some
-        is_one_statement = bind.dialect.name == "postgresql"
-        begun = connect(bind, "AUTOCOMMIT") if is_one_statement else bind.connect()
-        with begun as connection, hardly_waiting(connection), connection.begin():
-            yield self._known(connection)
+        with touching(bind.engine) as connection:
+            yield connection
 
-    def engine(self) -> Engine | None:
-        return self._engine
+    def is_shared(self, request: Any) -> bool:
+        return not has_connections(self._shown(self._session(request)))
+
+    def engine(self, request: Any) -> Engine | None:
+        bind, _ = self._ready(self._session(request), joins=False)
+        return bind if has_connections(bind) else None
+
+    def engines(self) -> list[Engine] | None:
+        return self._engines.lasting()
 
     def close(self) -> None:
         """Nothing to do: every connection belongs to the application's pool."""
 
-    def _has_session(self, request: Any) -> bool:
-        # a subscriber of NewRequest sets it after the tweens were entered
-        return isinstance(getattr(request, self._attribute, None), (Session, scoped_session))
+    # ---- the application's database session
 
     def _session(self, request: Any) -> Session:
-        dbsession = getattr(request, self._attribute, None)
-        if isinstance(dbsession, scoped_session):
-            dbsession = dbsession()
+        dbsession = _unwrapped(getattr(request, self._attribute, None))
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
                 f"request.{self._attribute} is missing or no SQLAlchemy session ({dbsession!r}): "
-                "set sqlsession.dbsession to the name of the attribute that is one"
+                "set sqlsession.dbsession to the name of the attribute that is one, and no "
+                "asynchronous one"
             )
         return dbsession
 
-    def _connection(self, dbsession: Session) -> Connection:
-        return self._known(dbsession.connection(bind_arguments=self._bind_arguments))
+    def _joins(self, dbsession: Session, transaction: Any) -> bool:
+        """Whether what is done through it ends with the request's transaction."""
+        if transaction is None:
+            return False
+        joins = takes_part(dbsession, transaction)
+        if not (joins or self._has_warned):
+            self._has_warned = True
+            log.warning(
+                "request.%s does not take part in the request's transaction: sessions are stored "
+                "on connections of their own from its engine, and what it does is neither "
+                "committed nor closed with them; zope.sqlalchemy.register(dbsession, "
+                "transaction_manager=request.tm) makes both one transaction",
+                self._attribute,
+            )
+        return joins
 
-    def _bind(self, request: Any) -> Engine | Connection:
-        return self._session(request).get_bind(**self._bind_arguments)
+    def _is_lost(self, dbsession: Session, transaction: Any) -> bool:
+        """Whether nothing of what is done through it can be committed with the request any more."""
+        if is_over(dbsession, transaction):
+            return True
+        connection = self._connection(dbsession) if dbsession.in_transaction() else None
+        return connection is not None and has_failed(connection)
 
-    def _known(self, connection: Connection) -> Connection:
-        self._mark(connection.engine)
+    def _give_up(self, dbsession: Session, transaction: Any) -> None:
+        if _has_written(transaction, self):
+            raise SessionLost(WRITTEN.format(self._attribute))
+        if not has_not_begun(dbsession):
+            log.warning(LOST, self._attribute, self._attribute)
+        if dbsession.is_active and dbsession.in_transaction():
+            let_go(dbsession, dbsession.connection(bind_arguments=self._bind_arguments))
+
+    def _joined(self, dbsession: Session, manager: Any) -> Connection:
+        # Core does not flush by itself, and the row may refer to another one of this request
+        dbsession.flush()
+        connection = dbsession.connection(bind_arguments=self._bind_arguments)
+        mark_changed(dbsession, manager)
+        note_written(connection)
+        manager.get().set_data(self, True)
         return connection
 
-    def _mark(self, engine: Engine) -> None:
-        if engine not in self._marked:
-            mark_conflicts_retryable(engine)
-            self._marked.add(engine)
+    def _shown(self, dbsession: Session) -> Engine | Connection:
+        try:
+            bind = dbsession.get_bind(**self._bind_arguments)
+        except UnboundExecutionError as error:
+            name = f"{self._model.__module__}.{self._model.__qualname__}"
+            raise ConfigurationError(
+                f"request.{self._attribute} has no engine for the session model {name}: add the "
+                "model, or its base, to its binds, give it a default with bind=, or set "
+                "sqlsession.sqlalchemy.url"
+            ) from error
+        self._engines.show(bind)
+        return bind
 
-    def _shared_connection(self, engine: Engine) -> Connection | None:
-        """A connection that is the application's own too, if the engine's pool has no other.
-
-        It is kept open, and as it is: closing it would roll back the application's work. It comes
-        from an engine without listeners, since one that says BEGIN would say it twice.
-        """
-        if isinstance(engine.pool, StaticPool):
-            kept = self._kept
-        elif isinstance(engine.pool, SingletonThreadPool):
-            kept = self._kept_by_thread
-        else:
+    def _connection(self, dbsession: Session) -> Connection | None:
+        """Its connection; None while it is getting one, for a listener that reads the session."""
+        try:
+            return dbsession.connection(bind_arguments=self._bind_arguments)
+        except InvalidRequestError as error:
+            if error.code != _PROVISIONING:
+                raise
             return None
-        if getattr(kept, "engine", None) is not engine:
-            hide = engine.hide_parameters
-            bare = Engine(engine.pool, engine.dialect, engine.url, hide_parameters=hide)
-            kept.engine, kept.connection = engine, bare.connect()
-        connection: Connection = kept.connection
-        return connection
+
+    # ---- the table
+
+    def _ready(self, dbsession: Session, *, joins: bool) -> tuple[Engine | Connection, bool]:
+        """The engine or connection that holds the table, which is made if that was asked for.
+
+        With it comes whether the request can use the table through its database session by now.
+        """
+        bind, creation = self._shown(dbsession), self._creation
+        if creation is None or creation.is_done(bind.engine):
+            return bind, joins
+        if has_one_connection(bind.engine):
+            creation.within(self._beside.only(bind))
+            return bind, joins
+        in_use = self._in_use(dbsession, bind, joins=joins)
+        if in_use is not None and creation.would_wait_for(in_use):
+            creation.within(in_use)
+            return bind, joins
+        creation.apart(bind.engine)
+        # a snapshot that was taken before it was made cannot read it there
+        return bind, joins and (in_use is None or in_use.dialect.name not in MYSQL)
+
+    def _in_use(
+        self, dbsession: Session, bind: Engine | Connection, *, joins: bool
+    ) -> Connection | None:
+        """The connection on which the request may have done something already."""
+        if isinstance(bind, Connection):
+            return bind
+        return self._connection(dbsession) if joins and dbsession.in_transaction() else None
 
 
-def _is_open(connection: Connection) -> bool:
-    """Whether somebody has begun a transaction on the driver's connection."""
-    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+def _has_written(transaction: Any, owner: object) -> bool:
+    """Whether a session was written through the application's, in this transaction."""
+    try:
+        return bool(transaction.data(owner))
+    except KeyError:
+        return False
 
 
-def _in_transaction(connection: Connection) -> AbstractContextManager[Any]:
-    """A transaction, unless there is one."""
-    # a transaction that is open belongs to whoever bound the session to this connection
-    return nullcontext() if connection.in_transaction() else connection.begin()
+def _unwrapped(dbsession: Any) -> Any:
+    return dbsession() if isinstance(dbsession, scoped_session) else dbsession

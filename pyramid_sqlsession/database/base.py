@@ -19,8 +19,8 @@ class Database(Protocol):
     def __str__(self) -> str:
         """What the log says is used; no password."""
 
-    def enter(self, request: Any) -> None:
-        """Get ready for a request, before its view runs."""
+    def notice(self, request: Any) -> None:
+        """Know the engine that a request has used, whether its session was used or not."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         """The row, as the transaction sees it, or None."""
@@ -36,10 +36,16 @@ class Database(Protocol):
         """
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
-        """A connection in a short transaction of its own, which hardly waits for anybody."""
+        """A connection in a short transaction of its own, which waits for nobody."""
 
-    def engine(self) -> Engine | None:
-        """The engine for work outside of requests; None if there is none, or none is known yet."""
+    def is_shared(self, request: Any) -> bool:
+        """Whether that connection is the one on which the application works."""
+
+    def engine(self, request: Any) -> Engine | None:
+        """The engine for work outside of this request; None if it is of no use for that."""
+
+    def engines(self) -> list[Engine] | None:
+        """Those that requests have shown, for work outside of any; None if none has used one."""
 
     def close(self) -> None:
         """Close all connections that are not the application's."""

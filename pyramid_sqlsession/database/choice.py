@@ -33,6 +33,12 @@ def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -
     """
     if settings.sqlalchemy:
         create = settings.create_table is not False
+        if _requests_have(registry, "dbsession"):
+            log.warning(
+                "sqlsession.sqlalchemy.url is set, and request.dbsession is there too: sessions "
+                "have an engine of their own, whose transactions are not the application's; remove "
+                "the setting to store both in one"
+            )
         return OwnDatabase(settings.sqlalchemy, rows, create=create)
     attribute = settings.dbsession or "dbsession"
     if settings.dbsession or _requests_have(registry, attribute):

@@ -10,10 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from ..driver_errors import MYSQL
-from ..exceptions import SessionConflict
-
-_HARDLY = 50
-"""Milliseconds."""
+from ..exceptions import SessionConflict, SessionDataError
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
@@ -39,34 +36,6 @@ def _begin(isolation_level: str, connection: Connection) -> None:
     connection.exec_driver_sql("START TRANSACTION")
 
 
-@contextmanager
-def hardly_waiting(connection: Connection) -> Iterator[None]:
-    """Let SQLite give up at once, nearly, where another connection is writing."""
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    # below SQLAlchemy, which would begin a transaction
-    raw: Any = connection.connection.dbapi_connection
-    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
-    raw.execute(f"PRAGMA busy_timeout = {min(patience, _HARDLY)}")
-    try:
-        yield
-    finally:
-        raw.execute(f"PRAGMA busy_timeout = {patience}")
-
-
-@contextmanager
-def maintaining(engine: Engine) -> Iterator[Connection]:
-    """A connection for work outside of requests, at an isolation level that disturbs them least."""
-    if engine.dialect.name == "sqlite":
-        opened = engine.connect()
-    else:
-        # above it MariaDB locks the gaps between rows, and PostgreSQL lets bystanders fail
-        opened = connect(engine, "READ COMMITTED")
-    with opened as connection:
-        yield connection
-
-
 def roll_back(connection: Connection) -> None:
     """End what the driver's connection has begun, where SQLAlchemy may not know of it.
 
@@ -75,10 +44,14 @@ def roll_back(connection: Connection) -> None:
     again.
     """
     if connection.dialect.name in MYSQL:
-        _end(connection)
+        end(connection)
 
 
-def _end(connection: Connection) -> None:
+def end(connection: Connection) -> None:
+    """Roll back what the driver's connection has begun, or give the connection up.
+
+    Nothing is raised.
+    """
     if connection.closed or connection.invalidated:
         return
     try:
@@ -93,7 +66,20 @@ def commit(connection: Connection) -> None:
         connection.commit()
     except BaseException:
         # SQLAlchemy takes the transaction for ended, which SQLite does not
-        _end(connection)
+        end(connection)
+        raise
+
+
+@contextmanager
+def dooming(transaction: Any) -> Iterator[None]:
+    """After a failed statement a COMMIT may report success and store nothing."""
+    try:
+        yield
+    except SessionDataError:
+        raise
+    except Exception:
+        if transaction is not None:
+            transaction.doom()
         raise
 
 

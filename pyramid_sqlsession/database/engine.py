@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import URL, Engine, engine_from_config, event, make_url
+from sqlalchemy import Engine, engine_from_config, event
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..converters import boolean
 from ..driver_errors import mark_conflicts_retryable
+from .options import converted, missing_driver, parsed
 
-_BOOLEANS = ("hide_parameters", "pool_pre_ping", "pool_use_lifo", "skip_autocommit_rollback")
 _POLL = "pyramid_sqlsession poll"
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
@@ -40,9 +39,9 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
             f"sqlsession.sqlalchemy.isolation_level = {level!r} must be one of "
             f"{', '.join(_LEVELS)}: it is the level of writes, reads run in AUTOCOMMIT"
         )
-    booleans = {name: _boolean(name, options[name]) for name in _BOOLEANS if name in options}
     try:
-        url = _parsed(options["url"])
+        options = converted(options)
+        url = options["url"] = parsed(options["url"])
         is_sqlite = url.get_backend_name() == "sqlite"
         if is_sqlite and url.database in (None, "", ":memory:"):
             raise ValueError(
@@ -50,10 +49,12 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
                 "sqlsession.fallback_memory = true"
             )
         if is_sqlite:
-            options.setdefault("connect_args", {"timeout": 10})
-        engine = engine_from_config(
-            {**options, **booleans}, prefix="", isolation_level="AUTOCOMMIT"
-        )
+            options["connect_args"] = {"timeout": 10, **options.get("connect_args", {})}
+        engine = engine_from_config(options, prefix="", isolation_level="AUTOCOMMIT")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"sqlsession.sqlalchemy.* makes no engine: {missing_driver(error)}"
+        ) from error
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
         raise ConfigurationError(f"sqlsession.sqlalchemy.* makes no engine: {error}") from error
     mark_conflicts_retryable(engine)
@@ -62,27 +63,6 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
     else:
         _notice_closed_ones(engine)
     return engine, "SERIALIZABLE" if is_sqlite else level
-
-
-def _boolean(name: str, value: Any) -> bool:
-    """An option that SQLAlchemy would take for true whatever the text says."""
-    try:
-        return boolean(value)
-    except ValueError:
-        raise ConfigurationError(
-            f"sqlsession.sqlalchemy.{name} = {value!r} must be true or false"
-        ) from None
-
-
-def _parsed(url: Any) -> URL:
-    try:
-        return make_url(url)
-    except ValueError:
-        # its own words quote what stands where the port should: perhaps a password
-        raise ConfigurationError(
-            "sqlsession.sqlalchemy.url cannot be read: it takes "
-            "DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
-        ) from None
 
 
 def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:

@@ -1,4 +1,4 @@
-"""A connection of its own as a resource of the request's transaction."""
+"""A connection that is not the application's as a resource of the request's transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from sqlalchemy import Connection
-from transaction.interfaces import IDataManager
+from transaction.interfaces import IDataManagerSavepoint, ISavepointDataManager
 from zope.interface import implementer
 
 from ..transactions import COMMITTED
@@ -15,12 +15,25 @@ from .connections import commit, roll_back
 log = logging.getLogger("pyramid_sqlsession")
 
 
-@implementer(IDataManager)
+@implementer(IDataManagerSavepoint)
+class Savepoint:
+    """A savepoint on such a connection; it can be rolled back to more than once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._nested = connection.begin_nested()
+
+    def rollback(self) -> None:
+        self._nested.rollback()
+        self._nested = self._connection.begin_nested()
+
+
+@implementer(ISavepointDataManager)
 class JoinedWrite:
     """A write connection as a resource of the request's transaction; it votes last.
 
-    A failure of our own COMMIT after another resource has voted, and so perhaps committed, must
-    not fail the request: a retry would do the other's work twice.
+    A failure of our own COMMIT after another resource has committed in its vote must not fail the
+    request: a retry would do the other's work twice.
     """
 
     def __init__(self, connection: Connection, transaction: Any) -> None:
@@ -47,8 +60,7 @@ class JoinedWrite:
         try:
             commit(self.connection)
         except Exception:
-            # there is no public way to ask who has voted
-            if not transaction._voted:
+            if not self._is_after_a_commit(transaction):
                 raise
             self._lost = True
             log.exception("the session was not stored: its COMMIT failed after the application's")
@@ -60,5 +72,32 @@ class JoinedWrite:
     def tpc_abort(self, transaction: Any) -> None:
         """Nothing to do: a one-phase commit cannot be taken back."""
 
+    def _is_after_a_commit(self, transaction: Any) -> bool:
+        # there is no public way to ask who has voted; those that commit then sort last, by
+        # convention with a tilde
+        voted = (it for it in transaction._resources if transaction._voted.get(id(it)))
+        return any(it is not self and it.sortKey().startswith("~") for it in voted)
+
+    def savepoint(self) -> Savepoint:
+        """What ``request.tm.savepoint()`` asks of every resource."""
+        return Savepoint(self.connection)
+
     def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
         return f"~~pyramid_sqlsession:{id(self)}"
+
+
+def joined_in(transaction: Any, owner: object) -> JoinedWrite | None:
+    """What has joined the transaction for this owner of connections; None if nothing has."""
+    try:
+        joined: JoinedWrite = transaction.data(owner)
+    except (AttributeError, KeyError):
+        return None
+    return joined
+
+
+def join(transaction: Any, owner: object, connection: Connection) -> JoinedWrite:
+    """Have a connection committed, or rolled back, and closed with the transaction."""
+    joined = JoinedWrite(connection, transaction)
+    transaction.join(joined)
+    transaction.set_data(owner, joined)
+    return joined

@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
-from ..driver_errors import MYSQL, translated
+from ..driver_errors import translated
 from ..table.model import create_table
 from ..table.record import Record
 from ..table.rows import Rows
+from .aside import touching
 from .base import Writing
-from .connections import commit, connect, giving_up, hardly_waiting
+from .connections import commit, connect, dooming, giving_up
 from .engine import make_engine
-from .joined import JoinedWrite
+from .joined import join, joined_in
 from .reader import Reader
 
 
@@ -52,11 +53,11 @@ class OwnDatabase:
         # a query may hold a password too
         return f"an engine of its own, {self._engine.url.set(query={})!r}"
 
-    def enter(self, request: Any) -> None:
-        """Nothing to do: most requests need no connection."""
+    def notice(self, request: Any) -> None:
+        """Nothing to do: there is one."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
-        joined = self._joined(transaction)
+        joined = joined_in(transaction, self)
         if joined is not None:
             return self._rows.load(joined.connection, id)
         self._ready()
@@ -64,9 +65,10 @@ class OwnDatabase:
 
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
-        joined = self._joined(transaction)
+        joined = joined_in(transaction, self)
         if joined is not None:
-            yield joined.connection
+            with dooming(transaction):
+                yield joined.connection
             return
         with self._ready().connect() as connection:
             yield connection
@@ -79,26 +81,22 @@ class OwnDatabase:
                 yield connection, lambda: True
                 commit(connection)
             return
-        joined = self._joined(transaction)
-        if joined is None:
-            joined = JoinedWrite(self._begin(), transaction)
-            transaction.join(joined)
-            transaction.set_data(self, joined)
-        with giving_up(joined.connection):
-            yield joined.connection, joined.committed
+        with dooming(transaction):
+            joined = joined_in(transaction, self) or join(transaction, self, self._begin())
+            with giving_up(joined.connection):
+                yield joined.connection, joined.committed
 
-    @contextmanager
-    def touching(self, request: Any) -> Iterator[Connection]:
-        engine = self._ready()
-        # MySQL's touch is two statements, and needs a transaction
-        is_one_statement = engine.dialect.name not in MYSQL
-        begun = engine.connect() if is_one_statement else connect(engine, self._write_level)
-        with begun as connection, hardly_waiting(connection):
-            yield connection
-            commit(connection)
+    def touching(self, request: Any) -> AbstractContextManager[Connection]:
+        return touching(self._ready())
 
-    def engine(self) -> Engine:
+    def is_shared(self, request: Any) -> bool:
+        return False
+
+    def engine(self, request: Any) -> Engine:
         return self._ready()
+
+    def engines(self) -> list[Engine]:
+        return [self._ready()]
 
     def close(self) -> None:
         with self._preparing:
@@ -107,13 +105,6 @@ class OwnDatabase:
                 self._anchor = None
                 self._create = True
             self._engine.dispose()
-
-    def _joined(self, transaction: Any) -> JoinedWrite | None:
-        try:
-            joined: JoinedWrite = transaction.data(self)
-        except (AttributeError, KeyError):
-            return None
-        return joined
 
     def _begin(self) -> Connection:
         connection = connect(self._ready(), self._write_level)

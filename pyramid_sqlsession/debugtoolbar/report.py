@@ -107,8 +107,8 @@ def _row(visit: Visit) -> list[list[str]]:
     if loaded is None:
         return []
     record = loaded.record
-    created, last_seen, max_age = record.times
-    idle = lifetime.idle(max_age)
+    created, last_seen, max_age, _ = record.times
+    idle = lifetime.idle(record.times)
     own = " (its own)" if max_age is not None else ""
     rows = [
         ["Handle", record.handle],

@@ -64,8 +64,9 @@ def merged_with(
 
 def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
     """Do what ``sqlsession.conflict`` says about keys that both requests have changed."""
-    policy = visit.store.settings.conflict
-    if policy == "strict" or (policy == "retry" and has_attempts_left(visit.request)):
+    policy = visit.conflict
+    may_run_again = visit.transaction is not None and has_attempts_left(visit.request)
+    if policy == "strict" or (policy == "retry" and may_run_again):
         raise SessionConflict(
             f"another request changed {keys!r} in session {handle} too", tuple(keys)
         )

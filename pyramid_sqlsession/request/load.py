@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from ..cookie import id_of
 from ..driver_errors import reason
 from ..events import CookieRejected, SessionEnded, SessionEvent
-from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from ..exceptions import SessionDataError
 from ..session.found import Found, Loaded, marker_of
 from ..store import Store
 from ..table.record import Record
 from ..transactions import current_transaction
+from .alone import undone_with
 
 log = logging.getLogger("pyramid_sqlsession")
-
-_DATABASE_ERRORS = (SQLAlchemyError, SessionConflict, SessionTableError)
 
 
 def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, SessionEvent | None]:
@@ -61,13 +58,19 @@ def _found(
 def _select(store: Store, request: Any, id: bytes) -> Record | None:
     transaction = current_transaction(request)
     try:
-        return store.database.load(request, transaction, id)
-    except _DATABASE_ERRORS:
+        with undone_with(transaction):
+            return store.database.load(request, transaction, id)
+    except SessionDataError:
+        raise
+    except Exception:
         if getattr(request, "exception", None) is None:
             raise
-    # an exception view reads the session after a statement of the view has failed
+    # an exception view reads the session after a statement of the view has failed, or after the
+    # application's database session was asked for and has raised
     try:
         return store.database.load(request, None, id)
-    except _DATABASE_ERRORS as error:
+    except SessionDataError:
+        raise
+    except Exception as error:  # noqa: BLE001  # an error page is better than none
         log.warning("row %s is not read for an exception view: %s", id.hex(), reason(error))
         return None

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..events import SessionCreated, SessionEnded, SessionRegenerated, send
-from ..session.found import marker_of
+from ..session.found import Fate, marker_of
 from ..session.intent import on_top_of, own_contents
-from ..session.state import Fate
+from ..session.who import lineage_of
 from ..table.record import Record
 from .conflict import merged_with
 from .writer import Writer
@@ -60,7 +60,7 @@ def _insert(
 
 def step_up_late(writer: Writer, row: Record) -> None:
     """Add a row to the session, if that is still live."""
-    lineage, sessions = writer.state.lineage, writer.store.sessions
+    lineage, sessions = lineage_of(writer.state), writer.store.sessions
     user_id = writer.columns.user_id
     if lineage is not None and sessions.join(writer.connection, lineage, user_id):
         _insert(writer, lineage, writer.data, row)
@@ -112,7 +112,7 @@ def drop(writer: Writer, _row: Record | None = None) -> None:
 
 def end(writer: Writer) -> None:
     """End the session; what the request has set begins another one."""
-    visit, state, lineage = writer.visit, writer.state, writer.state.lineage
+    visit, state, lineage = writer.visit, writer.state, lineage_of(writer.state)
     has_ended = state.fate is Fate.REVOKED
     found = state.loaded or state.marker
     spare = None if writer.data is None or found is None else writer.cookies_id

@@ -8,11 +8,11 @@ from typing import Any
 from pyramid_tm import is_tm_active
 
 from ..cookie import vary_on_cookie
-from ..driver_errors import reason
+from ..driver_errors import is_busy_sqlite, reason
 from ..events import SessionEnded, send
-from ..exceptions import SessionConflict
 from ..session.found import Loaded
 from ..transactions import current_transaction, will_be_retried
+from .failure import keep
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -27,12 +27,21 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
     if visit.saved is not None and (visit.saved() or outsider):
         _send(visit, response)
         _keep_to_limit(visit)
-    elif visit.phase is not Phase.OUTSIDE and not (
-        outsider or will_be_retried(request, request.exception)
+    elif not (
+        visit.phase is Phase.OUTSIDE or visit.nested or will_be_retried(request, request.exception)
     ):
-        visit.cookie = None
+        _leave_aborted(visit, response)
+
+
+def _leave_aborted(visit: Visit, response: Any) -> None:
+    visit.cookie = None
+    if visit.state.has_failed:
+        keep(visit)
+    if visit.saved is None:
         _finish(visit)
-        _send(visit, response)
+    else:
+        _keep_to_limit(visit)
+    _send(visit, response)
 
 
 def warn_if_unsaved(visit: Visit, _request: Any) -> None:
@@ -72,7 +81,8 @@ def _finish(visit: Visit) -> None:
     """Do what is left to do for a session that this request has not written."""
     loaded, token = visit.state.loaded, visit.token
     if loaded is not None and token is not None:
-        _touch(visit, loaded)
+        if visit.counts:
+            _touch(visit, loaded)
         _encrypt_anew(visit, loaded, token)
 
 
@@ -85,11 +95,13 @@ def _touch(visit: Visit, loaded: Loaded) -> None:
     times = before.seen(now, before.max_age)
     purge_after = store.lifetime.purge_after(times, record.purge_after)
     try:
+        if _is_anothers(visit):
+            return
         with store.database.touching(visit.request) as connection:
             is_recorded = store.rows.touch(connection, loaded.id, record, now, purge_after)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         # on SQLite every writer is in the way of every other
-        level = logging.DEBUG if isinstance(error, SessionConflict) else logging.WARNING
+        level = logging.DEBUG if is_busy_sqlite(error) else logging.WARNING
         name, why = loaded.record.handle, reason(error)
         log.log(level, "activity of session %s was not recorded: %s", name, why)
     else:
@@ -103,9 +115,16 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
         return
     store = visit.store
     try:
+        if _is_anothers(visit):
+            return
         data = store.codec.to_column(store.codec.loads(loaded.serialized), token)
         with store.database.touching(visit.request) as connection:
             store.rows.rewrite(connection, loaded.id, loaded.record.version, data)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         name, why = loaded.record.handle, reason(error)
         log.warning("the data of session %s was not encrypted anew: %s", name, why)
+
+
+def _is_anothers(visit: Visit) -> bool:
+    """Whether what would be written now would be part of a transaction that somebody else ends."""
+    return is_tm_active(visit.request) and visit.store.database.is_shared(visit.request)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-from ..exceptions import SessionConflict
+from ..exceptions import SessionBusy, SessionConflict
 from ..session.intent import Intent, intent_of
+from ..session.who import leaves
 from ..table.record import Record
 from ..transactions import Attempt, remember_attempt
+from .alone import repeated
 from .conflict import current_row, merged_with_row
 from .regenerate import begin, drop, end, regenerate, sign_in, sign_in_late, step_up_late
 from .visit import Phase, Visit
@@ -45,6 +48,7 @@ def save(visit: Visit, transaction: Any) -> None:
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     :raises SessionConflict: if another request was in the way and this one should be run again.
+    :raises SessionBusy: if another request was in the way and this one has no transaction.
     """
     if not visit.is_used:
         return
@@ -55,24 +59,30 @@ def save(visit: Visit, transaction: Any) -> None:
         visit.tell_conflict((), "dropped")
         return
     _remember(visit, intent)
-    writer = Writer(visit, intent)
-    # a subscriber of the events below would change what is written already
-    visit.end(Phase.CLOSED, transaction)
+    write = partial(_write_in, transaction, visit, intent)
     try:
-        with visit.store.database.writing(visit.request, transaction) as (connection, committed):
-            writer.connection = connection
-            _write(writer, intent)
-    except SessionConflict as conflict:
+        visit.saved = repeated(write) if transaction is None else write()
+    except (SessionConflict, SessionBusy) as conflict:
         visit.tell_conflict(conflict.keys, "raised")
         raise
-    visit.saved = committed
+
+
+def _write_in(transaction: Any, visit: Visit, intent: Intent) -> Callable[[], bool]:
+    """Write the session; what tells whether that is durable."""
+    writer, visit.cookie = Writer(visit, intent), None
+    # a subscriber of the events below would change what is written already
+    visit.end(Phase.CLOSED, transaction)
+    with visit.store.database.writing(visit.request, transaction) as (connection, committed):
+        writer.connection = connection
+        _write(writer, intent)
+    return committed
 
 
 def _remember(visit: Visit, intent: Intent) -> None:
     """Tell the next attempt what it cannot see, should this one be refused."""
     state = visit.state
     if state.loaded is not None and intent in (Intent.STEP_UP, Intent.END):
-        attempt = Attempt(state.loaded.record.lineage, state.user, state.leaves)
+        attempt = Attempt(state.loaded.record.lineage, state.user, leaves(state))
         remember_attempt(visit.request, attempt)
 
 

@@ -15,6 +15,7 @@ from ..session.intent import Intent, intent_of
 from ..session.mapping import SQLSession
 from ..session.merge import Merged
 from ..session.state import State
+from ..session.who import lineage_of
 from ..store import Store
 from ..transactions import earlier_attempt, is_lost
 from .load import load
@@ -48,8 +49,14 @@ class Visit:
       What to send once it is: a token and its Max-Age, or ``(None, None)`` to remove it.
     ``signed_in``
       The ``user_id`` of whom the request has signed in; None if that is nobody.
+    ``counts``
+      It is activity of its visitor, which is to be recorded.
     ``merged``
       What was merged with another request's changes; None if there were none.
+    ``alone``
+      What an exception view did, where what the failed view did was saved with it.
+    ``conflict``
+      What to do about keys that another request has changed too: see ``sqlsession.conflict``.
     """
 
     def __init__(self, store: Store, request: Any) -> None:
@@ -58,11 +65,14 @@ class Visit:
         self.phase = Phase.OUTSIDE
         self.handed_out = False
         self.nested = False
+        self.counts = True
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
         self.signed_in: Any = None
         self.merged: Merged | None = None
+        self.alone: State | None = None
+        self.conflict = store.settings.conflict
 
     @cached_property
     def state(self) -> State:
@@ -73,8 +83,10 @@ class Visit:
             self._check_open,
             store.clock,
             store.lifetime,
-            store.codec.differ,
+            store.codec,
             store.settings.userid_key,
+            self.request.__dict__,
+            lambda: self.counts,
             earlier_attempt(self.request),
         )
 
@@ -118,19 +130,15 @@ class Visit:
 
     def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
         """Say that another request was in the way."""
-        lineage = self.state.lineage
+        lineage = lineage_of(self.state)
         handle = "" if lineage is None else lineage.hex()
         send(SessionConflicted(self.request, handle, keys, outcome))
 
     def refresh_cookie(self, before: Times, now: Times) -> None:
-        """Have the cookie sent again if its lifetime has moved."""
-        old, new = map(self.store.lifetime.cookie_max_age, (before, now))
-        if old is None or new is None:
-            has_moved = old != new
-        else:
-            has_moved = before.last_seen + old != now.last_seen + new
-        if has_moved:
-            self.cookie = (self.token, new)
+        """Have the cookie sent again if browsers are to be told of its lifetime."""
+        lifetime = self.store.lifetime
+        if lifetime.is_cookie_due(before, now):
+            self.cookie = (self.token, lifetime.cookie_max_age(now))
 
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self._is_lost():

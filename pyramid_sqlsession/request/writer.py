@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from ..cookie import id_of, new_token
 from ..lifetime import Times
 from ..session.intent import Intent, contents
+from ..session.who import leaves, signs_in
 from ..table.record import Record
 from .columns import Columns
 from .visit import Visit
@@ -75,16 +76,22 @@ class Writer:
         """
         state, now = self.state, self.store.clock()
         # a user who is left takes "remember me" along
-        max_age = None if state.leaves and not state.max_age_is_assigned else state.max_age
-        created = now if state.signs_in or state.leaves else state.created
-        times, user_id = Times(created, now, max_age), self.columns.user_id
+        max_age = None if leaves(state) and not state.max_age_is_assigned else state.max_age
+        created = now if signs_in(state) or leaves(state) else state.created
+        user_id = self.columns.user_id
+        times = Times(created, self._seen(now), max_age, user_id is not None)
         values = self.columns.of(data, times)
         values |= {"created": created, "user_id": user_id, "lineage": lineage}
         own = {**(copied or {}), **self.columns.own}
         self.store.rows.insert(self.connection, id_of(self.token), values, own)
         self.visit.cookie = (self.token, self.store.lifetime.cookie_max_age(times))
-        self.visit.signed_in = user_id if state.signs_in else None
+        self.visit.signed_in = user_id if signs_in(state) else None
         return user_id
+
+    def _seen(self, now: int) -> int:
+        """When the session was seen, which another host's faster clock may have noted already."""
+        live = None if leaves(self.state) else self.state.live
+        return now if live is None else max(now, live.record.times.last_seen)
 
     def mark(self, record: Record, lineage: bytes, data: Any) -> bool:
         """Make the row that was loaded a marker; False if it is another one by now."""

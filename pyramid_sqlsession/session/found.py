@@ -1,8 +1,9 @@
-"""What a cookie was found to open: a live session, or the marker of one that was regenerated."""
+"""What a cookie was found to open, a live session or the marker of one, and what becomes of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from ..data.codec import Codec
@@ -59,3 +60,13 @@ def marker_of(codec: Codec, token: str, record: Record) -> Marker:
         kept = {}
     visible = {CSRF: kept.pop(CSRF)} if CSRF in kept else {}
     return Marker(record, visible, kept)
+
+
+class Fate(Enum):
+    """What a request did to its session as a whole."""
+
+    LIVE = auto()
+    ENDED = auto()
+    """It has ended it; the row is deleted when it is saved."""
+    REVOKED = auto()
+    """It has ended it, and the row was deleted at once."""

@@ -9,6 +9,7 @@ from ..data.codec import Codec
 from .found import Loaded, Marker
 from .merge import merge
 from .state import State
+from .who import ends, leaves, signs_in, steps_up
 
 
 class Intent(Enum):
@@ -37,15 +38,15 @@ def intent_of(state: State, codec: Codec) -> Intent:
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
     state.notice_user_changed_in_place()
-    if state.ends:
+    if ends(state):
         return Intent.END
-    if state.steps_up:
+    if steps_up(state):
         return Intent.STEP_UP
     if state.marker is not None:
         return _intent_on_marker(state, state.marker)
     if state.loaded is None:
         return Intent.CREATE if state.read() else Intent.NOTHING
-    if state.signs_in:
+    if signs_in(state):
         return Intent.SIGN_IN
     if state.user_is_assigned or state.regenerated:
         return Intent.REGENERATE
@@ -53,7 +54,7 @@ def intent_of(state: State, codec: Codec) -> Intent:
 
 
 def _intent_on_marker(state: State, marker: Marker) -> Intent:
-    if state.signs_in:
+    if signs_in(state):
         return Intent.SIGN_IN
     before = {} if state.is_ended else marker.visible
     is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
@@ -62,7 +63,7 @@ def _intent_on_marker(state: State, marker: Marker) -> Intent:
 
 def contents(state: State) -> dict[Any, Any]:
     """What a row holds if no other request is in the way."""
-    return own_contents(state) if state.leaves else state.read()
+    return own_contents(state) if leaves(state) else state.read()
 
 
 def own_contents(state: State) -> dict[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
-from ..lifetime import checked_max_age
+from ..lifetime import Times, checked_max_age
 from .found import CSRF
 from .merge import FLASH, FlashQueue
 from .state import State
@@ -221,7 +221,22 @@ class SQLSession(MutableMapping[Any, Any]):
 
         Later by up to ``sqlsession.touch_interval`` if this request changes the session.
         """
-        return self._state.expires_at()
+        state = self._state
+        state.read()
+        return state.lifetime.expires_at(_times(state))
 
     def _queue(self, queue: str) -> FlashQueue:
         return self._state.flashes.setdefault(FLASH + queue, FlashQueue())
+
+
+def _times(state: State) -> Times:
+    """What the request leaves in the row, if it does not change the data."""
+    if state.live is None:
+        return Times(state.created, state.created, state.max_age, state.user_now is not None)
+    stored, now = state.live.record.times, state.clock()
+    is_touched = state.is_visit() and state.lifetime.is_touch_due(stored, now)
+    is_written = is_touched or state.max_age != stored.max_age
+    times = stored.seen(now, state.max_age) if is_written else stored
+    if state.user_is_assigned:
+        times = times._replace(signed_in=state.user_now is not None)
+    return times

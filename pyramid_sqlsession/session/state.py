@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Mapping
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any
 
+from ..data.codec import Codec
 from ..events import SessionEvent, send
-from ..lifetime import Lifetime, Times
+from ..exceptions import SessionClosed
+from ..lifetime import Lifetime
 from ..transactions import Attempt
-from .found import CSRF, Found, Loaded, Marker
-from .merge import Differ, FlashQueue
+from .found import CSRF, Fate, Found, Loaded, Marker
+from .merge import FlashQueue
 
 # of subclasses nobody knows what they are
 _CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
-
-
-class Fate(Enum):
-    """What a request did to its session as a whole."""
-
-    LIVE = auto()
-    ENDED = auto()
-    """It has ended it; the row is deleted when it is saved."""
-    REVOKED = auto()
-    """It has ended it, and the row was deleted at once."""
 
 
 @dataclass
@@ -36,8 +27,14 @@ class State:
       Called when the session is first used: what the cookie opens, and what is to be told of it.
     ``check_open``
       Raises :class:`SessionClosed` if it is too late for a change.
+    ``attributes``
+      Those of the request, which tell whether an exception view is being called.
+    ``is_visit``
+      Whether the request is to be recorded as activity.
     ``data``
       None until the session is used.
+    ``is_loading``
+      It is being read: meanwhile whoever asks finds it empty.
     ``loaded``, ``marker``
       What the cookie's row was then: a live session, a marker, or neither.
     ``user``
@@ -52,19 +49,24 @@ class State:
       What the request did to the session as a whole.
     ``earlier``
       What an earlier attempt of the request has found and done.
+    ``has_failed``, ``failed``
+      Whether the view has raised, and what it had done until then.
     """
 
     load: Callable[[], tuple[Found | None, SessionEvent | None]]
     check_open: Callable[[], None]
     clock: Callable[[], int]
     lifetime: Lifetime
-    differ: Differ
+    codec: Codec
     userid_key: str
+    attributes: Mapping[str, Any]
+    is_visit: Callable[[], bool]
     earlier: Attempt | None = None
     loaded: Loaded | None = None
     marker: Marker | None = None
     user: Any = None
     data: dict[Any, Any] | None = None
+    is_loading: bool = False
     assigned: set[Any] = field(default_factory=set)
     may_have_changed: bool = False
     serialized: bytes | None = None
@@ -74,26 +76,59 @@ class State:
     created: int = 0
     regenerated: bool = False
     fate: Fate = Fate.LIVE
+    has_failed: bool = False
+    failed: State | None = None
 
     # ---- reading
 
     def read(self) -> dict[Any, Any]:
         """The data, loaded when it is first needed."""
+        if self.is_loading:
+            # a listener or a log filter that asks for the user: what it waits for is not there yet
+            return {}
+        if not self.has_failed and "exception" in self.attributes:
+            self.note_failure()
         if self.data is None:
-            found, event = self.load()
+            found, event = self._loaded()
             if isinstance(found, Loaded):
-                self.loaded, self.data = found, found.data
-                self.created, _, self.max_age = found.record.times
+                self.loaded, data = found, found.data
                 # it may be a list that is changed in place
-                self.user = deepcopy(found.data.get(self.userid_key))
+                self.user = deepcopy(data.get(self.userid_key))
             else:
-                self._start()
-                if found is not None:
-                    self.marker, self.data = found, dict(found.visible)
+                self.marker, data = found, {}
+            self._start(data)
             if event is not None:
                 # a subscriber may want to read the session
                 send(event)
         return self.data  # type: ignore[return-value]  # a start gives data
+
+    def note_failure(self) -> None:
+        """Be the session as it was loaded, unless that was done: an exception view begins.
+
+        What the view did goes with its transaction; the messages that it has left can be shown.
+        """
+        if self.has_failed:
+            return
+        self.has_failed = True
+        if self.data is None:
+            return
+        self.failed = copy(self)
+        if self.fate is Fate.REVOKED and self.loaded is None:
+            # it was ended before it was read
+            self.data, self.fate = None, Fate.LIVE
+            return
+        self._start({} if self.loaded is None else self.codec.loads(self.loaded.serialized))
+        for key, queue in self.failed.flashes.items():
+            messages = self.read().get(key, []) + [message for message, _ in queue.added]
+            if messages:
+                self.read()[key] = messages
+
+    def _loaded(self) -> tuple[Found | None, SessionEvent | None]:
+        self.is_loading = True
+        try:
+            return self.load()
+        finally:
+            self.is_loading = False
 
     def value(self, key: Any) -> Any:
         """The value of a key, which whoever gets it may change in place.
@@ -107,8 +142,9 @@ class State:
 
     def hand_out(self) -> dict[Any, Any]:
         """The data, of which any value may be changed in place."""
+        data = self.read()
         self.may_have_changed = True
-        return self.read()
+        return data
 
     @property
     def live(self) -> Loaded | None:
@@ -119,20 +155,6 @@ class State:
     def is_ended(self) -> bool:
         """Whether ``data`` is that of a new session."""
         return self.fate is not Fate.LIVE
-
-    @property
-    def times(self) -> Times:
-        """What this request leaves in the row, if it does not change the data."""
-        if self.live is None:
-            return Times(self.created, self.created, self.max_age)
-        stored, now = self.live.record.times, self.clock()
-        is_written = self.max_age != stored.max_age or self.lifetime.is_touch_due(stored, now)
-        return stored.seen(now, self.max_age) if is_written else stored
-
-    def expires_at(self) -> int:
-        """When the session expires if nobody uses it after this request."""
-        self.read()
-        return self.lifetime.expires_at(self.times)
 
     # ---- who is signed in
 
@@ -151,43 +173,6 @@ class State:
         """Whether the request signs somebody in: at first, again, or in another's place."""
         return self.user_is_assigned and self.user_now is not None
 
-    @property
-    def leaves(self) -> bool:
-        """Whether the user whom the session was loaded with is signed in no longer."""
-        if self.loaded is None:
-            return self.earlier is not None and self.earlier.leaves
-        return self.user is not None and not self._is_now(self.user)
-
-    @property
-    def steps_up(self) -> bool:
-        """Whether the user whom the session was loaded with signs in again."""
-        user = self.user
-        if self.loaded is None and self.earlier is not None:
-            user = self.earlier.user
-        return self.signs_in and user is not None and self._is_now(user)
-
-    @property
-    def ends(self) -> bool:
-        """Whether the session that was found ends, whatever follows it."""
-        # a sign-out is a deliberate act, also with the old token of a session that lives on
-        is_somebodys = self.marker is not None and self.marker.record.user_id is not None
-        is_found = self.loaded is not None or is_somebodys
-        return self.leaves or self.fate is Fate.REVOKED or (self.is_ended and is_found)
-
-    @property
-    def lineage(self) -> bytes | None:
-        """The session that was found, by this attempt or an earlier one."""
-        if self.loaded is not None:
-            return self.loaded.record.lineage
-        if self.earlier is not None:
-            return self.earlier.lineage
-        return None if self.marker is None else self.marker.record.lineage
-
-    def _is_now(self, user: Any) -> bool:
-        # as they are stored: a tuple is a list
-        now = self.user_now
-        return now is not None and (now == user or not self.differ(self.userid_key, user, now))
-
     def notice_user_changed_in_place(self) -> None:
         """Take a user that is, for instance, a list with another item for one that was set."""
         if self.live is not None and not self.user_is_assigned and self.user_now != self.user:
@@ -200,8 +185,16 @@ class State:
 
         :raises SessionClosed: if it is too late for that.
         """
-        self.check_open()
+        self._check_open()
         return self.hand_out()
+
+    def _check_open(self) -> None:
+        self.check_open()
+        if self.is_loading:
+            raise SessionClosed(
+                "the session is being loaded, and whoever is called meanwhile (a listener, a log "
+                "filter) finds it empty: this change would be lost, make it afterwards"
+            )
 
     def set(self, key: Any, value: Any) -> None:
         """Set a key."""
@@ -224,18 +217,15 @@ class State:
 
     def end(self) -> None:
         """End the session, and be a new, empty one."""
-        self.check_open()
+        self._check_open()
         # whose session it is decides what becomes of the row
         self.read()
-        if self.fate is Fate.LIVE:
-            self.fate = Fate.ENDED
-        self._start()
+        self._restart(Fate.ENDED if self.fate is Fate.LIVE else self.fate)
 
     def revoked(self) -> None:
         """Be a new, empty session: the row of this one is deleted already."""
-        self.check_open()
-        self.fate = Fate.REVOKED
-        self._start()
+        self._check_open()
+        self._restart(Fate.REVOKED)
 
     def regenerate(self) -> None:
         """Have the session stored under a new token."""
@@ -243,10 +233,21 @@ class State:
         self.regenerated = True
         self._forget_csrf()
 
-    def _start(self) -> None:
+    def _start(self, data: dict[Any, Any]) -> None:
+        """Be the session that was found, as yet unchanged; *data* is a live one's."""
+        self._restart(Fate.LIVE)
+        self.data = data
+        if self.loaded is not None:
+            self.created, _, self.max_age, _ = self.loaded.record.times
+        elif self.marker is not None:
+            self.data = dict(self.marker.visible)
+
+    def _restart(self, fate: Fate) -> None:
+        """Be a new, empty session."""
+        self.fate = fate
         self.data, self.assigned, self.flashes = {}, set(), {}
         self.max_age, self.max_age_is_assigned = None, False
-        self.regenerated = False
+        self.may_have_changed = self.regenerated = False
         self.created = self.clock()
 
     def _notice(self, key: Any) -> None:

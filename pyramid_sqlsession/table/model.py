@@ -12,10 +12,23 @@ another name or with another type (``data`` as ``Text``, ``JSON`` or ``JSONB``).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
-from sqlalchemy import BigInteger, Connection, Engine, Integer, LargeBinary, String, Table, inspect
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+    inspect,
+)
 from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
@@ -79,6 +92,14 @@ class SessionMixin:
     replaced: Mapped[int | None] = mapped_column(BigInteger)
 
 
+MIXED_IN = tuple(SessionMixin.__annotations__)
+"""The names of the mixin's columns."""
+
+# they are for type checkers: of an annotation SQLAlchemy makes a field where the application's base
+# is a MappedAsDataclass, and refuses one of a class that is no dataclass
+SessionMixin.__annotations__ = {}
+
+
 class _Base(DeclarativeBase):
     """The metadata of the model that is used where the application has none."""
 
@@ -87,21 +108,39 @@ class SQLSessionRow(SessionMixin, _Base):
     """The model that is used where the application declares none."""
 
 
+@cache
+def built_in_model(table: str) -> type:
+    """The model that is used where the application declares none, with another table."""
+
+    class _OtherBase(DeclarativeBase):
+        pass
+
+    return type("SQLSessionRow", (SessionMixin, _OtherBase), {"__tablename__": table})
+
+
+def is_built_in(model: Any) -> bool:
+    """Whether a model is none of an application's own."""
+    return bool(model.__module__ == __name__)
+
+
 def _mapped(cls: type) -> Iterator[type]:
     subclasses: list[type] = cls.__subclasses__()
     for subclass in subclasses:
-        if subclass is not SQLSessionRow and isinstance(inspect(subclass, raiseerr=False), Mapper):
+        if not is_built_in(subclass) and isinstance(inspect(subclass, raiseerr=False), Mapper):
             yield subclass
         yield from _mapped(subclass)
 
 
-def resolve_model(model: Any) -> Any:
+def resolve_model(model: Any, table: str | None = None) -> Any:
     """The model to use.
 
     :param model: the configured one, or None to look for the application's.
+    :param table: the configured name for the table of the built-in model.
     :raises ConfigurationError: if the model lacks the columns of :class:`SessionMixin`, or if
         several classes use it and none was configured.
     """
+    if table is not None:
+        return built_in_model(table)
     if model is None:
         found = list(dict.fromkeys(_mapped(SessionMixin)))
         if len(found) > 1:
@@ -126,10 +165,25 @@ def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
     return type_
 
 
+def unique_columns(table: Table) -> set[Any]:
+    """The columns of which, alone or together, no two rows may hold the same."""
+    constraints = [it.columns for it in table.constraints if isinstance(it, UniqueConstraint)]
+    indexes = [index.columns for index in table.indexes if index.unique]
+    return {column for columns in (*constraints, *indexes) for column in columns}
+
+
+def is_copied(column: Column[Any], unique: set[Any]) -> bool:
+    """Whether the row that replaces another one may hold the same value in this column."""
+    is_generated = column.computed is not None or column.identity is not None
+    return not (is_generated or column in unique)
+
+
 def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist."""
+    """Create the table and its indexes unless they exist; who commits a connection is its owner."""
     try:
-        table.create(bind, checkfirst=True)
+        # what fails must not take along the transaction that it is in
+        with bind.begin_nested() if isinstance(bind, Connection) else nullcontext():
+            table.create(bind, checkfirst=True)
     except DBAPIError:
         # another process may have been faster
         if not inspect(bind).has_table(table.name, schema=table.schema):

@@ -44,15 +44,16 @@ class Record:
     @classmethod
     def of(cls, row: Sequence[Any]) -> Record:
         """What a row of :data:`COLUMNS` says."""
-        version, created, last_seen, max_age, *more = row
-        return cls(version, Times(created, last_seen, max_age), *more)
+        version, created, last_seen, max_age, purge_after, data, user_id, *more = row
+        times = Times(created, last_seen, max_age, user_id is not None)
+        return cls(version, times, purge_after, data, user_id, *more)
 
     def check(self) -> None:
         """Tell a row of ours from nonsense that somebody else has written.
 
         :raises SessionDataError: if a number is none, or cannot be right.
         """
-        created, last_seen, max_age = self.times
+        created, last_seen, max_age, _ = self.times
         is_right = (
             _is_within(self.version, _LAST_VERSION - 1)
             and _is_within(created, LAST_SECOND)
@@ -63,7 +64,7 @@ class Record:
             and isinstance(self.lineage, bytes)
         )
         if not is_right:
-            numbers = (self.version, *self.times, self.purge_after)
+            numbers = (self.version, created, last_seen, max_age, self.purge_after)
             raise SessionDataError(f"the numbers of its row make no sense: {numbers}")
 
 

@@ -15,10 +15,10 @@ from sqlalchemy import (
     Connection,
     Insert,
     Table,
-    UniqueConstraint,
     Update,
     and_,
     bindparam,
+    case,
     insert,
     inspect,
     select,
@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import MYSQL, is_undecodable, translated
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
-from .model import SessionMixin
+from .model import MIXED_IN, is_copied, unique_columns
 from .record import COLUMNS, Record
 
 _NEW = ("id", "lineage", "user_id", "version", "created")
@@ -42,22 +42,23 @@ class Rows:
     Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
     :class:`SessionConflict` if the database reports a conflict with another transaction and
     :class:`SessionTableError` if the table does not fit.
+
+    :param remark: what an error says then of how the model was chosen.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, remark: str = "") -> None:
+        self._remark = remark
         columns = self.columns = inspect(model).columns
         self.table: Table = columns["id"].table
         self.data_type = columns["data"].type
         self.own_columns = tuple(
             name
             for name, column in columns.items()
-            if name not in SessionMixin.__annotations__
-            and isinstance(column, Column)
-            and column.table is self.table
+            if name not in MIXED_IN and isinstance(column, Column) and column.table is self.table
         )
         """The columns that the application's model has added."""
-        unique = _unique_columns(self.table)
-        self._copied = tuple(name for name in self.own_columns if _is_copied(columns[name], unique))
+        unique = unique_columns(self.table)
+        self._copied = tuple(name for name in self.own_columns if is_copied(columns[name], unique))
         self._this = columns["id"] == bindparam("b_id")
         self._same_version = and_(self._this, columns["version"] == bindparam("b_version"))
         self._build_reads()
@@ -81,11 +82,11 @@ class Rows:
 
         @lru_cache(maxsize=64)
         def update_with(own: tuple[str, ...]) -> Update:
-            changes = self._set(*_WRITTEN, *own) | next_version
+            changes = self._written(*own) | next_version
             return update(self.table).where(same_version).values(changes)
 
         self._insert, self._update = insert_with, update_with
-        marked = self._set(*_WRITTEN, "lineage", "replaced")
+        marked = self._written("lineage", "replaced")
         self._mark = update(self.table).where(same_version).values(marked | next_version)
         raised: dict[Any, Any] = {columns["version"]: columns["version"] + 1}
         self._leave = (
@@ -110,9 +111,21 @@ class Rows:
     def _set(self, *names: str) -> dict[Any, Any]:
         return {self.columns[name]: bindparam(f"b_{name}") for name in names}
 
+    def _written(self, *names: str) -> dict[Any, Any]:
+        """What a data write sets, beside these columns."""
+        seen, purge_after = self.columns["last_seen"], self.columns["purge_after"]
+        set_ = self._set(*_WRITTEN, *names)
+        # another host, whose clock is ahead, may have touched the row since it was read; MySQL
+        # compares what it has set already, which makes no difference here
+        is_ahead = seen > bindparam("b_last_seen", type_=seen.type)
+        later = and_(is_ahead, purge_after > bindparam("b_purge_after", type_=purge_after.type))
+        set_[seen] = case((is_ahead, seen), else_=set_[seen])
+        set_[purge_after] = case((later, purge_after), else_=set_[purge_after])
+        return set_
+
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
         """The result of a statement on the table."""
-        with translated(self.table.fullname):
+        with translated(self.table.fullname, self._remark):
             return connection.execute(statement, parameters)
 
     def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:
@@ -229,18 +242,6 @@ class Rows:
         if self.execute(connection, self._lock_untouched, loaded).first() is None:
             return False
         return self._hits(connection, self._touch_locked, loaded | touched)
-
-
-def _unique_columns(table: Table) -> set[Any]:
-    constraints = [it.columns for it in table.constraints if isinstance(it, UniqueConstraint)]
-    indexes = [index.columns for index in table.indexes if index.unique]
-    return {column for columns in (*constraints, *indexes) for column in columns}
-
-
-def _is_copied(column: Column[Any], unique: set[Any]) -> bool:
-    """Whether the row that replaces another one may hold the same value in this column."""
-    is_generated = column.computed is not None or column.identity is not None
-    return not (is_generated or column in unique)
 
 
 def _prefixed(values: Mapping[str, Any]) -> dict[str, Any]:

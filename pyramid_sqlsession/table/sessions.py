@@ -122,7 +122,7 @@ class Sessions:
         rows = self._rows.execute(connection, self._of_user, parameters).all()
         current = next((lineage for id, lineage, *_ in rows if id == own), None)
         for _, lineage, created, last_seen, max_age, *values in rows:
-            expires_at = self._lifetime.expires_at(Times(created, last_seen, max_age))
+            expires_at = self._lifetime.expires_at(Times(created, last_seen, max_age, True))
             entry = UserSession(
                 handle=lineage.hex(),
                 created=_moment(created),

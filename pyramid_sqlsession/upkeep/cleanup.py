@@ -5,8 +5,12 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import uniform
 from time import monotonic
+
+from sqlalchemy import Engine
 
 from ..database.base import Database
 from ..driver_errors import reason
@@ -91,36 +95,52 @@ class Cleaner:
             pause = uniform(0.5 * interval, 1.5 * interval)  # noqa: S311  # likewise
 
     def _clean(self, stopping: threading.Event) -> None:
-        began = monotonic()
-        try:
-            deleted = self._delete(stopping)
-        except Exception as error:  # noqa: BLE001  # the thread is to live on
-            log.warning(
-                "expired sessions cannot be deleted now, trying again later: %s", reason(error)
-            )
-        else:
-            log.log(
-                logging.INFO if deleted else logging.DEBUG,
-                "%d expired sessions deleted in %.1f seconds, rests included",
-                deleted,
-                monotonic() - began,
-            )
+        with _trying_again_later():
+            for engine in self._engines():
+                # a tenant whose database is down does not keep the others' sessions
+                with _trying_again_later():
+                    self._clean_in(engine, stopping)
 
-    def _delete(self, stopping: threading.Event) -> int:
-        engine, deleted = self._database.engine(), 0
-        if engine is None:
+    def _engines(self) -> list[Engine]:
+        engines = self._database.engines()
+        if engines is None:
+            # nobody has used a session yet
+            return []
+        if not engines:
             log.warning(
                 "expired sessions are not deleted, no engine with several connections was seen in "
                 "%s: set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
                 "CONFIG_URI purge from cron",
                 self._database,
             )
-        else:
+        return engines
+
+    def _clean_in(self, engine: Engine, stopping: threading.Event) -> None:
+        began = monotonic()
+        deleted = self._delete(engine, stopping)
+        log.log(
+            logging.INFO if deleted else logging.DEBUG,
+            "%d expired sessions deleted in %.1f seconds, rests included",
+            deleted,
+            monotonic() - began,
+        )
+
+    def _delete(self, engine: Engine, stopping: threading.Event) -> int:
+        deleted, began = 0, monotonic()
+        if stopping.is_set():
+            return deleted
+        for count in self._purge.batches(engine, self._batch):
+            deleted += count
+            # a batch keeps Python's lock, and a core, from the requests of this process
+            if stopping.wait(min(_REST * (monotonic() - began), _LONGEST_REST)):
+                break
             began = monotonic()
-            for count in self._purge.batches(engine, self._batch):
-                deleted += count
-                # a batch keeps Python's lock, and a core, from the requests of this process
-                if stopping.wait(min(_REST * (monotonic() - began), _LONGEST_REST)):
-                    break
-                began = monotonic()
         return deleted
+
+
+@contextmanager
+def _trying_again_later() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # the thread is to live on
+        log.warning("expired sessions cannot be deleted now, trying again later: %s", reason(error))

@@ -5,31 +5,21 @@ Nothing depends on it but space: an expired session is none at every read.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Engine,
-    and_,
-    bindparam,
-    delete,
-    func,
-    select,
-)
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, and_, bindparam, func, select
+from sqlalchemy.exc import DBAPIError
 
-from ..database.connections import commit, maintaining
-from ..driver_errors import MYSQL, reason
+from ..database.aside import maintaining
+from ..driver_errors import is_timeout
 from ..lifetime import Lifetime
 from ..table.rows import Rows
-
-log = logging.getLogger("pyramid_sqlsession")
+from .deletion import Deletion, OnExpired
 
 _EARLIEST = -(2**63)
+
+_MANY = 10_000
 
 
 class Purge:
@@ -39,27 +29,30 @@ class Purge:
     raises.
     """
 
-    def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        lifetime: Lifetime,
+        clock: Callable[[], int],
+        on_expired: OnExpired | None = None,
+    ) -> None:
         columns = rows.columns
         self._rows = rows
         self._clock = clock
+        self._deletion = Deletion(rows, lifetime, on_expired)
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
-        expired = lifetime.expired(columns)
-        due = and_(columns["purge_after"] <= now, expired)
+        due = and_(columns["purge_after"] <= now, lifetime.expired(columns))
         self._count = select(func.count()).select_from(rows.table).where(due)
         # where the last batch ended, so that what it has left or deleted is not walked again
         begin = columns["purge_after"] >= bindparam("b_begin", type_=BigInteger)
+        passed = columns["id"].not_in(bindparam("b_passed", expanding=True))
+        # nothing is locked here: MariaDB would lock what it looks at, live rows too
         self._candidates = (
             select(columns["id"], columns["purge_after"])
-            .where(and_(begin, due))
+            .where(and_(begin, due, passed))
             .order_by(columns["purge_after"])
             .limit(bindparam("b_limit"))
-            .with_for_update(skip_locked=True)
         )
-        these = columns["id"].in_(bindparam("b_ids", expanding=True))
-        self._delete = delete(rows.table).where(and_(these, expired))
-        this = columns["id"] == bindparam("b_id")
-        self._delete_one = delete(rows.table).where(and_(this, expired))
 
     def count(self, connection: Connection) -> int:
         """How many rows there are to delete."""
@@ -69,60 +62,38 @@ class Purge:
     def batches(self, engine: Engine, size: int) -> Iterator[int]:
         """Delete what has expired by now, *size* rows in a transaction; yield how many it were.
 
-        Rows that another transaction has locked are left for the next time. So are rows that other
-        rows refer to, with a line in the log.
+        Rows that another transaction has locked are left for the next time. So are rows that cannot
+        be deleted, with a line in the log. A database that ends statements which take too long gets
+        smaller transactions.
         """
         now, begin = self._clock(), _EARLIEST
+        passed: list[bytes] = []
         while True:
-            with maintaining(engine) as connection:
-                found = self._find(connection, now, begin, size)
-                deleted = self._delete_found(connection, now, found) if found else 0
-            if found:
-                yield deleted
-            if len(found) < size:
+            try:
+                found = self._find(engine, now, begin, passed, size)
+            except DBAPIError as error:
+                if size == 1 or not is_timeout(error):
+                    raise
+                size //= 2
+                continue
+            is_last, ids = len(found) < size, [row[0] for row in found]
+            if ids:
+                deleted, size = self._deletion.run(engine, now, ids, size)
+                yield len(deleted)
+            if is_last:
                 return
-            # past what cannot be deleted, which would be found again for ever
-            begin = found[-1][1] + (not deleted)
+            last = found[-1][1]
+            left = [id for id, purge_after in found if purge_after == last and id not in deleted]
+            passed = [*passed, *left] if last == begin else left
+            # a list that grew for ever would be read for each batch
+            begin, passed = (last, passed) if len(passed) < _MANY else (last + 1, [])
 
-    def _find(self, connection: Connection, now: int, begin: int, size: int) -> Sequence[Any]:
-        parameters = {"b_now": now, "b_begin": begin, "b_limit": size}
-        found: Sequence[Any] = self._rows.execute(connection, self._candidates, parameters).all()
-        if connection.dialect.name == "sqlite":
-            # a transaction that has read cannot wait for its turn to write
-            connection.commit()
+    def _find(
+        self, engine: Engine, now: int, begin: int, passed: list[bytes], size: int
+    ) -> Sequence[Any]:
+        parameters = {"b_now": now, "b_begin": begin, "b_passed": passed, "b_limit": size}
+        with maintaining(engine) as connection:
+            found: Sequence[Any] = self._rows.execute(
+                connection, self._candidates, parameters
+            ).all()
         return found
-
-    def _delete_found(self, connection: Connection, now: int, found: Sequence[Any]) -> int:
-        ids = [row[0] for row in found]
-        try:
-            return self._delete_these(connection, now, ids)
-        except IntegrityError:
-            connection.rollback()
-        reasons = [self._reason_to_keep(connection, now, one) for one in ids]
-        kept = [why for why in reasons if why is not None]
-        log.warning(
-            "%d expired sessions cannot be deleted because other rows refer to them, give that "
-            "foreign key ON DELETE CASCADE or SET NULL: %s",
-            len(kept),
-            kept[-1] if kept else "not any more",
-        )
-        return len(ids) - len(kept)
-
-    def _reason_to_keep(self, connection: Connection, now: int, id: bytes) -> str | None:
-        try:
-            self._delete_these(connection, now, [id])
-        except IntegrityError as error:
-            connection.rollback()
-            return reason(error)
-        return None
-
-    def _delete_these(self, connection: Connection, now: int, ids: list[bytes]) -> int:
-        if connection.dialect.name in MYSQL:
-            # a list of many ids becomes a scan of a small table, which waits for every lock in it
-            one_by_one = [{"b_now": now, "b_id": one} for one in ids]
-            deleted: int = self._rows.execute(connection, self._delete_one, one_by_one).rowcount
-        else:
-            these = {"b_now": now, "b_ids": ids}
-            deleted = self._rows.execute(connection, self._delete, these).rowcount
-        commit(connection)
-        return deleted

@@ -64,7 +64,7 @@ class Site:
         self._environ = Request.blank("/").environ
         self._length = b"%d" % len(random_text(size))
         self.store: Store = self._factory.visit(Request.blank("/")).store
-        engine = self.store.database.engine()
+        engine = self.store.database.engine(None)
         assert engine is not None
         self.engine = engine
         self._waits = Waits(engine)

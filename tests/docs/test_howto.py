@@ -1110,7 +1110,7 @@ def held(engine: Engine, work: Callable[[], Any]) -> int:
 def own_engine(browser: TestApp) -> Engine:
     """The application's session store has an engine of its own: that one."""
     factory = browser.app.registry.getUtility(ISessionFactory)
-    engine = factory.visit(Request.blank("/")).store.database.engine()
+    engine = factory.visit(Request.blank("/")).store.database.engine(None)
     assert isinstance(engine, Engine)
     return engine
 

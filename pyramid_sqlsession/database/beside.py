@@ -1,0 +1,91 @@
+"""Connections beside the application's database session, from the same engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeGuard
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+
+def has_one_connection(engine: Engine) -> bool:
+    """Whether the engine's pool hands out one connection over and over, at least to a thread."""
+    return isinstance(engine.pool, (StaticPool, SingletonThreadPool))
+
+
+def has_connections(bind: Engine | Connection) -> TypeGuard[Engine]:
+    """Whether it gives connections that are not the application's just now."""
+    return isinstance(bind, Engine) and not has_one_connection(bind)
+
+
+def is_open(connection: Connection) -> bool:
+    """Whether somebody has begun a transaction on the driver's connection."""
+    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+
+
+def in_transaction(connection: Connection) -> AbstractContextManager[Any]:
+    """A transaction, unless there is one."""
+    # a transaction that is open belongs to whoever bound the session to this connection
+    return nullcontext() if connection.in_transaction() else connection.begin()
+
+
+class Beside:
+    """Connections that leave the work of the application's database session as it is.
+
+    Where there is only one, because the session is bound to it or because the pool has no other, it
+    is that one. Of such a pool it is kept open, and as it is: closing it would roll back the
+    application's work. It comes from an engine without listeners, since one that says BEGIN would
+    say it twice.
+    """
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[Engine, Connection] = WeakKeyDictionary()
+        self._kept_by_thread: Any = threading.local()
+
+    @contextmanager
+    def reading(self, bind: Engine | Connection) -> Iterator[Connection]:
+        """A connection to read on."""
+        if isinstance(bind, Connection):
+            with in_transaction(bind):
+                yield bind
+        elif has_one_connection(bind):
+            yield self.only(bind)
+        else:
+            with bind.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def writing(self, bind: Engine | Connection) -> Iterator[Connection]:
+        """A connection to write on, in a short transaction unless the application has begun one."""
+        if isinstance(bind, Connection):
+            with in_transaction(bind):
+                yield bind
+        elif has_one_connection(bind) and is_open(self.only(bind)):
+            # the application has begun, and will end it
+            yield self.only(bind)
+        else:
+            with bind.begin() as connection:
+                yield connection
+
+    def only(self, bind: Engine | Connection) -> Connection:
+        """The one that there is, where there is only one."""
+        if isinstance(bind, Connection):
+            return bind
+        kept = self._kept if isinstance(bind.pool, StaticPool) else self._of_this_thread()
+        connection = kept.get(bind)
+        if connection is None:
+            hide = bind.hide_parameters
+            bare = Engine(bind.pool, bind.dialect, bind.url, hide_parameters=hide)
+            connection = kept[bind] = bare.connect()
+        return connection
+
+    def _of_this_thread(self) -> WeakKeyDictionary[Engine, Connection]:
+        if not hasattr(self._kept_by_thread, "connections"):
+            self._kept_by_thread.connections = WeakKeyDictionary()
+        kept: WeakKeyDictionary[Engine, Connection] = self._kept_by_thread.connections
+        return kept

@@ -1,0 +1,55 @@
+"""What zope.sqlalchemy knows of the application's database session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+from transaction.interfaces import NoTransaction
+from zope.sqlalchemy import datamanager
+from zope.sqlalchemy.datamanager import STATUS_READONLY, ZopeTransactionEvents
+
+
+def takes_part(dbsession: Session, transaction: Any) -> bool:
+    """Whether the database session ends with this transaction, committed or rolled back."""
+    events = _events_of(dbsession)
+    if events is None:
+        # without events somebody has joined it by hand, or it is unknown
+        return _state_of(dbsession) is not None
+    try:
+        return bool(events.transaction_manager.get() is transaction)
+    except NoTransaction:
+        return False
+
+
+def is_read_only(dbsession: Session) -> bool:
+    """Whether the application has joined it so that nothing is ever committed."""
+    events = _events_of(dbsession)
+    initial = None if events is None else events.initial_state
+    return STATUS_READONLY in (initial, _state_of(dbsession))
+
+
+def mark_changed(dbsession: Session, manager: Any) -> None:
+    """Have it committed, and otherwise left as the application chose: ``keep_session`` is kept.
+
+    :param manager: the request's transaction manager.
+    """
+    events = _events_of(dbsession)
+    if events is None:
+        datamanager.mark_changed(dbsession, transaction_manager=manager)
+    else:
+        events.mark_changed(dbsession)
+
+
+def _events_of(dbsession: Session) -> Any:
+    # registered may be the database session itself, what made it, or the class
+    for listener in dbsession.dispatch.after_begin:
+        owner = getattr(listener, "__self__", None)
+        if isinstance(owner, ZopeTransactionEvents):
+            return owner
+    return None
+
+
+def _state_of(dbsession: Session) -> Any:
+    # there is no public way to ask whether it has joined
+    return datamanager._SESSION_STATE.get(dbsession)

@@ -1,0 +1,50 @@
+"""Reading and writing where a request has no transaction, and so cannot be undone and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from ..driver_errors import is_conflict, reason
+from ..exceptions import SessionBusy, SessionConflict
+
+T = TypeVar("T")
+
+_ATTEMPTS = 3
+
+
+@contextmanager
+def undone_with(transaction: Any) -> Iterator[None]:
+    """Let nobody run the request again because of a conflict in here, if that is None.
+
+    :raises SessionBusy: in place of an error that says so.
+    """
+    try:
+        yield
+    except (SessionConflict, DBAPIError) as error:
+        is_about_it = isinstance(error, SessionConflict) or is_conflict(error.orig)
+        if transaction is not None or not is_about_it:
+            raise
+        keys = getattr(error, "keys", ())
+        raise SessionBusy(
+            f"{reason(error)}; this request has no transaction and is not run again", keys
+        ) from error
+
+
+def repeated(write: Callable[[], T]) -> T:
+    """What a short transaction gives, which is begun again a few times if the database refuses it.
+
+    :raises SessionBusy: if it does so each time, or if both requests have changed the same keys.
+    """
+    attempts_left = _ATTEMPTS
+    while True:
+        attempts_left -= 1
+        try:
+            with undone_with(None):
+                return write()
+        except SessionBusy as error:
+            if error.keys or not attempts_left:
+                raise

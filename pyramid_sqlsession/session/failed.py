@@ -1,0 +1,80 @@
+"""What a request did to its session before its view failed, and what its exception view did.
+
+Once the exception view runs, the session is what was loaded, and what the exception view does is
+recorded as changes to that. The failed view's messages can be shown, but are not stored with it.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from .merge import FlashQueue, changed_keys
+from .state import State
+
+
+def keep_apart(state: State) -> None:
+    """Leave out of the session what is the failed view's: the messages that could be shown."""
+    failed, state.failed = state.failed, None
+    if failed is None or state.is_ended:
+        return
+    data, loaded = state.read(), _loaded(state)
+    for key in failed.flashes:
+        if key in state.assigned:
+            continue
+        messages = loaded.get(key, [])
+        _put(data, key, state.flashes.get(key, FlashQueue()).replay(messages, messages))
+
+
+def replay(state: State) -> State:
+    """Put what the exception view did on top of what the failed view did; what it did alone."""
+    failed = state.failed
+    keep_apart(state)
+    alone = copy(state)
+    if failed is None or state.is_ended:
+        return alone
+    data = dict(failed.read())
+    changed = changed_keys(_loaded(state), alone.read(), state.codec.differ)
+    for key in dict.fromkeys([*changed, *alone.flashes]):
+        if key in alone.flashes:
+            messages = data.get(key, [])
+            _put(data, key, alone.flashes[key].replay(messages, messages))
+        elif key in alone.read():
+            data[key] = alone.read()[key]
+        else:
+            data.pop(key, None)
+    state.data, state.fate, state.created = data, failed.fate, failed.created
+    state.assigned = failed.assigned | alone.assigned
+    state.flashes = {**failed.flashes, **_composed(failed.flashes, alone.flashes)}
+    state.regenerated = failed.regenerated or alone.regenerated
+    state.may_have_changed = True
+    if not alone.max_age_is_assigned:
+        state.max_age, state.max_age_is_assigned = failed.max_age, failed.max_age_is_assigned
+    return alone
+
+
+def restore(state: State, alone: State) -> None:
+    """Be again what :func:`replay` has given."""
+    vars(state).update(vars(alone))
+
+
+def _loaded(state: State) -> dict[Any, Any]:
+    if state.loaded is not None:
+        return state.codec.loads(state.loaded.serialized)
+    return {} if state.marker is None else state.marker.visible
+
+
+def _put(data: dict[Any, Any], key: Any, messages: list[Any]) -> None:
+    data.pop(key, None)
+    if messages:
+        data[key] = messages
+
+
+def _composed(first: dict[str, FlashQueue], second: dict[str, FlashQueue]) -> dict[str, FlashQueue]:
+    """The operations of *second* after those of *first*."""
+    return {
+        key: queue
+        if queue.popped or key not in first
+        else FlashQueue(first[key].popped, first[key].added + queue.added)
+        for key, queue in second.items()
+    }

@@ -1,0 +1,43 @@
+"""Which settings do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LIFETIMES = ("ttl", "anonymous_ttl", "absolute_ttl", "cookie_max_age")
+
+
+def why_they_clash(settings: Any) -> str | None:
+    """Why these settings cannot be meant, as a sentence for whoever wrote them; None if they can.
+
+    :param settings: the :class:`~pyramid_sqlsession.settings.Settings`.
+    """
+    if settings.dbsession is not None and settings.sqlalchemy:
+        return (
+            "sqlsession.dbsession and sqlsession.sqlalchemy.url are both set: keep the first to "
+            "use the application's database session, the second for an engine of its own"
+        )
+    if settings.model is not None and settings.table is not None:
+        return (
+            "sqlsession.model and sqlsession.table are both set: the second names the table of the "
+            "built-in model, a model of your own says its table itself (__tablename__)"
+        )
+    if settings.sqlalchemy and not settings.sqlalchemy.get("url"):
+        return "sqlsession.sqlalchemy.url is missing or empty"
+    if settings.encryption_migrate and not (settings.encryption_keys or settings.seal):
+        return (
+            "sqlsession.encryption_migrate = true needs sqlsession.encryption_keys or "
+            "sqlsession.seal = true: without them it would do nothing"
+        )
+    return _why_too_late(settings)
+
+
+def _why_too_late(settings: Any) -> str | None:
+    for name in _LIFETIMES:
+        lifetime, interval = getattr(settings, name), settings.touch_interval
+        if lifetime and interval and interval >= lifetime:
+            return (
+                f"sqlsession.touch_interval = {interval} must be less than sqlsession.{name} = "
+                f"{lifetime} (seconds): activity would be recorded too late"
+            )
+    return None
