@@ -22,7 +22,7 @@ from .base import Writing
 from .beside import Beside, has_connections, has_one_connection
 from .connections import dooming, giving_up
 from .creation import Creation
-from .guard import has_failed, note_written
+from .guard import guard, has_failed
 from .joined import join, joined_in
 from .lost import LOST, WRITTEN, has_not_begun, is_over, let_go
 from .registered import is_read_only, mark_changed, takes_part
@@ -181,7 +181,7 @@ class AppDatabase:
         dbsession.flush()
         connection = dbsession.connection(bind_arguments=self._bind_arguments)
         mark_changed(dbsession, manager)
-        note_written(connection)
+        guard(manager.get(), connection)
         manager.get().set_data(self, True)
         return connection
 

@@ -2,7 +2,8 @@
 
 PostgreSQL answers the COMMIT of a transaction in which a statement has failed with ROLLBACK and no
 error, and MariaDB rolls back by itself at a deadlock. Whoever catches such an error and goes on is
-told that everything was stored. So errors are noted, and a COMMIT that would lose a session raises.
+told that everything was stored. So errors are noted once a session is written, and the request's
+transaction is not committed then.
 """
 
 from __future__ import annotations
@@ -11,67 +12,95 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
+from transaction.interfaces import ISavepointDataManager
+from zope.interface import implementer
 
 from ..exceptions import SessionLost
 
 _FAILED = "pyramid_sqlsession failed"
-_WRITTEN = "pyramid_sqlsession written"
 
-# libpq's PQTRANS_INERROR, as psycopg and psycopg2 say it
-_IN_ERROR = 3
+# what psycopg and psycopg2 say, libpq's PQTRANS_INERROR; what pg8000 has from the server
+_IN_ERROR = (3, b"E")
 
 
-def guard(engine: Engine) -> None:
-    """Note the errors of this engine's statements from now on, and look at its COMMITs."""
+def note_errors(engine: Engine) -> None:
+    """Note from now on in which transactions of this engine a statement has failed."""
     event.listen(engine, "handle_error", _note_error)
-    event.listen(engine, "rollback_savepoint", _forget_error)
-    event.listen(engine, "commit", _refuse_to_lose)
 
 
-def note_written(connection: Connection) -> None:
-    """A session is written on this connection, in the transaction that it has begun."""
-    # what has failed before has not ended the transaction: see has_failed()
-    connection.info.pop(_FAILED, None)
-    connection.info[_WRITTEN] = connection.get_transaction()
+def _note_error(context: ExceptionContext) -> None:
+    connection = context.connection
+    if connection is not None and not (connection.closed or connection.invalidated):
+        begun = connection.get_nested_transaction() or connection.get_transaction()
+        connection.info[_FAILED] = begun
 
 
 def has_failed(connection: Connection) -> bool:
     """Whether a statement has failed, and with it the transaction, as it does on PostgreSQL."""
     if connection.dialect.name != "postgresql":
         return False
-    info = getattr(connection.connection.dbapi_connection, "info", None)
-    return _is_noted(connection, _FAILED) or (
-        getattr(info, "transaction_status", None) == _IN_ERROR
-    )
+    driver: Any = connection.connection.dbapi_connection
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)
+    return (getattr(driver, "_transaction_status", None) if status is None else status) in _IN_ERROR
 
 
 def start_again(connection: Connection) -> None:
     """Roll back a transaction that has failed, without the application's knowledge."""
     connection.connection.rollback()
-    connection.info.pop(_FAILED, None)
 
 
-def _note_error(context: ExceptionContext) -> None:
-    connection = context.connection
-    if connection is not None and not connection.invalidated and not connection.closed:
-        connection.info[_FAILED] = connection.get_transaction()
+def guard(transaction: Any, connection: Connection) -> None:
+    """Let the transaction fail if a statement on this connection fails from now on.
+
+    Not if it fails in a savepoint that is rolled back.
+    """
+    try:
+        guarded = transaction.data(Guard)
+    except KeyError:
+        guarded = []
+        transaction.set_data(Guard, guarded)
+        transaction.join(Guard(guarded))
+    if connection not in guarded:
+        # what has failed before has ended nothing, or has_failed() would say so
+        connection.info.pop(_FAILED, None)
+        guarded.append(connection)
 
 
-def _forget_error(connection: Connection, _name: str, _context: Any) -> None:
-    connection.info.pop(_FAILED, None)
+@implementer(ISavepointDataManager)
+class Guard:
+    """A resource of the request's transaction that votes against losing sessions."""
+
+    transaction_manager = None
+
+    def __init__(self, guarded: list[Connection]) -> None:
+        self._guarded = guarded
+
+    def tpc_vote(self, transaction: Any) -> None:
+        if any(_fails_to_commit(connection) for connection in self._guarded):
+            raise SessionLost(
+                "a database error was caught after the session was written, and its transaction "
+                "may store nothing any more: let the error out, or put what may fail between "
+                "'with dbsession.begin_nested():'"
+            )
+
+    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
+        # before those that commit when they vote, which begin with a tilde by convention
+        return "}pyramid_sqlsession"
+
+    def savepoint(self) -> Guard:
+        """One whose :meth:`rollback` changes nothing."""
+        return self
+
+    def rollback(self) -> None:
+        """Nothing to do: an error is noted with the savepoint that it was in."""
+
+    def abort(self, transaction: Any) -> None:
+        """Nothing to do, and nothing in the steps of a commit below."""
+
+    tpc_begin = commit = tpc_finish = tpc_abort = abort
 
 
-def _refuse_to_lose(connection: Connection) -> None:
-    if _is_noted(connection, _WRITTEN) and _is_noted(connection, _FAILED):
-        # in a failed transaction it must not go back to the pool
-        start_again(connection)
-        raise SessionLost(
-            "a database error was caught after the session was written, and its transaction may "
-            "store nothing any more: let the error out, or put what may fail between "
-            "'with dbsession.begin_nested():'"
-        )
-
-
-def _is_noted(connection: Connection, what: str) -> bool:
-    noted = connection.info.get(what)
-    return noted is not None and noted is connection.get_transaction()
+def _fails_to_commit(connection: Connection) -> bool:
+    failed = None if connection.closed else connection.info.get(_FAILED)
+    # a savepoint that was rolled back is active no longer, nor is another transaction
+    return failed is not None and bool(failed.is_active)

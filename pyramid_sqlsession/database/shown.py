@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 
 from ..driver_errors import mark_conflicts_retryable
 from .beside import has_connections
-from .guard import guard
+from .guard import note_errors
 
 
 class ShownEngines:
@@ -27,7 +27,7 @@ class ShownEngines:
         if engine not in self._marked:
             with self._changing:
                 if engine not in self._marked:
-                    guard(engine)
+                    note_errors(engine)
                     mark_conflicts_retryable(engine)
                     self._marked.add(engine)
         if engine not in self._lasting and has_connections(bind):
