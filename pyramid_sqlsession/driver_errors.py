@@ -17,11 +17,15 @@ from .exceptions import SessionConflict, SessionTableError
 # the names of SQLAlchemy's dialects
 MYSQL = ("mysql", "mariadb")
 
+# a lock that was not free in time (lock_timeout, innodb_lock_wait_timeout), or at once (NOWAIT)
+_POSTGRESQL_LOCKED = "55P03"
+_MYSQL_LOCKED = 1205
+_NOWAIT = re.compile(r"\bNOWAIT\b", re.IGNORECASE)
 # serialization failure, deadlock
-_POSTGRESQL_CONFLICTS = ("40001", "40P01")
-# record changed since last read, lock wait timeout, deadlock, table changed since the transaction
-# began; Galera's certification is a 1213
-_MYSQL_CONFLICTS = (1020, 1205, 1213, 1412)
+_POSTGRESQL_CONFLICTS = ("40001", "40P01", _POSTGRESQL_LOCKED)
+# record changed since last read, deadlock, table changed since the transaction began; Galera's
+# certification is a 1213
+_MYSQL_CONFLICTS = (1020, 1213, 1412, _MYSQL_LOCKED)
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
 # connection would keep its locks; the error of a COMMIT that the loss met
 _MYSQL_UNUSABLE = (1047, 1180)
@@ -128,12 +132,19 @@ def translated(table: str, remark: str = "") -> Iterator[None]:
         raise
 
 
+def _is_answer_to_nowait(context: ExceptionContext) -> bool:
+    """Whether the application has asked what is locked: what follows from that is its business."""
+    error = context.original_exception
+    is_locked = _sqlstate(error) == _POSTGRESQL_LOCKED or _number(error) == _MYSQL_LOCKED
+    return is_locked and _NOWAIT.search(context.statement or "") is not None
+
+
 def _mark(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is None:
         return
     if context.dialect.name in MYSQL and _number(context.original_exception) in _MYSQL_UNUSABLE:
         context.is_disconnect = True
-    if not is_conflict(context.original_exception):
+    if not is_conflict(context.original_exception) or _is_answer_to_nowait(context):
         return
     mark_error_retryable(context.sqlalchemy_exception)
     is_commit = context.statement is None

@@ -48,6 +48,11 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
             visit.store.cleaner.start()
             response = handler(request)
             return _leave(visit, response, has_veto)
+        except Exception:
+            if visit.is_used:
+                # an exception view that raises has failed as the view did
+                visit.state.failure = None
+            raise
         finally:
             visit.store.database.notice(request)
             if visit.phase is Phase.OPEN:
@@ -106,11 +111,11 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
         _warn(visit, "it belongs to a request inside another one; share the outer request's "
               "session: subrequest.session = request.session")  # fmt: skip
         visit.end(Phase.CLOSED)
-    elif is_tm_active(request) and transaction is None:
-        _warn(visit, "the view has ended the request's transaction and begun no other")
     elif request.exc_info is not None:
         if visit.is_used:
             leave_failed(visit, transaction, response, has_veto=has_veto)
+    elif is_tm_active(request) and transaction is None:
+        _warn(visit, "the view has ended the request's transaction and begun no other")
     else:
         return _save(visit, transaction, response)
     return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from secrets import token_bytes
 from typing import Any
 
 import pytest
@@ -42,7 +43,8 @@ def add(engine: Engine, *numbers: int, **values: Any) -> None:
         "purge_after": EPOCH - HOUR, **values,
     }  # fmt: skip
     with engine.begin() as connection:
-        connection.execute(insert(TABLE), [{"id": id_of(one), **row} for one in numbers])
+        stored = [{"id": id_of(one), "lineage": token_bytes(16), **row} for one in numbers]
+        connection.execute(insert(TABLE), stored)
 
 
 def purge_of(clock: Clock | None = None) -> Purge:
@@ -342,7 +344,7 @@ def test_a_purge_that_cannot_count_deletes_all_the_same(
     ini = tmp_path / "app.ini"
     ini.write_text(
         f"[app:main]\nuse = call:{ini_apps.__name__}:{way}\n{key} = {backend.url}\n"
-        "sqlsession.model = apps.SessionRow\nsqlsession.cleanup_interval = false\n"
+        "sqlsession.model = support.apps.SessionRow\nsqlsession.cleanup_interval = false\n"
         "[loggers]\nkeys = root\n[handlers]\nkeys =\n[formatters]\nkeys =\n"
         "[logger_root]\nhandlers =\n"
     )

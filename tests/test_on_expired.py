@@ -38,6 +38,7 @@ from support.apps import (
     serve,
 )
 from support.docs.pages import DOCS, code_block, execute
+from support.servers import Backend
 
 from pyramid_sqlsession import ExpiredSession, SQLSessionFactory
 from pyramid_sqlsession.lifetime import Lifetime
@@ -59,16 +60,27 @@ def id_of(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
+def lineage_of(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
 def add(engine: Engine, *numbers: int, **values: Any) -> None:
-    """Rows that expired an hour ago and are due, but for these values; each with a note."""
+    """Rows that expired an hour ago and are due, but for these values.
+
+    Each has a note, and is a session by itself.
+    """
     row = {
         "data": b"{}", "version": 1, "created": EPOCH - 3 * HOUR, "last_seen": EPOCH - 2 * HOUR,
-        "purge_after": EPOCH - HOUR, **values,
+        "purge_after": EPOCH - HOUR, "replaced": None, **values,
     }  # fmt: skip
     with engine.begin() as connection:
         connection.execute(insert(Note), [{"id": one, "text": f"of {one}"} for one in numbers])
         connection.execute(
-            insert(TABLE), [{"id": id_of(one), "note_id": one, **row} for one in numbers]
+            insert(TABLE),
+            [
+                {"id": id_of(one), "lineage": lineage_of(one), "note_id": one, **row}
+                for one in numbers
+            ],
         )
 
 
@@ -93,18 +105,70 @@ def test_it_is_told_of_each_session_that_is_deleted_and_of_no_other(
     assert purge(engine, lambda _, sessions: told.extend(sessions), size) == 3
     assert left(engine) == {4, 5}
     assert sorted(told, key=lambda it: it.handle) == [
-        ExpiredSession(id_of(number).hex(), user, {"note_id": number})
+        ExpiredSession(lineage_of(number).hex(), user, {"note_id": number})
         for number, user in ((1, "alice"), (2, "alice"), (3, None))
     ]
 
 
-def test_it_is_not_told_of_a_row_whose_session_has_another_token(
+ROW_THAT_IS_LEFT = {
+    "a row that lives": {"last_seen": EPOCH},
+    "a row that is not due": {"purge_after": EPOCH + 1},
+    "a marker": {"replaced": EPOCH, "max_age": 2 * HOUR, "last_seen": EPOCH},
+}
+
+
+@pytest.mark.parametrize("left_over", ROW_THAT_IS_LEFT.values(), ids=ROW_THAT_IS_LEFT)
+def test_it_is_not_told_of_a_session_while_another_row_of_it_is_left(
+    engine: Engine, table: Any, left_over: dict[str, Any]
+) -> None:
+    add(engine, 1, 4, lineage=lineage_of(7), user_id="alice")
+    add(engine, 2, lineage=lineage_of(7), **left_over)
+    add(engine, 3)
+    told: list[ExpiredSession] = []
+    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 3
+    assert left(engine) == {2}
+    assert [session.handle for session in told] == [lineage_of(3).hex()]
+    # until that one goes too
+    with engine.begin() as connection:
+        gone = {"last_seen": EPOCH - 2 * HOUR, "purge_after": EPOCH - HOUR, "max_age": None}
+        connection.execute(update(TABLE).values(gone))
+    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 1
+    assert [session.handle for session in told[1:]] == [lineage_of(7).hex()]
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+def test_the_last_row_of_a_session_tells_of_it_once(engine: Engine, table: Any, size: int) -> None:
+    add(engine, 1, 2, 3, lineage=lineage_of(7), user_id="alice")
+    told: list[ExpiredSession] = []
+    assert purge(engine, lambda _, sessions: told.extend(sessions), size) == 3
+    assert [(it.handle, it.user_id) for it in told] == [(lineage_of(7).hex(), "alice")]
+
+
+def test_a_row_that_was_a_session_speaks_for_it_and_its_marker_does_not(
     engine: Engine, table: Any
 ) -> None:
-    add(engine, 1, successor=id_of(2))
+    # the marker of an anonymous session that somebody has signed in from
+    add(engine, 1, 9, lineage=lineage_of(7), replaced=EPOCH - 2 * HOUR)
+    add(engine, 5, lineage=lineage_of(7), user_id="alice")
     told: list[ExpiredSession] = []
-    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 1
+    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 3
+    assert told == [ExpiredSession(lineage_of(7).hex(), "alice", {"note_id": 5})]
+
+
+def test_it_is_not_told_of_a_session_while_another_row_of_it_is_locked(
+    postgresql: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = create_engine(postgresql.url)
+    Base.metadata.create_all(engine)
+    add(engine, 1, 2, lineage=lineage_of(7))
+    told: list[ExpiredSession] = []
+    with engine.begin() as other:
+        other.execute(select(TABLE).where(TABLE.c.id == id_of(1)).with_for_update())
+        assert purge(engine, lambda _, sessions: told.extend(sessions)) == 1
     assert told == []
+    assert purge(engine, lambda _, sessions: told.extend(sessions)) == 1
+    assert [session.handle for session in told] == [lineage_of(7).hex()]
+    engine.dispose()
 
 
 def test_what_it_does_is_committed_with_the_deletion(engine: Engine, table: Any) -> None:

@@ -242,57 +242,78 @@ def test_a_deadlock_on_mariadb_is_run_again(
     deadlock(serve(engine, 20, catch_all=catch_all))
 
 
-def impatient(mariadb: Backend, driver: str) -> Engine:
-    init = {"init_command": "SET innodb_lock_wait_timeout = 1"}
-    return create_engine(mariadb.with_driver(driver), connect_args=init)
+PATIENCE: dict[str, dict[str, Any]] = {
+    "postgresql+psycopg": {"options": "-c lock_timeout=500"},
+    "mysql+pymysql": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+    "mysql+mysqldb": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+}
 
 
-@mysql_drivers
+@pytest.fixture(params=PATIENCE)
+def impatient(request: pytest.FixtureRequest) -> Engine:
+    """An engine whose statements wait for a lock, but not for long."""
+    server = "postgresql" if request.param.startswith("postgresql") else "mariadb"
+    backend: Backend = request.getfixturevalue(server)
+    url = backend.with_driver(request.param)
+    return create_engine(url, connect_args=PATIENCE[request.param])
+
+
 def test_a_lock_wait_timeout_of_the_applications_statement_is_run_again(
-    mariadb: Backend, serve: Serve, driver: str
+    impatient: Engine, serve: Serve
 ) -> None:
-    engine = impatient(mariadb, driver)
-    two_notes(engine)
-    site = serve(engine, catch_all=True)
+    two_notes(impatient)
+    site = serve(impatient, catch_all=True)
     token = site.start(n=0)
     flight = site.request(both(write(1, "mine"), add("n")), token, Retried)
     assert isinstance(flight, Retried)
-    with holding(engine, update(Note).values(text="other")):
+    with holding(impatient, update(Note).values(text="other")):
         flight.fail_once()
     assert flight.finish().ok
-    assert notes(engine) == ["mine", ""]
+    assert sorted(notes(impatient)) == ["", "mine"]
     assert site.data(token) == {"n": 1}
 
 
-@mysql_drivers
 def test_a_lock_wait_timeout_of_the_sessions_statement_is_run_again(
-    mariadb: Backend, serve: Serve, driver: str
+    impatient: Engine, serve: Serve
 ) -> None:
-    engine = impatient(mariadb, driver)
-    site = serve(engine, catch_all=True)
+    site = serve(impatient, catch_all=True)
     token = site.start(n=0)
     flight = site.request(both(new_note("mine"), add("n")), token, Retried)
     assert isinstance(flight, Retried)
-    with holding(engine, select(TABLE).with_for_update()):
+    with holding(impatient, select(TABLE).with_for_update()):
         flight.fail_once()
     assert flight.finish().ok
-    assert notes(engine) == ["mine"]
+    assert notes(impatient) == ["mine"]
     assert site.data(token) == {"n": 1}
 
 
-@mysql_drivers
 def test_a_lock_wait_timeout_on_the_last_attempt_stores_nothing(
-    mariadb: Backend, serve: Serve, driver: str
+    impatient: Engine, serve: Serve
 ) -> None:
-    engine = impatient(mariadb, driver)
-    site = serve(engine, None)
+    site = serve(impatient, None)
     token = site.start(n=0)
     flight = site.request(both(new_note("mine"), add("n")), token).load()
-    with holding(engine, select(TABLE).with_for_update()):
+    with holding(impatient, select(TABLE).with_for_update()):
         flight.finish()
     assert isinstance(flight.error, SessionConflict)
-    assert notes(engine) == []
+    assert notes(impatient) == []
     assert site.data(token) == {"n": 0}
+
+
+def at_once(session: Any) -> None:
+    dbsession().execute(select(Note).with_for_update(nowait=True))
+
+
+def test_an_application_that_asks_what_is_locked_gets_its_answer_once(
+    impatient: Engine, serve: Serve
+) -> None:
+    two_notes(impatient)
+    site = serve(impatient)
+    flight = site.request(at_once, site.start(n=0)).load()
+    with holding(impatient, update(Note).values(text="other")):
+        flight.finish()
+    assert flight.attempts == 1
+    assert isinstance(flight.error, OperationalError)
 
 
 def test_a_row_that_changed_since_the_snapshot_is_a_conflict_on_mariadb_too(
@@ -430,7 +451,7 @@ class LateReader(Flight):
 def careless(session: Any) -> None:
     try:
         session.get("n")
-    except OperationalError:
+    except SessionConflict:
         return
     raise AssertionError("the session could be read")
 

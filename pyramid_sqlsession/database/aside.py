@@ -41,7 +41,12 @@ def maintaining(engine: Engine) -> AbstractContextManager[Connection]:
 
 @contextmanager
 def _connected(engine: Engine, *, waits: bool) -> Iterator[Connection]:
-    begun = _BEGUN[engine.dialect.name]
+    begun = _BEGUN.get(engine.dialect.name)
+    if begun is None:
+        # as SQLAlchemy begins it: of another database nothing more is known
+        with engine.begin() as connection:
+            yield connection
+        return
     with engine.connect() as connection, begun(connection, waits=waits):
         yield connection
 

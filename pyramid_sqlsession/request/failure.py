@@ -15,8 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from ..driver_errors import reason
-from ..session.failed import keep_apart, replay, restore
-from ..session.intent import Intent, intent_of
+from ..session.failed import end_again, keep_apart, replay, restore
+from ..session.intent import is_changed
 from ..session.who import ends, signs_in
 from ..transactions import current_transaction, will_be_retried
 from .save import save
@@ -34,22 +34,27 @@ def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: boo
         maybe_tag_retryable(request, request.exc_info)
     # an exception view that has not asked for the session has not changed it
     state.note_failure()
-    may_commit = has_veto if is_tm_active(request) else response.status_int < 400
-    if may_commit and not will_be_retried(request, request.exception):
+    has_ended_it = is_tm_active(request) and transaction is None
+    may_commit = has_veto if transaction is not None else response.status_int < 400
+    if may_commit and not has_ended_it and not will_be_retried(request, request.exception):
         _save_both(visit, transaction)
     else:
         _warn_of_loss(visit, response)
         keep_apart(state)
-    visit.end(Phase.CLOSED, transaction)
+    visit.end(Phase.DETACHED if has_ended_it else Phase.CLOSED, transaction)
 
 
 def _save_both(visit: Visit, transaction: Any) -> None:
-    visit.alone = replay(visit.state)
+    # the save flushes too
+    visit.has_flushed = _has_flushed(visit.request)
     try:
+        visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:
         log.exception("the session was not stored, the error page stands")
-        visit.saved = None
+        if visit.alone is not None:
+            restore(visit.state, visit.alone)
+            visit.alone = None
         if transaction is not None:
             # without it a commit veto that likes the response would commit half
             transaction.doom()
@@ -57,16 +62,15 @@ def _save_both(visit: Visit, transaction: Any) -> None:
 
 def _warn_of_loss(visit: Visit, response: Any) -> None:
     failed = visit.state.failed
-    if failed is None or response.status_int >= 400:
+    if failed is None or response.status_int >= 400 or not is_changed(failed, failed.codec):
         return
-    if intent_of(failed, failed.codec) is not Intent.NOTHING:
-        returned = "" if response is not visit.request.exception else "return it, or "
-        log.warning(
-            "changes of the session are not stored: the view has raised %s, which aborts the "
-            "transaction; %sset tm.commit_veto = pyramid_tm.default_commit_veto",
-            type(visit.request.exception).__name__,
-            returned,
-        )
+    error = visit.request.exception
+    log.warning(
+        "changes of the session are not stored: the view has raised %s, which aborts the "
+        "transaction; %sset tm.commit_veto = pyramid_tm.default_commit_veto",
+        type(error).__name__,
+        "return it, or " if response is error else "",
+    )
 
 
 def keep(visit: Visit) -> None:
@@ -76,12 +80,20 @@ def keep(visit: Visit) -> None:
 
     :raises Exception: if the exception view signs somebody out, which must not be acknowledged.
     """
-    request, state = visit.request, visit.state
-    visit.cookie, visit.saved = None, None
-    if visit.alone is not None:
-        restore(state, visit.alone)
+    request, state, alone = visit.request, visit.state, visit.alone
+    is_undone = visit.is_lost or visit.saved is not None
+    has_flushed = _has_flushed(request)
+    if alone is not None and alone.failure is state.failure:
+        if not is_undone:
+            return
+        restore(state, alone)
+        has_flushed = visit.has_flushed
+    visit.saved = visit.signed_in = visit.merged = None
     keep_apart(state)
-    if signs_in(state) and has_flushed(request):
+    if is_undone:
+        end_again(state)
+    transaction = current_transaction(request)
+    if transaction is None and signs_in(state) and has_flushed:
         log.warning(
             "a sign-in in an exception view is not stored: the application's database session has "
             "flushed something in this request, which was rolled back, perhaps the user"
@@ -89,15 +101,16 @@ def keep(visit: Visit) -> None:
         return
     visit.conflict = "merge"
     try:
-        save(visit, current_transaction(request))
+        save(visit, transaction)
     except Exception as error:
+        if transaction is not None:
+            transaction.doom()
         if ends(state):
             raise
         log.warning("what an exception view did to the session is not stored: %s", reason(error))
 
 
-def has_flushed(request: Any) -> bool:
-    """Whether a SQLAlchemy session has flushed something during this request."""
+def _has_flushed(request: Any) -> bool:
     return _FLUSHED in request.__dict__
 
 

@@ -18,12 +18,17 @@ from .alone import undone_with
 log = logging.getLogger("pyramid_sqlsession")
 
 
+class NotReadError(Exception):
+    """An exception view has asked for a session that the database does not give."""
+
+
 def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, SessionEvent | None]:
     """The live session of the request's cookie, or its marker; None if there is neither.
 
     With it comes what is to be told of it.
 
     :param token: the cookie's; None if there is none, or it is malformed.
+    :raises NotReadError: if it cannot be read for an exception view, which is to work without it.
     """
     if token is None:
         malformed = store.cookie.is_malformed(request)
@@ -71,6 +76,7 @@ def _select(store: Store, request: Any, id: bytes) -> Record | None:
         return store.database.load(request, None, id)
     except SessionDataError:
         raise
-    except Exception as error:  # noqa: BLE001  # an error page is better than none
+    except Exception as error:
+        # an error page is better than none
         log.warning("row %s is not read for an exception view: %s", id.hex(), reason(error))
-        return None
+        raise NotReadError from error

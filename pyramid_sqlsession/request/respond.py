@@ -23,25 +23,26 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
     if visit.state.data is None:
         return
     vary_on_cookie(response)
-    outsider = is_tm_active(request)
-    if visit.saved is not None and (visit.saved() or outsider):
-        _send(visit, response)
+    if not _is_stored(visit):
+        visit.cookie = None
+        if visit.phase is Phase.OUTSIDE or visit.nested or _runs_again(request):
+            return
+        if visit.state.failure is not None:
+            keep(visit)
+    if _is_stored(visit):
         _keep_to_limit(visit)
-    elif not (
-        visit.phase is Phase.OUTSIDE or visit.nested or will_be_retried(request, request.exception)
-    ):
-        _leave_aborted(visit, response)
-
-
-def _leave_aborted(visit: Visit, response: Any) -> None:
-    visit.cookie = None
-    if visit.state.has_failed:
-        keep(visit)
-    if visit.saved is None:
-        _finish(visit)
     else:
-        _keep_to_limit(visit)
+        _finish(visit)
     _send(visit, response)
+
+
+def _is_stored(visit: Visit) -> bool:
+    """Whether what was written will not be undone, or only by somebody outside."""
+    return visit.saved is not None and (visit.saved() or is_tm_active(visit.request))
+
+
+def _runs_again(request: Any) -> bool:
+    return will_be_retried(request, request.exception)
 
 
 def warn_if_unsaved(visit: Visit, _request: Any) -> None:

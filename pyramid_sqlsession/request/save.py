@@ -50,7 +50,7 @@ def save(visit: Visit, transaction: Any) -> None:
     :raises SessionConflict: if another request was in the way and this one should be run again.
     :raises SessionBusy: if another request was in the way and this one has no transaction.
     """
-    if not visit.is_used:
+    if visit.is_missed or not visit.is_used:
         return
     intent = intent_of(visit.state, visit.store.codec)
     if intent is Intent.NOTHING:

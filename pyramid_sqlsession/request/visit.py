@@ -8,17 +8,18 @@ from functools import cached_property
 from typing import Any
 
 from ..cookie import id_of
-from ..events import SessionConflicted, send
-from ..exceptions import SessionClosed, SessionDataError
+from ..events import SessionConflicted, SessionEvent, send
+from ..exceptions import SessionClosed
 from ..lifetime import Times
-from ..session.intent import Intent, intent_of
+from ..session.found import Found
+from ..session.intent import is_changed
 from ..session.mapping import SQLSession
 from ..session.merge import Merged
 from ..session.state import State
 from ..session.who import lineage_of
 from ..store import Store
 from ..transactions import earlier_attempt, is_lost
-from .load import load
+from .load import NotReadError, load
 
 
 class Phase(Enum):
@@ -51,10 +52,15 @@ class Visit:
       The ``user_id`` of whom the request has signed in; None if that is nobody.
     ``counts``
       It is activity of its visitor, which is to be recorded.
+    ``is_missed``
+      The database has failed when an exception view read the session. Nothing is stored then: it
+      would take the place of a session that may be live.
     ``merged``
       What was merged with another request's changes; None if there were none.
     ``alone``
       What an exception view did, where what the failed view did was saved with it.
+    ``has_flushed``
+      Whether the application's database session had flushed something by then.
     ``conflict``
       What to do about keys that another request has changed too: see ``sqlsession.conflict``.
     """
@@ -66,12 +72,14 @@ class Visit:
         self.handed_out = False
         self.nested = False
         self.counts = True
+        self.is_missed = False
         self.transaction: Any = None
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
         self.signed_in: Any = None
         self.merged: Merged | None = None
         self.alone: State | None = None
+        self.has_flushed = False
         self.conflict = store.settings.conflict
 
     @cached_property
@@ -79,7 +87,7 @@ class Visit:
         """What the request knows of its session and did to it; many do not ask for one."""
         store = self.store
         return State(
-            lambda: load(store, self.request, self.token),
+            self._load,
             self._check_open,
             store.clock,
             store.lifetime,
@@ -103,10 +111,7 @@ class Visit:
     @property
     def is_changed(self) -> bool:
         """Whether there is something to save."""
-        try:
-            return self.is_used and intent_of(self.state, self.store.codec) is not Intent.NOTHING
-        except SessionDataError:
-            return True
+        return self.is_used and is_changed(self.state, self.store.codec)
 
     @property
     def is_open(self) -> bool:
@@ -140,13 +145,22 @@ class Visit:
         if lifetime.is_cookie_due(before, now):
             self.cookie = (self.token, lifetime.cookie_max_age(now))
 
+    def _load(self) -> tuple[Found | None, SessionEvent | None]:
+        try:
+            return load(self.store, self.request, self.token)
+        except NotReadError:
+            self.is_missed = True
+            return None, None
+
     def _check_open(self) -> None:
-        if self.phase is Phase.CLOSED and not self._is_lost():
+        if self.phase is Phase.CLOSED and not self.is_lost:
             raise SessionClosed(
                 "the session was stored when the response left pyramid_sqlsession's tween, this "
                 "change would be lost: make it in the view, in an exception view, or in a tween "
                 "under pyramid_sqlsession.save_tween_factory"
             )
 
-    def _is_lost(self) -> bool:
+    @property
+    def is_lost(self) -> bool:
+        """Whether the transaction that the save joined was not committed."""
         return self.transaction is not None and is_lost(self.request, self.transaction)

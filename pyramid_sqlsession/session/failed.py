@@ -9,33 +9,31 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
+from .found import Fate, Loaded
 from .merge import FlashQueue, changed_keys
 from .state import State
 
 
 def keep_apart(state: State) -> None:
     """Leave out of the session what is the failed view's: the messages that could be shown."""
-    failed, state.failed = state.failed, None
-    if failed is None or state.is_ended:
+    if state.failed is None or state.data is None or state.is_ended:
         return
-    data, loaded = state.read(), _loaded(state)
-    for key in failed.flashes:
-        if key in state.assigned:
-            continue
+    data, loaded = state.data, _loaded(state)
+    # a queue that the exception view has set or deleted is an ordinary key
+    for key in (state.failed.flashes.keys() & data.keys()) - state.assigned:
         messages = loaded.get(key, [])
         _put(data, key, state.flashes.get(key, FlashQueue()).replay(messages, messages))
 
 
 def replay(state: State) -> State:
     """Put what the exception view did on top of what the failed view did; what it did alone."""
-    failed = state.failed
     keep_apart(state)
-    alone = copy(state)
+    alone, failed = copy(state), state.failed
     if failed is None or state.is_ended:
         return alone
     data = dict(failed.read())
     changed = changed_keys(_loaded(state), alone.read(), state.codec.differ)
-    for key in dict.fromkeys([*changed, *alone.flashes]):
+    for key in dict.fromkeys([*changed, *alone.assigned, *alone.flashes]):
         if key in alone.flashes:
             messages = data.get(key, [])
             _put(data, key, alone.flashes[key].replay(messages, messages))
@@ -56,6 +54,15 @@ def replay(state: State) -> State:
 def restore(state: State, alone: State) -> None:
     """Be again what :func:`replay` has given."""
     vars(state).update(vars(alone))
+
+
+def end_again(state: State) -> None:
+    """Have a session ended when it is saved that was ended at once: that was rolled back."""
+    if state.fate is Fate.REVOKED:
+        state.fate = Fate.ENDED
+        if state.loaded is None:
+            found, _ = state.load()
+            state.loaded = found if isinstance(found, Loaded) else None
 
 
 def _loaded(state: State) -> dict[Any, Any]:

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Any
 
 from ..data.codec import Codec
+from ..exceptions import SessionDataError
 from .found import Loaded, Marker
 from .merge import merge
 from .state import State
@@ -37,7 +38,7 @@ def intent_of(state: State, codec: Codec) -> Intent:
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
-    state.notice_user_changed_in_place()
+    _notice_user_changed_in_place(state)
     if ends(state):
         return Intent.END
     if steps_up(state):
@@ -50,15 +51,29 @@ def intent_of(state: State, codec: Codec) -> Intent:
         return Intent.SIGN_IN
     if state.user_is_assigned or state.regenerated:
         return Intent.REGENERATE
-    return Intent.WRITE if _is_changed(state, state.loaded, codec) else Intent.NOTHING
+    return Intent.WRITE if _is_other(state, state.loaded, codec) else Intent.NOTHING
+
+
+def is_changed(state: State, codec: Codec) -> bool:
+    """Whether there is something to store, be it that it cannot be stored."""
+    try:
+        return intent_of(state, codec) is not Intent.NOTHING
+    except SessionDataError:
+        return True
+
+
+def _notice_user_changed_in_place(state: State) -> None:
+    # for instance a list with another item
+    if state.live is not None and not state.user_is_assigned and state.user_now != state.user:
+        state.notice_user()
 
 
 def _intent_on_marker(state: State, marker: Marker) -> Intent:
     if signs_in(state):
         return Intent.SIGN_IN
     before = {} if state.is_ended else marker.visible
-    is_changed = state.read() != before or state.max_age_is_assigned or state.regenerated
-    return Intent.DROP if is_changed else Intent.NOTHING
+    differs = state.read() != before or state.max_age_is_assigned or state.regenerated
+    return Intent.DROP if differs else Intent.NOTHING
 
 
 def contents(state: State) -> dict[Any, Any]:
@@ -85,7 +100,7 @@ def on_top_of(state: State, marker: Marker, codec: Codec) -> dict[Any, Any]:
     return merge(marker.visible, state.read(), marker.data, codec.differ, state.flashes).data
 
 
-def _is_changed(state: State, loaded: Loaded, codec: Codec) -> bool:
+def _is_other(state: State, loaded: Loaded, codec: Codec) -> bool:
     # of an earlier save, whose transaction did not commit
     state.serialized = None
     return (

@@ -15,6 +15,9 @@ from .found import CSRF
 from .merge import FLASH, FlashQueue
 from .state import State
 
+# of subclasses nobody knows what they are
+_CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
+
 
 @implementer(ISession)
 class SQLSession(MutableMapping[Any, Any]):
@@ -42,7 +45,10 @@ class SQLSession(MutableMapping[Any, Any]):
     # ---- the mapping
 
     def __getitem__(self, key: Any) -> Any:
-        return self._state.value(key)
+        value = self._state.read()[key]
+        if type(value) not in _CANNOT_CHANGE:
+            self._state.may_have_changed = True
+        return value
 
     def __contains__(self, key: object) -> bool:
         return key in self._state.read()

@@ -15,9 +15,6 @@ from ..transactions import Attempt
 from .found import CSRF, Fate, Found, Loaded, Marker
 from .merge import FlashQueue
 
-# of subclasses nobody knows what they are
-_CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
-
 
 @dataclass
 class State:
@@ -49,8 +46,8 @@ class State:
       What the request did to the session as a whole.
     ``earlier``
       What an earlier attempt of the request has found and done.
-    ``has_failed``, ``failed``
-      Whether the view has raised, and what it had done until then.
+    ``failure``, ``failed``
+      The error for which an exception view was called, and what was done until it was raised.
     """
 
     load: Callable[[], tuple[Found | None, SessionEvent | None]]
@@ -76,7 +73,7 @@ class State:
     created: int = 0
     regenerated: bool = False
     fate: Fate = Fate.LIVE
-    has_failed: bool = False
+    failure: Any = None
     failed: State | None = None
 
     # ---- reading
@@ -86,8 +83,7 @@ class State:
         if self.is_loading:
             # a listener or a log filter that asks for the user: what it waits for is not there yet
             return {}
-        if not self.has_failed and "exception" in self.attributes:
-            self.note_failure()
+        self.note_failure()
         if self.data is None:
             found, event = self._loaded()
             if isinstance(found, Loaded):
@@ -103,13 +99,14 @@ class State:
         return self.data  # type: ignore[return-value]  # a start gives data
 
     def note_failure(self) -> None:
-        """Be the session as it was loaded, unless that was done: an exception view begins.
+        """Be the session as it was loaded, if an exception view is called and that was not done.
 
         What the view did goes with its transaction; the messages that it has left can be shown.
         """
-        if self.has_failed:
+        error = self.attributes.get("exception")
+        if error is None or error is self.failure:
             return
-        self.has_failed = True
+        self.failure, self.failed = error, None
         if self.data is None:
             return
         self.failed = copy(self)
@@ -129,16 +126,6 @@ class State:
             return self.load()
         finally:
             self.is_loading = False
-
-    def value(self, key: Any) -> Any:
-        """The value of a key, which whoever gets it may change in place.
-
-        :raises KeyError: if it is not there.
-        """
-        value = self.read()[key]
-        if type(value) not in _CANNOT_CHANGE:
-            self.may_have_changed = True
-        return value
 
     def hand_out(self) -> dict[Any, Any]:
         """The data, of which any value may be changed in place."""
@@ -168,15 +155,10 @@ class State:
         """Whether the request has set or deleted who is signed in."""
         return self.userid_key in self.assigned
 
-    @property
-    def signs_in(self) -> bool:
-        """Whether the request signs somebody in: at first, again, or in another's place."""
-        return self.user_is_assigned and self.user_now is not None
-
-    def notice_user_changed_in_place(self) -> None:
-        """Take a user that is, for instance, a list with another item for one that was set."""
-        if self.live is not None and not self.user_is_assigned and self.user_now != self.user:
-            self._notice_user()
+    def notice_user(self) -> None:
+        """Take who is signed in now for somebody who was set."""
+        self.assigned.add(self.userid_key)
+        self._forget_csrf()
 
     # ---- changing
 
@@ -225,6 +207,7 @@ class State:
     def revoked(self) -> None:
         """Be a new, empty session: the row of this one is deleted already."""
         self._check_open()
+        self.note_failure()
         self._restart(Fate.REVOKED)
 
     def regenerate(self) -> None:
@@ -254,11 +237,7 @@ class State:
         # a queue that is set or deleted directly is an ordinary key
         self.flashes.pop(key, None)
         if key == self.userid_key:
-            self._notice_user()
-
-    def _notice_user(self) -> None:
-        self.assigned.add(self.userid_key)
-        self._forget_csrf()
+            self.notice_user()
 
     def _forget_csrf(self) -> None:
         if CSRF not in self.assigned:
