@@ -50,13 +50,13 @@ class Attempt:
 
     ``lineage``, ``user``
       The session that was live, and whose it was.
-    ``leaves``
-      Whether the attempt has signed that user out.
+    ``ends``
+      Whether the attempt has ended it, or signed that user out.
     """
 
     lineage: bytes
     user: Any
-    leaves: bool
+    ends: bool
 
 
 def remember_attempt(request: Any, attempt: Attempt) -> None:

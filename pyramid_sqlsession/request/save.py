@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from ..exceptions import SessionBusy, SessionConflict
 from ..session.intent import Intent, intent_of
-from ..session.who import leaves
 from ..table.record import Record
 from ..transactions import Attempt, remember_attempt
 from .alone import repeated
@@ -82,7 +81,7 @@ def _remember(visit: Visit, intent: Intent) -> None:
     """Tell the next attempt what it cannot see, should this one be refused."""
     state = visit.state
     if state.loaded is not None and intent in (Intent.STEP_UP, Intent.END):
-        attempt = Attempt(state.loaded.record.lineage, state.user, leaves(state))
+        attempt = Attempt(state.loaded.record.lineage, state.user, intent is Intent.END)
         remember_attempt(visit.request, attempt)
 
 

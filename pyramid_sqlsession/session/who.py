@@ -16,7 +16,7 @@ def signs_in(state: State) -> bool:
 def leaves(state: State) -> bool:
     """Whether the user whom the session was loaded with is signed in no longer."""
     if state.loaded is None:
-        return state.earlier is not None and state.earlier.leaves
+        return state.earlier is not None and state.earlier.ends
     return state.user is not None and not _is_now(state, state.user)
 
 

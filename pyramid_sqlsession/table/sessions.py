@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, false, func, select, update
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict
@@ -22,7 +22,7 @@ from .rows import Rows
 from .user_id import to_user_id
 
 _LISTED = ("id", "lineage", "created", "last_seen", "max_age")
-_LOCKED = ("id", "lineage", "user_id", "version", "replaced")
+_LOCKED = ("id", "lineage", "user_id", "version")
 
 _ROUNDS = 100
 _CHUNK = 5000
@@ -87,7 +87,9 @@ class Sessions:
             .order_by(func.max(columns["created"]).desc(), lineage.desc())
         )
         # the application may have given the columns other names
-        row = select(*(columns[name].label(f"r_{name}") for name in _LOCKED)).order_by(id)
+        row = select(
+            *(columns[name].label(f"r_{name}") for name in _LOCKED), live.label("r_live")
+        ).order_by(id)
         self._in_lineages = row.where(lineage.in_(bindparam("b_lineages", expanding=True)))
         self._of_user_but = row.where(user_id == user, lineage != bindparam("b_keep"))
         these = id.in_(bindparam("b_ids", expanding=True))
@@ -96,6 +98,9 @@ class Sessions:
             # a list of ids becomes a scan of a small table, which waits for every lock in it
             self._these = self._these.with_hint(rows.table, "FORCE INDEX (PRIMARY)", name)
         self._delete = delete(rows.table).where(these)
+        self._hit_nothing = (
+            update(rows.table).where(false()).values({columns["version"]: columns["version"]})
+        )
         self._delete_one = delete(rows.table).where(id == bindparam("b_id"))
         self._live_in = row.where(
             lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), live
@@ -176,40 +181,45 @@ class Sessions:
     def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
         """End all sessions of a user but the one of the lineage to *keep*."""
         parameters = {"b_user": user_id, "b_keep": keep}
-        ended = _live_ones(self._delete_all(connection, self._of_user_but, parameters, None))
+        found = self._delete_all(connection, self._of_user_but, parameters, None)
         # what is left of them was nobody's yet: the marker that a sign-in leaves
-        self.end(connection, [session.lineage for session in ended])
-        return ended
+        self.end(connection, {row.r_lineage for row in found})
+        return _live_ones(found)
 
     def _is_of(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
-        parameters = {"b_lineages": [lineage]}
+        parameters = {"b_lineages": [lineage], "b_now": self._clock()}
         rows = self._rows.execute(connection, self._in_lineages, parameters).all()
         return any(row.r_user_id == user_id for row in rows)
 
     def _delete_all(
         self, connection: Connection, wanted: Any, parameters: dict[str, Any], spare: bytes | None
     ) -> list[Any]:
-        """Delete the rows that a SELECT finds, until it finds none; all of them."""
+        """Delete the rows that a SELECT finds, until it finds no other one; all of them."""
+        parameters = {**parameters, "b_now": self._clock()}
         found: dict[bytes, Any] = {}
+        if connection.dialect.name == "sqlite":
+            # no SELECT locks anything there: what it finds might be changed by now
+            self._rows.execute(connection, self._hit_nothing, {})
         if connection.dialect.name in MYSQL:
             # by their keys first: whoever adds a row holds the lock of another one by its key, and
             # waits for the gaps that a lock by another index takes
             rows = self._rows.execute(connection, wanted, parameters).all()
             for some in _chunks([row.r_id for row in rows]):
-                self._rows.execute(connection, self._these, {"b_ids": some}).all()
+                self._rows.execute(connection, self._these, {**parameters, "b_ids": some}).all()
         locking = wanted.with_for_update()
         for _ in range(_ROUNDS):
             rows = self._rows.execute(connection, locking, parameters).all()
-            # another request may have given a session a new token: its new row was not seen before
-            found |= {row.r_id: row for row in rows}
-            ids = [row.r_id for row in rows if row.r_id != spare]
-            if not ids:
+            # another request may have given a session a new token while this one waited for the
+            # old row, be it one that stays: the new one was not seen before
+            unknown = [row for row in rows if row.r_id not in found]
+            if not unknown:
                 return list(found.values())
-            self._delete_rows(connection, ids)
+            found |= {row.r_id: row for row in unknown}
+            self._delete_rows(connection, [row.r_id for row in unknown if row.r_id != spare])
         raise SessionConflict("sessions that are to end go on getting new tokens")
 
     def _delete_rows(self, connection: Connection, ids: list[bytes]) -> None:
-        if connection.dialect.name in MYSQL and len(ids) < 100:
+        if connection.dialect.name in MYSQL and 0 < len(ids) < 100:
             # a list of ids becomes a scan of a small table, which waits for every lock in it
             one_by_one = [{"b_id": one} for one in ids]
             self._rows.execute(connection, self._delete_one, one_by_one)
@@ -219,11 +229,11 @@ class Sessions:
 
 
 def _live_ones(rows: Sequence[Any]) -> list[Ended]:
-    """The sessions whose rows these are; markers alone are none."""
+    """The live sessions whose rows these are; markers, and rows that have expired, are none."""
     ids: dict[bytes, set[bytes]] = {}
     for row in rows:
         ids.setdefault(row.r_lineage, set()).add(row.r_id)
-    users = {row.r_lineage: row.r_user_id for row in rows if row.r_replaced is None}
+    users = {row.r_lineage: row.r_user_id for row in rows if row.r_live}
     return [Ended(lineage, user, frozenset(ids[lineage])) for lineage, user in users.items()]
 
 
