@@ -104,6 +104,8 @@ def keep(visit: Visit) -> None:
     try:
         save(visit, transaction)
     except Exception as error:
+        # it may be the COMMIT that has failed, when there is a cookie already
+        visit.cookie = None
         if transaction is not None:
             transaction.doom()
         if ends(state):

@@ -372,7 +372,9 @@ def test_a_copy_counts_where_sessions_are_limited(engine: Engine) -> None:
     browsers = [visitor(app, old, cookie) for _ in range(2)]
     for browser in browsers:
         browser.get("/show")
-    assert [of_application(browser.get("/show").json) for browser in browsers] == [{}, ALICE]
+    found = [of_application(browser.get("/show").json) for browser in browsers]
+    # whichever it is, if they are copied within a second
+    assert found in ([{}, ALICE], [ALICE, {}])
 
 
 @every_store

@@ -32,7 +32,7 @@ class OldSessions:
         """The old session of a request.
 
         It gets a copy of the request, whose callbacks never run: so it stores nothing, records no
-        visit and sends no cookie.
+        activity and sends no cookie.
         """
         copy = request.copy_get()
         copy.registry = request.registry
