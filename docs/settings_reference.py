@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.roles import XRefRole
 from sphinx.util.docutils import SphinxDirective
 
-from pyramid_sqlsession.settings import PREFIX, Settings
+from pyramid_sqlsession.settings.options import PREFIX, Settings
 
 # for the others, none is only how "unset" is written
 NONE_IS_A_VALUE = ("anonymous_ttl", "absolute_ttl", "cookie_domain", "cookie_max_age")
@@ -56,7 +56,7 @@ class SettingsReference(SphinxDirective):
         self.env.domains.standard_domain.note_object("setting", option.name, anchor)
         text = nodes.definition()
         self.state.nested_parse(
-            StringList(list(definition(option)), "pyramid_sqlsession/settings.py"), 0, text
+            StringList(list(definition(option)), "pyramid_sqlsession/settings/options.py"), 0, text
         )
         return nodes.definition_list_item("", name, text)
 

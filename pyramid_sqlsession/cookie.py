@@ -9,8 +9,8 @@ from typing import Any
 
 from webob.cookies import make_cookie
 
-from .cookie_rules import has_secure_prefix
-from .settings import Settings
+from .settings.cookie_rules import has_secure_prefix
+from .settings.options import Settings
 
 # fullmatch, not $, which would admit a newline
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)

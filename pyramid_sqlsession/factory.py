@@ -15,7 +15,7 @@ from .included import described, is_included
 from .request.respond import respond, warn_if_unsaved
 from .request.visit import Visit
 from .session.mapping import SQLSession
-from .settings import Settings
+from .settings.options import Settings
 from .store import Store, make_store
 
 _VISIT = "_pyramid_sqlsession_visit"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, case, func, not_, or_
 
-from .settings import TEN_YEARS, Settings
+from .settings.options import TEN_YEARS, Settings
 
 
 class Times(NamedTuple):

@@ -14,7 +14,7 @@ from .data.codec import Codec
 from .database.base import Database
 from .database.choice import choose_database
 from .lifetime import Lifetime
-from .settings import Settings
+from .settings.options import Settings
 from .table.model import is_built_in, resolve_model
 from .table.rows import Rows
 from .table.sessions import Sessions

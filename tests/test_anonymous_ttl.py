@@ -12,7 +12,7 @@ from support.apps import EPOCH, TABLE, Clock, SessionRow, configurator, rows, se
 
 from pyramid_sqlsession.database.aside import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.census import Census
 from pyramid_sqlsession.upkeep.purge import Purge

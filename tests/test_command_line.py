@@ -41,7 +41,7 @@ from support.servers import Backend, free_port
 from pyramid_sqlsession import SessionMixin
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.table.sessions import Sessions

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from support.apps import configurator, rows, serve, session_cookies, statements
 
 from pyramid_sqlsession.cookie import Cookie, id_of, new_token, vary_on_cookie
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 
 TOKEN = "Ab-_" * 10 + "xyz"
 

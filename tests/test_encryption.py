@@ -54,7 +54,7 @@ from pyramid_sqlsession.cookie import id_of
 from pyramid_sqlsession.data.codec import Codec
 from pyramid_sqlsession.data.encryption import Encryption
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge

@@ -9,7 +9,7 @@ import pytest
 from pyramid.exceptions import ConfigurationError
 
 from pyramid_sqlsession import SQLSessionFactory
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 
 KEY, OLD_KEY = bytes(range(32)), b"\xff" * 32
 TEXT, OLD_TEXT = base64.b64encode(KEY).decode(), base64.b64encode(OLD_KEY).decode()

@@ -24,7 +24,7 @@ from support.servers import Backend
 
 from pyramid_sqlsession.database.aside import maintaining
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 

@@ -11,7 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from .. import converters as to
+from ..settings import converters as to
 
 # a token of 43 characters, pasted with more or less around it
 _TOKEN = re.compile(r"[\w-]{30,}")

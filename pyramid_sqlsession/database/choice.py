@@ -9,7 +9,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import IRequestExtensions, IRequestFactory
 from pyramid.request import Request
 
-from ..settings import Settings
+from ..settings.options import Settings
 from ..table.rows import Rows
 from .application import AppDatabase
 from .base import Database

@@ -13,7 +13,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.settings import aslist
 from sqlalchemy import URL, make_url, pool
 
-from ..converters import boolean, dotted, function
+from ..settings.converters import boolean, dotted, function
 
 _PREFIX = "sqlsession.sqlalchemy."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..exceptions import SessionDataError
 from ..lifetime import Times
-from ..settings import TEN_YEARS
+from ..settings.options import TEN_YEARS
 
 COLUMNS = (
     "version", "created", "last_seen", "max_age", "purge_after", "data", "user_id", "lineage",

@@ -49,7 +49,7 @@ from webtest import TestApp
 
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge

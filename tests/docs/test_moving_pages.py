@@ -35,7 +35,7 @@ from support.docs.old_stores import (
 from support.servers import Backend, serving
 from webtest import TestApp
 
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 EXAMPLES = DOCS / "examples" / "moving"

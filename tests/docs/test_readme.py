@@ -11,7 +11,7 @@ from typing import Any
 from support.docs.pages import ROOT, code_block, code_blocks, execute
 from support.docs.programs import Browser, Reply, query, serving
 
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
 
 README = ROOT / "README.rst"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 
 pytest.importorskip("sphinx")
 

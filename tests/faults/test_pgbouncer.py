@@ -17,7 +17,7 @@ from support.trials import Trials
 
 from pyramid_sqlsession.driver_errors import reason
 from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings import Settings
+from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 

@@ -19,7 +19,7 @@ def has_secure_prefix(cookie_name: str) -> bool:
 def why_browsers_refuse(settings: Any) -> str | None:
     """What is wrong with the ``cookie_*`` settings; None if nothing is.
 
-    :param settings: :class:`pyramid_sqlsession.settings.Settings`.
+    :param settings: :class:`pyramid_sqlsession.settings.options.Settings`.
     """
     name, secure = settings.cookie_name, settings.cookie_secure
     prefixed = has_secure_prefix(name)

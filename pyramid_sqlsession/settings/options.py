@@ -16,7 +16,7 @@ from pyramid.exceptions import ConfigurationError
 
 from . import converters as to
 from .cookie_rules import why_browsers_refuse
-from .setting_rules import why_they_clash
+from .rules import why_they_clash
 
 PREFIX = "sqlsession."
 TEN_YEARS = 10 * 365 * 86400

@@ -10,7 +10,7 @@ _LIFETIMES = ("ttl", "anonymous_ttl", "absolute_ttl", "cookie_max_age")
 def why_they_clash(settings: Any) -> str | None:
     """Why these settings cannot be meant, as a sentence for whoever wrote them; None if they can.
 
-    :param settings: the :class:`~pyramid_sqlsession.settings.Settings`.
+    :param settings: the :class:`~pyramid_sqlsession.settings.options.Settings`.
     """
     if settings.dbsession is not None and settings.sqlalchemy:
         return (

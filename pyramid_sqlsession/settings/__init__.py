@@ -1,0 +1,1 @@
+"""The settings: from an ini file or keywords to one frozen object."""
