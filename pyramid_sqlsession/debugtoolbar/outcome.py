@@ -31,6 +31,9 @@ _REJECTED = {
     "expiry": "the token of a session that has expired",
 }
 
+_KEPT = "What the exception view did is kept."
+_LOST = "What the view did to the session went with its transaction."
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -51,10 +54,10 @@ def verdict_of(observed: Observed, request: Any) -> Verdict:
         verdict = _unused(observed)
     elif visit.saved is not None:
         verdict = _written(observed, durable=visit.saved(), is_open=is_tm_active(request))
+        if observed.lost is not None:
+            verdict = _partly(verdict)
     else:
         verdict = _unwritten(observed)
-    if observed.lost is not None:
-        verdict = _partly(verdict)
     if error is None:
         return verdict
     sentence = f"{verdict.sentence} The request failed with {described(error)}"
@@ -99,11 +102,8 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
 
 
 def _partly(verdict: Verdict) -> Verdict:
-    lost = "What the view did to the session went with its transaction."
-    if verdict.style == "success":
-        kept = "What the exception view did is kept."
-        return Verdict(verdict.headline, "warning", f"{verdict.sentence} {kept} {lost}")
-    return Verdict("NOT STORED", "danger", lost)
+    style = "warning" if verdict.style == "success" else verdict.style
+    return Verdict(verdict.headline, style, f"{verdict.sentence} {_KEPT} {_LOST}")
 
 
 def _described(observed: Observed, statement: Statement) -> list[str]:
@@ -119,8 +119,8 @@ def _unwritten(observed: Observed) -> Verdict:
         about = f" It was about {list(conflict.keys)!r}." if conflict.keys else ""
         raised = "Another request was in the way, and SessionConflict was raised."
         return Verdict("CONFLICT", "danger", raised + about)
-    if visit.is_changed:
-        lost = "What was changed in the session is not stored."
+    if visit.is_changed or observed.lost is not None:
+        lost = "What was changed in the session is not stored." if visit.is_changed else _LOST
         return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
     if any(it.kind == "touch" and it.has_hit for it in observed.statements):
         return Verdict("TOUCH", "success", "The session was only read, and activity recorded.")

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import pytest
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPFound, HTTPSeeOther
+from pyramid.httpexceptions import HTTPForbidden, HTTPFound, HTTPSeeOther
 from pyramid.interfaces import ISessionFactory
 from pyramid.request import Request, apply_request_extensions
 from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, select, text, update
@@ -567,6 +567,28 @@ def test_the_views_for_devices_on_the_page_list_and_end_sessions() -> None:
 def _others_of(app: TestApp, browser: TestApp) -> list[str]:
     own = browser.get("/handle").json
     return [handle for handle in app.get("/devices").json if handle != own]
+
+
+def test_a_forbidden_view_signs_in_as_the_page_says() -> None:
+    def remember(request: Any, userid: str) -> None:
+        request.session["auth.userid"] = userid
+
+    block = code_block(DOCS / "signing_in.rst", "python", "check_csrf_token")
+    names = {"remember": remember, "HTTPSeeOther": HTTPSeeOther, "user_of": lambda post: "mia"}
+    login = execute(block, **names)["login"]
+
+    def private(request: Any) -> Any:
+        if request.session.get("auth.userid") is None:
+            raise HTTPForbidden
+        return request.session["auth.userid"]
+
+    values = {"sqlsession.fallback_memory": "true", "sqlsession.model": SessionRow}
+    config = Configurator(settings=values)
+    config.include("pyramid_sqlsession")
+    config.add_forbidden_view(login, renderer="json")
+    browser = serve_views(config, private=private)
+    token = browser.post("/private").json["token"]
+    assert browser.post("/private", {"csrf_token": token}).follow().json == "mia"
 
 
 def test_columns_and_events_are_written_as_the_page_about_signing_in_says() -> None:
