@@ -45,6 +45,7 @@ from support.failing import stored, warnings
 from support.pages import Ground, add_private, failing
 from support.servers import Backend
 from transaction import TransactionManager
+from transaction.interfaces import NoTransaction
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflicted
@@ -878,12 +879,66 @@ def test_after_the_view_has_ended_the_transaction_the_exception_view_s_part_is_k
     assert stored(ground.engine) == [ALONE]
 
 
+@grounds([("sqlite", "dbsession")])
+def test_after_the_view_has_ended_the_transaction_for_good_its_part_is_not_stored_by_itself(
+    ground: Ground,
+) -> None:
+    def view(request: Any) -> Any:
+        change_in_view(request)
+        request.tm.abort()
+
+    app = failing(ground.configure(), view, change_in_page, status=302, start=start)
+    app.get("/start")
+    with pytest.raises(NoTransaction):
+        app.get("/fail")
+    assert stored(ground.engine) == [BEFORE]
+
+
+@everywhere
+def test_whoever_owns_the_transaction_cannot_commit_it_once_a_save_has_failed_in_it(
+    ground: Ground,
+) -> None:
+    """PostgreSQL would answer the COMMIT with success, and roll everything back."""
+    app = failing(ground.configure(), None, login_form)
+    manager = TransactionManager(explicit=True)
+    manager.begin()
+    with down("INSERT"):
+        response = app.get(
+            "/fail", extra_environ={"tm.active": True, "tm.manager": manager}, status=500
+        )
+    assert session_cookies(response) == []
+    assert manager.isDoomed()
+    manager.abort()
+
+
+@everywhere
+def test_what_another_request_has_changed_meanwhile_is_merged(ground: Ground) -> None:
+    """Also where each conflict is to be raised: the request cannot be run again any more."""
+
+    def page(request: Any) -> Any:
+        request.session["cart"] = [*request.session["cart"], "page"]
+        other.get("/other")
+        return {}
+
+    def change(request: Any) -> Any:
+        request.session["cart"] = ["other"]
+        request.session["others"] = 1
+
+    config = ground.configure(**{"sqlsession.conflict": "strict"})
+    app = failing(config, None, page, other=change, put=put)
+    app.get("/put")
+    other = TestApp(app.app, cookiejar=app.cookiejar)
+    app.get("/fail", status=500)
+    assert stored(ground.engine) == [{"cart": [1, "page"], "others": 1}]
+
+
 # ---- retries
 
 
 @everywhere
+@pytest.mark.parametrize("status", [302, 500])
 def test_an_attempt_that_is_run_again_keeps_nothing_and_the_last_one_what_its_page_did(
-    ground: Ground,
+    ground: Ground, status: int
 ) -> None:
     calls = []
 
@@ -892,10 +947,12 @@ def test_an_attempt_that_is_run_again_keeps_nothing_and_the_last_one_what_its_pa
         request.session["calls"] = request.session.get("calls", 0) + 1
         return login_form(request)
 
-    app = failing(ground.configure(), put, page, RetryableException, show=show)
-    token = app.get("/fail", status=500).json["token"]
+    app = failing(ground.configure(), put, page, RetryableException, status, put=put, show=show)
+    app.get("/put")
+    token = app.get("/fail", status=status).json["token"]
     assert len(calls) == (3 if ground.retry else 1)
-    assert app.get("/show").json == {"calls": 1, "_csrft_": token}
+    cart = [1, 1] if ground.has_veto and status == 302 else [1]
+    assert app.get("/show").json == {"cart": cart, "calls": 1, "_csrft_": token}
 
 
 # ---- requests inside another one
@@ -920,6 +977,7 @@ def test_an_error_page_inside_another_request_stores_what_it_did_in_a_session_th
     app = failing(ground.configure(), None, flash, outer=outer, show=show)
     app.get("/outer")
     assert app.get("/show").json == ({"_f_": ["hello"]} if shared else {})
+    assert len(rows(ground.engine)) == shared
     assert ("subrequest.session = request.session" in caplog.text) is not shared
 
 
