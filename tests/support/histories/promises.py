@@ -45,8 +45,10 @@ def _is_kept(met: Meeting, one: Party, others: Parties) -> bool:
         return one.action.is_kept(met.live[one.token], one, others)
     anew = {other.token for other in others if other.action.ends}
     homes = [data for token, data in met.live.items() if token not in anew]
-    is_everywhere = bool(homes) and all(one.action.is_kept(it, one, others) for it in homes)
-    return is_everywhere or has_ended(others)
+    kept = [one.action.is_kept(data, one, others) for data in homes]
+    # a step-up that comes too late has a row of its own, with what it had loaded before
+    is_kept = any(kept) if met.start == "signed in" else bool(kept) and all(kept)
+    return is_kept or has_ended(others)
 
 
 def what_nobody_changed_stays(met: Meeting) -> bool:
