@@ -114,7 +114,8 @@ class Refusal:
         if statement.startswith(self.verb) and "sqlsession" in statement:
             self.seen += 1
             if self.seen <= self.times:
-                raise refusal(connection.dialect.name)
+                # as SQLAlchemy would: 2.0 does not wrap what a listener raises
+                raise OperationalError(statement, None, refusal(connection.dialect.name))
 
 
 def refusal(name: str) -> Exception:
