@@ -24,7 +24,7 @@ from .connections import dooming, giving_up
 from .creation import Creation
 from .guard import guard, has_failed
 from .joined import join, joined_in
-from .lost import LOST, WRITTEN, has_not_begun, is_over, let_go
+from .lost import LOST, WRITTEN, has_not_begun, has_written, is_over, let_go
 from .registered import is_read_only, mark_changed, takes_part
 from .shown import ShownEngines
 
@@ -74,7 +74,12 @@ class AppDatabase:
     @contextmanager
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         dbsession = self._session(request)
-        joins = self._joins(dbsession, transaction) and not self._is_lost(dbsession, transaction)
+        joins = self._joins(dbsession, transaction)
+        if joins and self._is_lost(dbsession, transaction):
+            joins = False
+            if getattr(request, "exception", None) is not None:
+                # the error was not caught: a commit veto that likes its page would fail to commit
+                transaction.doom()
         bind, can_read = self._ready(dbsession, joins=joins)
         joined = joined_in(transaction, bind)
         with dooming(transaction if joins or joined is not None else None):
@@ -95,7 +100,7 @@ class AppDatabase:
         if joins and self._is_lost(dbsession, transaction):
             joins = False
             with dooming(transaction):
-                self._give_up(dbsession, transaction)
+                self._give_up(dbsession, transaction, getattr(request, "exception", None))
         bind, _ = self._ready(dbsession, joins=joins)
         with dooming(transaction):
             if joins and not is_read_only(dbsession):
@@ -168,8 +173,8 @@ class AppDatabase:
         connection = self._connection(dbsession) if dbsession.in_transaction() else None
         return connection is not None and has_failed(connection)
 
-    def _give_up(self, dbsession: Session, transaction: Any) -> None:
-        if _has_written(transaction, self):
+    def _give_up(self, dbsession: Session, transaction: Any, error: Any) -> None:
+        if error is not None or has_written(transaction, self):
             raise SessionLost(WRITTEN.format(self._attribute))
         if not has_not_begun(dbsession):
             log.warning(LOST, self._attribute, self._attribute)
@@ -235,14 +240,6 @@ class AppDatabase:
         if isinstance(bind, Connection):
             return bind
         return self._connection(dbsession) if joins and dbsession.in_transaction() else None
-
-
-def _has_written(transaction: Any, owner: object) -> bool:
-    """Whether a session was written through the application's, in this transaction."""
-    try:
-        return bool(transaction.data(owner))
-    except KeyError:
-        return False
 
 
 def _unwrapped(dbsession: Any) -> Any:

@@ -55,3 +55,11 @@ def let_go(dbsession: Session, connection: Connection) -> None:
     is_clean = not (dbsession.new or dbsession.dirty or dbsession.deleted)
     if is_clean and has_failed(connection):
         start_again(connection)
+
+
+def has_written(transaction: Any, owner: object) -> bool:
+    """Whether a session was written through the application's, in this transaction."""
+    try:
+        return bool(transaction.data(owner))
+    except KeyError:
+        return False
