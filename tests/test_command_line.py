@@ -645,22 +645,24 @@ def test_revoke_takes_handles_or_a_user(order: list[str], sqlite_uri: str, run: 
 def test_revoke_logs_a_user_out_everywhere(backend: Backend, uri: str, run: Run) -> None:
     fill(backend.url, {"user_id": "alice"}, {"user_id": "alice", **EXPIRED})
     others = fill(backend.url, {"user_id": "bob"}, {})
-    assert run(uri, "revoke", "--user", "alice") == (0, "2 sessions revoked\n", "")
+    # one has ended by itself, and its row goes with the other's
+    assert run(uri, "revoke", "--user", "alice") == (0, "1 session revoked\n", "")
     assert handles(backend.url) == set(others)
     assert run(uri, "revoke", "--user", "alice") == (0, "0 sessions revoked\n", "")
 
 
 def test_revoke_ends_a_session_that_appears_meanwhile(backend: Backend, uri: str, run: Run) -> None:
     fill(backend.url, {"user_id": "alice"})
+    # SQLite is locked before it is looked for what is to be deleted, elsewhere that was done
+    verb, after = ("UPDATE", 0) if backend.name == "sqlite" else ("DELETE", 1)
 
     def sign_in(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        # what is to be deleted has been looked for, and SQLite is not locked yet
-        if statement.startswith("DELETE") and len(seen) == 1:
+        if statement.startswith(verb) and len(seen) == after:
             fill(backend.url, {"user_id": "alice"})
 
     with deletes() as seen, listening(Engine, "before_cursor_execute", sign_in):
         assert run(uri, "revoke", "--user", "alice")[1] == "2 sessions revoked\n"
-    assert len(seen) == 2
+    assert len(seen) == (2 if after else 1)
     assert not handles(backend.url)
 
 

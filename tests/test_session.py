@@ -313,9 +313,9 @@ def test_invalidate_reads_the_session_and_deletes_it(database: Engine) -> None:
     app.get("/0")
     with statements(database) as seen:
         app.get("/1")
-    # what else belongs to the session is looked for before and after
+    # what else belongs to the session is looked for before and after, behind SQLite's lock
     verbs = [statement.split()[0] for statement in seen]
-    assert verbs == ["SELECT", "SELECT", "DELETE", "SELECT"]
+    assert verbs == ["SELECT", "UPDATE", "SELECT", "DELETE", "SELECT"]
 
 
 def test_invalidate_without_a_session_does_nothing(database: Engine) -> None:

@@ -129,6 +129,9 @@ def _note(observed: Observed, sql: str, context: Any, rows: int | None, error: s
 
 def _kind(context: Any, parameters: Mapping[str, Any]) -> str:
     """What a statement is for, which its parameters tell."""
+    if context.isupdate and not parameters:
+        # it changes nothing: SQLite is locked before it is read
+        return "read"
     if not context.isupdate:
         return "insert" if context.isinsert else "delete" if context.isdelete else "read"
     if "replaced" in parameters:
