@@ -134,6 +134,10 @@ class Visit:
         self._earlier = earlier
         self.used = self.written = self.revoked = False
         self.find(store.opens(id, now))
+        named = store.rows.get(id or "")
+        is_shut = named is not None and named.replaced is None and self.found is None
+        # another host, with another clock, may open it: a sign-out ends it all the same
+        self.shut = named if is_shut else None
         self.sqlsessions = Users(self)
         self.given: Any = None
 
@@ -249,7 +253,8 @@ class Visit:
         # who signs out is believed; with the old token of nobody's session nothing can be ended
         has_left = self.attempt is not None and self.attempt.ends
         is_somebodys = self.found is not None and self.found.user_id is not None
-        return self.revoked or has_left or (self._session.invalidated and is_somebodys)
+        is_found = is_somebodys or self.shut is not None
+        return self.revoked or has_left or (self._session.invalidated and is_found)
 
     def _nothing(self) -> None:
         return None
@@ -298,7 +303,7 @@ class Visit:
 
     def _end(self) -> Cookie | None:
         old = self.rows.get(self.id)
-        found = self.attempt or self.found
+        found = self.attempt or self.found or self.shut
         lineage = "" if found is None else found.lineage
         ended = self.end(lineage)
         if not self._session.set_here():
