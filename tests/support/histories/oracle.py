@@ -223,11 +223,15 @@ class Visit:
         if not is_due or (row.version, row.last_seen) != (loaded.version, loaded.last_seen):
             return None
         row.last_seen = self.now
-        return self._again(row, self.store.cookie_expiry(loaded))
+        return self._again(row, loaded)
 
-    def _again(self, row: Row, before: int | None) -> Cookie | None:
-        after = self.store.cookie_expiry(row)
-        return None if after == before else Cookie("again", after and after - self.now)
+    def _again(self, row: Row, before: Row) -> Cookie | None:
+        """Tell of an expiry that has moved, once in each interval since the session's start."""
+        after, interval = self.store.cookie_expiry(row), self.store.times.touch_interval
+        told, now = ((it.last_seen - row.created) // interval for it in (before, row))
+        is_due = row.max_age != before.max_age or told != now
+        has_moved = after != self.store.cookie_expiry(before)
+        return Cookie("again", after and after - self.now) if is_due and has_moved else None
 
     # ---- what a save does, and what becomes of the rows
 
@@ -270,7 +274,7 @@ class Visit:
             return None
         # a visit that was recorded meanwhile leaves the version, and is not looked for
         known = self.found if self.found and self.found.version == row.version else row
-        before = self.store.cookie_expiry(known)
+        before = deepcopy(known)
         self._merge_into(row)
         self.written = True
         row.version += 1
