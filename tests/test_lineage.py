@@ -36,6 +36,18 @@ def revoke(session: Any) -> Any:
     return request.sqlsessions.revoke_user("alice")
 
 
+def revoke_one(name: str) -> Action:
+    def action(_session: Any) -> Any:
+        request: Any = get_current_request()
+        return request.sqlsessions.revoke(name)
+
+    return action
+
+
+def csrf(session: Any) -> Any:
+    return session.get_csrf_token()
+
+
 @where_late_writes_merge
 @pytest.mark.parametrize(
     ("before", "action", "is_same"),
@@ -125,6 +137,53 @@ def test_ending_a_session_with_an_old_token_ends_it(place: Place) -> None:
     new = site.visit(regenerate, old).token
     assert "Max-Age=0" in site.visit(invalidate, old).cookies[0]
     assert site.visit(dict, new).result == {}
+
+
+@where_late_writes_merge
+def test_a_slow_sign_out_leaves_the_csrf_token_that_was_made_meanwhile(place: Place) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    (slow,) = site.load(old, both(drop(USER), put("a", 1)))
+    csrf_token = site.visit(csrf, old).result
+    new = slow.finish().token
+    # the form that was shown meanwhile is sent with either
+    assert site.visit(dict, old).result == {"_csrft_": csrf_token}
+    assert site.visit(dict, new).result == {"a": 1}
+
+
+@where_late_writes_merge
+@pytest.mark.parametrize("way", ["user", "handle"])
+def test_who_ends_a_users_sessions_with_the_token_from_before_the_sign_in_keeps_the_cookie(
+    place: Place, way: str
+) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    name = site.handle(site.visit(put(USER, "alice"), old).token)
+    late = site.visit(revoke if way == "user" else revoke_one(name), old)
+    assert late.result
+    # it has not opened what was ended; the browser may hold another one by now
+    assert not late.cookies
+    assert rows(site.engine) == []
+
+
+@where_late_writes_merge
+def test_a_late_step_up_finds_the_session_that_gets_another_token_at_that_moment(
+    place: Place,
+) -> None:
+    site = place.serve()
+    old = site.start(**{USER: "alice"})
+    (slow,) = site.load(old, put(USER, "alice"))
+    new = site.visit(regenerate, old).token
+    other = site.load(new, regenerate)[0].save()
+    slow.release()
+    if not place.waiting_fails:
+        place.wait_until_somebody_waits()
+    newest = other.finish().token
+    if place.waiting_fails:
+        slow.finish()
+        return
+    assert site.visit(dict, slow.finish().token).result == {USER: "alice"}
+    assert site.handle(slow.token) == site.handle(newest)
 
 
 def test_a_marker_opens_nothing_after_the_grace_and_goes_an_hour_later(sqlite: Backend) -> None:

@@ -35,7 +35,7 @@ def sign_in(writer: Writer, record: Record, data: Any) -> bool:
 def _replace(writer: Writer, record: Record, data: Any, lineage: bytes) -> bool:
     kept = record.data if writer.state.user is None else _visible(writer, record)
     # the old row first: of two requests that regenerate at once, one waits and misses it
-    if not writer.mark(record, lineage, kept):
+    if not writer.mark(record, lineage, kept, record.user_id):
         return False
     copied = writer.store.rows.own_values(writer.connection, writer.cookies_id)
     _insert(writer, lineage, data, record, copied)
@@ -125,7 +125,9 @@ def end(writer: Writer) -> None:
             visit.cookie = (None, None)
         return
     follower = _new_lineage()
-    if found is not None and lineage is not None:
-        writer.leave(found.record, lineage, follower, _visible(writer, found.record))
+    # another request may have made a CSRF token since this one has read the session
+    row = None if spare is None else writer.store.rows.load(writer.connection, spare, lock=True)
+    if row is not None and row.lineage == lineage:
+        writer.mark(row, follower, _visible(writer, row), None)
     user_id = writer.insert(follower, writer.data)
     send(SessionCreated(visit.request, follower.hex(), user_id))

@@ -93,17 +93,10 @@ class Writer:
         live = None if leaves(self.state) else self.state.live
         return now if live is None else max(now, live.record.times.last_seen)
 
-    def mark(self, record: Record, lineage: bytes, data: Any) -> bool:
-        """Make the row that was loaded a marker; False if it is another one by now."""
-        values = self._marker_values(record, lineage, data)
-        return self.store.rows.mark(self.connection, self.cookies_id, record.version, values)
-
-    def leave(self, record: Record, ended: bytes, lineage: bytes, data: Any) -> None:
-        """Make what is left of a session that has ended a marker of nobody in another one."""
-        values = self._marker_values(record, lineage, data)
-        self.store.rows.leave(self.connection, self.cookies_id, ended, values)
-
-    def _marker_values(self, record: Record, lineage: bytes, data: Any) -> dict[str, Any]:
+    def mark(self, record: Record, lineage: bytes, data: Any, user_id: Any) -> bool:
+        """Make the cookie's row a marker; False if it is another one by now."""
         now = self.store.clock()
         times = record.times.seen(now, self.store.settings.regenerate_grace + _HOUR)
-        return {**self.columns.of(data, times), "lineage": lineage, "replaced": now}
+        values = self.columns.of(data, times)
+        values |= {"lineage": lineage, "user_id": user_id, "replaced": now}
+        return self.store.rows.mark(self.connection, self.cookies_id, record.version, values)

@@ -86,14 +86,8 @@ class Rows:
             return update(self.table).where(same_version).values(changes)
 
         self._insert, self._update = insert_with, update_with
-        marked = self._written("lineage", "replaced")
-        self._mark = update(self.table).where(same_version).values(marked | next_version)
-        raised: dict[Any, Any] = {columns["version"]: columns["version"] + 1}
-        self._leave = (
-            update(self.table)
-            .where(self._this, columns["lineage"] == bindparam("b_left"))
-            .values(marked | raised | self._set("user_id"))
-        )
+        marked = self._written("lineage", "user_id", "replaced") | next_version
+        self._mark = update(self.table).where(same_version).values(marked)
         self._raise = update(self.table).where(same_version).values(next_version)
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
 
@@ -197,20 +191,10 @@ class Rows:
     ) -> bool:
         """Make a row that has this version a marker; False if there is no such row.
 
-        :param values: as for :meth:`update`, and ``lineage`` and ``replaced``.
+        :param values: as for :meth:`update`, and ``lineage``, ``user_id`` and ``replaced``.
         """
         parameters = {"b_id": id, "b_version": version, **_prefixed(values)}
         return self._hits(connection, self._mark, parameters)
-
-    def leave(
-        self, connection: Connection, id: bytes, lineage: bytes, values: Mapping[str, Any]
-    ) -> None:
-        """Make a row of this lineage, which has ended, a marker of nobody in another one.
-
-        :param values: as for :meth:`mark`.
-        """
-        parameters = {"b_id": id, "b_left": lineage, "b_user_id": None, **_prefixed(values)}
-        self.execute(connection, self._leave, parameters)
 
     def bump(self, connection: Connection, id: bytes, version: int) -> bool:
         """Raise the version of a row that has this one; False if there is no such row."""

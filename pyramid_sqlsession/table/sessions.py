@@ -52,7 +52,7 @@ class Ended:
     """A session that was ended.
 
     ``ids``
-      Those of all its rows.
+      Those of its user's rows: what an anonymous visitor left behind at a sign-in is none of them.
     """
 
     lineage: bytes
@@ -151,9 +151,11 @@ class Sessions:
     def join(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
         """Make sure that a row may be added to a session of this user; False if it has ended."""
         parameters = {"b_lineage": lineage, "b_user": user_id, "b_now": self._clock()}
-        for row in self._rows.execute(connection, self._live_in, parameters).all():
-            if self._rows.bump(connection, row.r_id, row.r_version):
-                return True
+        # the only live row may get another token while this waits for it: then there is a new one
+        for _ in range(2):
+            for row in self._rows.execute(connection, self._live_in, parameters).all():
+                if self._rows.bump(connection, row.r_id, row.r_version):
+                    return True
         return False
 
     # ---- ending
@@ -230,11 +232,11 @@ class Sessions:
 
 def _live_ones(rows: Sequence[Any]) -> list[Ended]:
     """The live sessions whose rows these are; markers, and rows that have expired, are none."""
-    ids: dict[bytes, set[bytes]] = {}
+    ids: dict[tuple[bytes, Any], set[bytes]] = {}
     for row in rows:
-        ids.setdefault(row.r_lineage, set()).add(row.r_id)
+        ids.setdefault((row.r_lineage, row.r_user_id), set()).add(row.r_id)
     users = {row.r_lineage: row.r_user_id for row in rows if row.r_live}
-    return [Ended(lineage, user, frozenset(ids[lineage])) for lineage, user in users.items()]
+    return [Ended(lineage, user, frozenset(ids[lineage, user])) for lineage, user in users.items()]
 
 
 def _chunks(all_: list[bytes]) -> Iterator[list[bytes]]:

@@ -435,12 +435,13 @@ class Users:
         return sum(self._end(lineage) for lineage in sorted(theirs) if lineage != keep)
 
     def _end(self, lineage: str) -> bool:
-        visit = self._visit
+        visit, found = self._visit, self._visit.found
         ended = visit.end(lineage)
-        if visit.found is not None and visit.found.lineage == lineage:
+        if found is not None and found.lineage == lineage:
             if not visit.used:
                 visit.find(None)
-            if ended:
+            # nobody's marker opens nothing of the session that took its place
+            if ended and (found.replaced is None or found.user_id is not None):
                 visit.revoked = True
                 visit._session.invalidate()
         return ended
