@@ -705,6 +705,38 @@ def test_a_listener_of_the_applications_own_query_finds_the_user(backend: Backen
     engine.dispose()
 
 
+def test_an_error_page_whose_query_has_such_a_listener_is_committed_where_a_veto_wants_it(
+    backend: Backend,
+) -> None:
+    engine = plain_engine(backend.url)
+    Base.metadata.create_all(engine)
+
+    def make(request: Any) -> Session:
+        session: Session = registered(engine)(request)
+        event.listen(session, "after_begin", lambda *_: user_of(request))
+        return session
+
+    def fail(request: Any) -> Any:
+        raise HTTPNotFound
+
+    def page(error: Any, request: Any) -> Any:
+        request.dbsession.add(Note(text="not found"))
+        request.dbsession.flush()
+        return {}
+
+    def sign_in(request: Any) -> Any:
+        request.session["auth.userid"] = "alice"
+        return {}
+
+    config = config_with(make, {"tm.commit_veto": lambda request, response: False})
+    config.add_exception_view(page, context=HTTPNotFound, renderer="json")
+    app = serve(config, sign_in=sign_in, fail=fail)
+    app.get("/sign_in")
+    app.get("/fail")
+    assert notes(engine) == ["not found"]
+    engine.dispose()
+
+
 def test_a_change_while_the_session_is_being_loaded_is_an_error_and_not_lost(
     engine: Engine,
 ) -> None:

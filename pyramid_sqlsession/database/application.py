@@ -9,7 +9,7 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Connection, Engine, inspect
-from sqlalchemy.exc import InvalidRequestError, UnboundExecutionError
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 
 from ..driver_errors import MYSQL
@@ -24,14 +24,19 @@ from .connections import dooming, giving_up
 from .creation import Creation
 from .guard import guard, has_failed
 from .joined import join, joined_in
-from .lost import LOST, WRITTEN, has_not_begun, has_written, is_over, let_go
+from .lost import (
+    LOST,
+    WRITTEN,
+    has_not_begun,
+    has_written,
+    is_getting_connection,
+    is_over,
+    let_go,
+)
 from .registered import is_read_only, mark_changed, takes_part
 from .shown import ShownEngines
 
 log = logging.getLogger("pyramid_sqlsession")
-
-# SQLAlchemy's code for "this session is provisioning a new connection"
-_PROVISIONING = "isce"
 
 
 class AppDatabase:
@@ -205,12 +210,9 @@ class AppDatabase:
 
     def _connection(self, dbsession: Session) -> Connection | None:
         """Its connection; None while it is getting one, for a listener that reads the session."""
-        try:
-            return dbsession.connection(bind_arguments=self._bind_arguments)
-        except InvalidRequestError as error:
-            if error.code != _PROVISIONING:
-                raise
+        if is_getting_connection(dbsession):
             return None
+        return dbsession.connection(bind_arguments=self._bind_arguments)
 
     # ---- the table
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import SessionTransactionState
 from zope.sqlalchemy.datamanager import SessionDataManager
 
 from .guard import has_failed, start_again
@@ -28,9 +29,16 @@ WRITTEN = (
 
 def is_over(dbsession: Session, transaction: Any) -> bool:
     """Whether its own transaction is over, or has not begun and does not begin by itself."""
-    if not dbsession.is_active or _was_ended(dbsession, transaction):
+    if not (dbsession.is_active or is_getting_connection(dbsession)):
         return True
-    return has_not_begun(dbsession)
+    return _was_ended(dbsession, transaction) or has_not_begun(dbsession)
+
+
+def is_getting_connection(dbsession: Session) -> bool:
+    """Whether a listener of its own is being called, which can do nothing through it."""
+    begun = dbsession.get_transaction()
+    # there is no public way to ask
+    return begun is not None and begun._state is SessionTransactionState.PROVISIONING_CONNECTION
 
 
 def has_not_begun(dbsession: Session) -> bool:
