@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ from support.apps import (
     show,
     statements,
 )
+from support.failing import fail as order_and_fail
 from support.servers import Backend
 from webtest import TestApp
 from zope.sqlalchemy.datamanager import STATUS_READONLY
@@ -703,6 +705,23 @@ def test_a_listener_of_the_applications_own_query_finds_the_user(backend: Backen
     assert app.get("/query").json == [0, "alice"]
     assert asked == ["alice"]
     engine.dispose()
+
+
+def test_a_listener_of_the_applications_hides_none_of_zope_sqlalchemys(engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+
+    def make(request: Any) -> Session:
+        session = Session(engine)
+        event.listen(session, "after_begin", lambda *_: None)
+        zope.sqlalchemy.register(session, transaction_manager=request.tm)
+        return session
+
+    app = serve(config_with(make), put=put, fail=order_and_fail)
+    app.get("/put")
+    with pytest.raises(Broken):
+        app.get("/fail")
+    assert notes(engine) == []
+    assert json.loads(rows(engine)[0]["data"]) == {"cart": [1]}
 
 
 def test_an_error_page_whose_query_has_such_a_listener_is_committed_where_a_veto_wants_it(

@@ -66,6 +66,7 @@ def test_numbers_and_names_are_texts_too(sqlite: Backend) -> None:
         ("poolclass", "sqlalchemy.pool.SingletonThreadPool", "with several connections"),
         ("poolclass", "nowhere.Pool", "with several connections"),
         ("poolclass", "json.dumps", "with several connections"),
+        ("poolclass", "builtins.dict", "with several connections"),
         ("pool_size", "five", "a whole number"),
         ("pool_pre_ping", "perhaps", "true or false"),
         ("creator", "nowhere.connect", "a function, or its dotted name"),

@@ -9,11 +9,22 @@ from typing import Any
 import pytest
 import transaction
 from sqlalchemy import Engine, create_engine, update
-from support.apps import EPOCH, TABLE, Clock, configurator, rows, serve, session_cookies, statements
+from support.apps import (
+    EPOCH,
+    TABLE,
+    Clock,
+    SessionRow,
+    configurator,
+    rows,
+    serve,
+    session_cookies,
+    statements,
+)
 from support.servers import Backend
 from webtest import TestApp
 from zope.sqlalchemy import mark_changed
 
+from pyramid_sqlsession import SQLSessionFactory
 from pyramid_sqlsession.cookie import id_of
 
 HOUR = 3600
@@ -288,6 +299,22 @@ def test_where_somebody_else_owns_the_transaction_a_visit_is_recorded_all_the_sa
     finally:
         manager.abort()
     assert [statement.split()[0] for statement in seen] == ["SELECT", *lock, "UPDATE"]
+    assert rows(engine)[0]["last_seen"] == EPOCH + DAY
+
+
+def test_so_it_is_by_an_engine_of_its_own(backend: Backend, engine: Engine, clock: Clock) -> None:
+    factory = SQLSessionFactory(
+        sqlalchemy={"url": backend.url}, model=SessionRow, clock=clock, cleanup_interval=None
+    )
+    config = configurator(engine)
+    config.set_session_factory(factory)
+    app = serve(config, write=write, read=read)
+    app.get("/write")
+    clock.advance(DAY)
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    app.get("/read", extra_environ={"tm.active": True, "tm.manager": manager})
+    manager.abort()
     assert rows(engine)[0]["last_seen"] == EPOCH + DAY
 
 

@@ -233,6 +233,27 @@ def test_a_statement_timeout_shortens_the_batches(
     assert warnings(caplog) == []
 
 
+def test_what_is_left_of_a_batch_is_shortened_too(postgresql: Backend) -> None:
+    engine = create_engine(postgresql.url)
+    Base.metadata.create_all(engine)
+    execute(engine, [
+        ("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(0.2); RETURN old; END $$"),
+        "CREATE TRIGGER dawdle BEFORE DELETE ON sqlsession FOR EACH ROW EXECUTE FUNCTION dawdle()",
+    ])  # fmt: skip
+    add(engine, *range(8))
+    slow, sizes = impatient(postgresql, 700), list[int]()
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if statement.startswith("DELETE"):
+            sizes.append(sum(name.startswith("b_ids") for name in parameters))
+
+    event.listen(slow, "before_cursor_execute", note)
+    assert purge(slow, 8) == 8
+    # eight and four take too long; of what is left no four are tried again
+    assert sizes == [8, 4, 2, 2, 2, 2]
+
+
 @on_servers
 def test_so_does_one_that_ends_the_search(backend: Backend, engine: Engine, table: Any) -> None:
     add(engine, *range(20))

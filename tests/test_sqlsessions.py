@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    insert,
     select,
     update,
 )
@@ -30,9 +31,12 @@ from support.apps import (
     EPOCH,
     Broken,
     Clock,
+    Note,
     SessionRow,
     add_views,
     configurator,
+    listening,
+    notes,
     own_configurator,
     prefixed,
     rows,
@@ -45,7 +49,7 @@ from support.races import Flight, drop, put
 from support.servers import Backend
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionEnded, SessionMixin
+from pyramid_sqlsession import SessionConflict, SessionEnded, SessionMixin
 
 USER = "auth.userid"
 
@@ -406,7 +410,65 @@ def test_a_step_up_in_flight_does_not_survive_a_revocation(place: Place) -> None
     assert rows(place.engine) == []
 
 
+def test_a_savepoint_after_a_revocation_can_be_rolled_back(
+    postgresql: Backend, mariadb: Backend
+) -> None:
+    def end(request: Any) -> Any:
+        ended = request.sqlsessions.revoke_user("alice")
+        savepoint = request.tm.savepoint()
+        request.dbsession.add(Note(text="not needed after all"))
+        request.dbsession.flush()
+        savepoint.rollback()
+        return ended
+
+    for backend in (postgresql, mariadb):
+        engine = create_engine(backend.url)
+        browser = Devices(configurator(engine), end=end).signed_in()
+        assert browser.get("/end").json == 1
+        assert rows(engine) == []
+        assert notes(engine) == []
+
+
+def test_sessions_that_go_on_getting_new_tokens_are_a_conflict_in_the_end(sqlite: Backend) -> None:
+    engine = create_engine(sqlite.url)
+    browser = Devices(configurator(engine)).signed_in()
+    (row,) = rows(engine)
+    ids = iter(range(1000))
+
+    def come_back(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("DELETE"):
+            added = {**row, "id": next(ids).to_bytes(32, "big")}
+            connection.execute(insert(SessionRow).values(added))
+
+    with (
+        listening(engine, "after_cursor_execute", come_back),
+        pytest.raises(SessionConflict, match="go on getting new tokens"),
+    ):
+        browser.get("/revoke_user")
+    assert rows(engine) == [row]
+
+
 # ---- limits
+
+
+def test_a_limit_that_cannot_be_enforced_is_a_warning_and_the_sign_in_stands(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    devices = Devices(configurator(engine, max_sessions_per_user=1))
+    devices.signed_in()
+
+    def fail(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "GROUP BY" in statement:
+            raise Broken("no")
+
+    with listening(engine, "before_cursor_execute", fail):
+        browser = devices.signed_in()
+    assert is_signed_in(browser)
+    assert "sessions beyond the limit have not ended: no" in caplog.text
+    assert len(rows(engine)) == 2
+    # the next sign-in does what this one could not
+    devices.signed_in()
+    assert len(rows(engine)) == 1
 
 
 def test_a_sign_in_over_the_limit_ends_the_session_that_began_first(engine: Engine) -> None:
@@ -695,6 +757,17 @@ def test_a_column_that_is_unique_in_any_way_is_not_copied(
     browser = Devices(config, mark=mark).signed_in()
     browser.get("/mark")
     browser.get("/enter")
+    assert is_signed_in(browser)
+
+
+def test_a_user_that_the_column_cannot_hold_has_no_session_to_end(club: Club) -> None:
+    def end(request: Any) -> Any:
+        handle = request.session.id
+        return [request.sqlsessions.revoke(handle, user) for user in ("somebody", 2**40)]
+
+    browser = Devices(club.config(), join=club.join, end=end).another()
+    browser.get("/join")
+    assert browser.get("/end").json == [False, False]
     assert is_signed_in(browser)
 
 

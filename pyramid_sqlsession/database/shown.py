@@ -24,14 +24,12 @@ class ShownEngines:
     def show(self, bind: Engine | Connection) -> None:
         """Mark its conflicts; remember it for work outside of requests if it is fit for that."""
         engine = bind.engine
-        if engine not in self._marked:
-            with self._changing:
-                if engine not in self._marked:
-                    note_errors(engine)
-                    mark_conflicts_retryable(engine)
-                    self._marked.add(engine)
-        if engine not in self._lasting and has_connections(bind):
-            with self._changing:
+        with self._changing:
+            if engine not in self._marked:
+                note_errors(engine)
+                mark_conflicts_retryable(engine)
+                self._marked.add(engine)
+            if engine not in self._lasting and has_connections(bind):
                 self._lasting.add(engine)
         self._has_seen_any = True
 
