@@ -776,12 +776,30 @@ def test_an_exception_view_that_revokes_the_own_session_ends_it(
     def page(request: Any) -> Any:
         return is_read and dict(request.session), revoke(request)
 
-    app = failing(ground.configure(), None, page, sign_in=sign_in, show=show)
+    # pyramid_tm would read the session to note the user
+    config = ground.configure(**{"tm.annotate_user": "false"})
+    app = failing(config, None, page, sign_in=sign_in, show=show)
     app.get("/sign_in")
     old = app.cookies["session"]
     response = app.get("/fail", status=500)
     assert "Max-Age=0" in session_cookies(response)[0]
     app.set_cookie("session", old)
+    assert app.get("/show").json == {}
+
+
+@everywhere
+def test_an_exception_view_that_revokes_with_an_old_token_ends_the_session_that_goes_on(
+    ground: Ground,
+) -> None:
+    config = ground.configure(**{"tm.annotate_user": "false"})
+    app = failing(config, None, revoke, sign_in=sign_in, show=show)
+    app.get("/sign_in")
+    old = app.cookies["session"]
+    app.get("/sign_in")
+    new = app.cookies["session"]
+    app.set_cookie("session", old)
+    assert "Max-Age=0" in session_cookies(app.get("/fail", status=500))[0]
+    app.set_cookie("session", new)
     assert app.get("/show").json == {}
 
 

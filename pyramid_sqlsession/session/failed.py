@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from .found import Fate, Loaded
+from .found import Fate
 from .merge import FlashQueue, changed_keys
 from .state import State
 
@@ -61,8 +61,8 @@ def end_again(state: State) -> None:
     if state.fate is Fate.REVOKED:
         state.fate = Fate.ENDED
         if state.loaded is None:
-            found, _ = state.load()
-            state.loaded = found if isinstance(found, Loaded) else None
+            # it was ended before it was read
+            state.find()
 
 
 def _loaded(state: State) -> dict[Any, Any]:

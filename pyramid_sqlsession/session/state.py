@@ -86,20 +86,29 @@ class State:
             return {}
         self.note_failure()
         if self.data is None:
-            found, event = self._loaded()
-            if isinstance(found, Loaded):
-                self.loaded, data = found, found.data
-                # it may be a list that is changed in place
-                self.user = deepcopy(data.get(self.userid_key))
-            elif isinstance(found, Shut):
-                self.shut, data = found, {}
-            else:
-                self.marker, data = found, {}
-            self._start(data)
+            event = self.find()
+            self._start({} if self.loaded is None else self.loaded.data)
             if event is not None:
                 # a subscriber may want to read the session
                 send(event)
         return self.data  # type: ignore[return-value]  # a start gives data
+
+    def find(self) -> SessionEvent | None:
+        """Note what the cookie names, and leave the data alone; what is to be told of it."""
+        self.is_loading = True
+        try:
+            found, event = self.load()
+        finally:
+            self.is_loading = False
+        if isinstance(found, Loaded):
+            self.loaded = found
+            # it may be a list that is changed in place
+            self.user = deepcopy(found.data.get(self.userid_key))
+        elif isinstance(found, Shut):
+            self.shut = found
+        else:
+            self.marker = found
+        return event
 
     def note_failure(self) -> None:
         """Be the session as it was loaded, if an exception view is called and that was not done.
@@ -122,13 +131,6 @@ class State:
             messages = self.read().get(key, []) + [message for message, _ in queue.added]
             if messages:
                 self.read()[key] = messages
-
-    def _loaded(self) -> tuple[Found | None, SessionEvent | None]:
-        self.is_loading = True
-        try:
-            return self.load()
-        finally:
-            self.is_loading = False
 
     def hand_out(self) -> dict[Any, Any]:
         """The data, of which any value may be changed in place."""
