@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.wsgi import wsgiapp2
-from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, text
+from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, text, update
 from sqlalchemy.orm import (
     Mapped,
     Session,
@@ -179,6 +180,26 @@ def test_a_database_session_may_be_chosen_by_what_the_route_has_matched(
 
 
 # ---- several engines
+
+
+def test_a_process_that_ends_cleans_no_other_tenant_any_more(
+    tenants: dict[str, Engine],
+) -> None:
+    settings = {**CREATE, "sqlsession.model": SQLSessionRow, "sqlsession.ttl": "1s"}
+    app = serve(config_with(by_host(tenants), settings), put=put)
+    for host in tenants:
+        TestApp(app.app).get("/put", headers={"Host": host})
+    table = SQLSessionRow.__table__
+    for engine in tenants.values():
+        with engine.begin() as connection:
+            connection.execute(update(SQLSessionRow).values(created=0, last_seen=0, purge_after=0))
+    stopping = threading.Event()
+    factory: Any = app.app.registry.getUtility(ISessionFactory)
+    with ExitStack() as stack:
+        for engine in tenants.values():
+            stack.enter_context(listening(engine, "commit", lambda _: stopping.set()))
+        factory._store.cleaner._clean(stopping)
+    assert sorted(len(rows(engine, table)) for engine in tenants.values()) == [0, 1]
 
 
 def test_each_tenant_has_the_table_made_its_conflicts_marked_and_its_sessions_cleaned(

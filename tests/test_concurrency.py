@@ -20,6 +20,7 @@ from support.patience import at_once
 from support.places import (
     Place,
     everywhere,
+    in_places,
     step_by_step,
     where_late_writes_merge,
     where_writes_wait,
@@ -744,3 +745,23 @@ def test_a_sqlite_engine_of_our_own_stores_every_write_of_many_threads(
 
 def count_visits(request: Any) -> Any:
     return add("n")(request.session)
+
+
+@in_places(["sqlite-wal"])
+def test_a_database_that_ignores_the_write_of_a_row_that_has_changed_is_a_conflict(
+    place: Place,
+) -> None:
+    site = place.serve()
+    token = site.start(a=1)
+    (slow,) = site.load(token, put("b", 2))
+    site.visit(put("c", 3), token)
+    with place.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER keep BEFORE UPDATE ON sqlsession BEGIN SELECT RAISE(IGNORE); END"
+        )
+    slow.finish()
+    with place.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER keep")
+    assert isinstance(slow.error, SessionConflict)
+    assert str(slow.error).endswith("changed while it was locked")
+    assert site.data(token) == {"a": 1, "c": 3}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import transaction
+import zope.sqlalchemy
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
@@ -28,7 +30,7 @@ from sqlalchemy import (
     insert,
     update,
 )
-from sqlalchemy.orm import mapped_column
+from sqlalchemy.orm import Session, mapped_column
 from support.apps import (
     EPOCH,
     NO_CLEANING,
@@ -795,6 +797,26 @@ def test_a_rewrite_that_fails_is_a_log_line(
     # and is tried again
     during.get("/show")
     assert rows(engine) != [old_row]
+
+
+def test_on_a_connection_whose_transaction_is_anothers_nothing_is_encrypted_anew(
+    database: Engine,
+) -> None:
+    before = browser(database, encryption_keys=ini(OLD))
+    before.get("/keep")
+    (old_row,) = rows(database)
+    with database.connect() as connection:
+        config = configurator(database, clock=Clock(), encryption_keys=ini(NEW, OLD))
+        during = with_cookie_of(serve(config, show=show), before)
+        manager = transaction.TransactionManager(explicit=True)
+        manager.begin()
+        dbsession = Session(connection)
+        zope.sqlalchemy.register(dbsession, transaction_manager=manager)
+        environ = {"tm.active": True, "tm.manager": manager, "app.dbsession": dbsession}
+        assert during.get("/show", extra_environ=environ).json == {"secret": CANARY}
+        manager.abort()
+        connection.commit()
+    assert rows(database) == [old_row]
 
 
 def test_a_session_that_has_become_too_large_is_read_while_it_is_not_encrypted_anew(

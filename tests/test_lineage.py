@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pyramid.threadlocal import get_current_request
 from sqlalchemy import create_engine
-from support.apps import EPOCH, Clock, configurator, rows, serve, show
-from support.places import Place, where_late_writes_merge
+from support.apps import EPOCH, Clock, configurator, listening, rows, serve, show
+from support.places import Place, in_places, where_late_writes_merge
 from support.races import Action, both, drop, put
 from support.servers import Backend
 
@@ -184,6 +184,28 @@ def test_a_late_step_up_finds_the_session_that_gets_another_token_at_that_moment
         return
     assert site.visit(dict, slow.finish().token).result == {USER: "alice"}
     assert site.handle(slow.token) == site.handle(newest)
+
+
+@in_places(["sqlite-wal"])
+def test_a_second_sign_in_joins_a_session_that_another_request_writes_at_that_moment(
+    place: Place,
+) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    new = site.visit(put(USER, "alice"), old).token
+    (slow,) = site.load(old, put(USER, "alice"))
+    writing = [new]
+
+    def write(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        # SQLite locks no row that is read with FOR UPDATE
+        if "FROM sqlsession" in statement and "r_version" in statement and writing:
+            site.visit(put("a", 1), writing.pop())
+
+    with listening(place.engine, "after_cursor_execute", write):
+        slow.finish()
+    assert not writing
+    assert site.visit(dict, slow.token).result == {USER: "alice", "cart": ["tea"]}
+    assert site.handle(slow.token) == site.handle(new)
 
 
 def test_a_marker_opens_nothing_after_the_grace_and_goes_an_hour_later(sqlite: Backend) -> None:

@@ -23,6 +23,7 @@ from pyramid.security import forget, remember
 from pyramid.wsgi import wsgiapp2
 from pyramid_retry import RetryableException
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from support.apps import (
     EXPLICIT,
@@ -761,6 +762,26 @@ def test_a_session_that_an_error_page_cannot_read_is_left_alone(
     assert app.get("/show").json == {"auth.userid": "mia"}
 
 
+@grounds([("sqlite", "dbsession"), ("sqlite", "own")])
+def test_a_row_that_cannot_be_read_is_an_empty_session_for_an_error_page_too(
+    ground: Ground,
+) -> None:
+    app = failing(ground.configure(**{"tm.annotate_user": "false"}), None, show, put=put, show=show)
+    app.get("/put")
+    with ground.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE sqlsession SET user_id = CAST(x'ff' AS TEXT)")
+    failures = [OperationalError("SELECT", {}, Exception("the connection is lost"))]
+
+    def fail_once(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("SELECT") and failures:
+            raise failures.pop()
+
+    with listening(Engine, "before_cursor_execute", fail_once):
+        assert app.get("/fail", status=500).json == {}
+    assert not failures
+    assert app.get("/show").json == {}
+
+
 # ---- sessions that were revoked
 
 
@@ -878,6 +899,20 @@ def test_without_a_transaction_the_exception_view_s_part_is_kept(
     app.get("/start")
     app.get("/fail", status=status)
     assert stored(ground.engine) == [BOTH if status == 302 else ALONE]
+
+
+@on_sqlite
+def test_without_a_transaction_a_view_s_part_that_cannot_be_stored_leaves_the_exception_view_s(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view(request: Any) -> Any:
+        request.session["odd"] = object()
+
+    config = ground.configure(**{"tm.activate_hook": no_transaction})
+    app = failing(config, view, flash, status=302, show=show)
+    app.get("/fail", status=302)
+    assert app.get("/show").json == {"_f_": ["hello"]}
+    assert "the error page stands" in caplog.text
 
 
 @on_sqlite

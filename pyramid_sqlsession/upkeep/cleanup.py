@@ -97,6 +97,8 @@ class Cleaner:
     def _clean(self, stopping: threading.Event) -> None:
         with _trying_again_later():
             for engine in self._engines():
+                if stopping.is_set():
+                    break
                 # a tenant whose database is down does not keep the others' sessions
                 with _trying_again_later():
                     self._clean_in(engine, stopping)
@@ -127,8 +129,6 @@ class Cleaner:
 
     def _delete(self, engine: Engine, stopping: threading.Event) -> int:
         deleted, began = 0, monotonic()
-        if stopping.is_set():
-            return deleted
         for count in self._purge.batches(engine, self._batch):
             deleted += count
             # a batch keeps Python's lock, and a core, from the requests of this process
