@@ -7,6 +7,7 @@ when the first test asks for it.
 
 from __future__ import annotations
 
+import random
 import secrets
 import sqlite3
 import threading
@@ -31,22 +32,45 @@ from pyramid_sqlsession.upkeep.cleanup import Cleaner
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the suites that try things often."""
     parser.addoption("--scale", type=int, default=1, help="try everything N times as often")
+    parser.addoption("--share", type=int, default=1, help="try one in N cases of each test")
     parser.addoption("--record", type=Path, help="append what was tried to this file")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose a seed for the random tests, unless one is given; the workers get it from here."""
+    """Choose a seed for the random tests, unless one is given."""
     if config.option.hypothesis_seed is None:
-        config.option.hypothesis_seed = secrets.randbelow(2**32)
+        given = getattr(config, "workerinput", {})
+        config.option.hypothesis_seed = given.get("seed", secrets.randbelow(2**32))
     # where CI is set they would do the same in each run
     settings.register_profile("seeded", settings.get_profile("ci"), derandomize=False)
     settings.load_profile("seeded")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker of pytest-xdist the seed that is printed here."""
+    node.workerinput["seed"] = node.config.option.hypothesis_seed
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say how to repeat what the random tests do."""
     return f"random tests: to repeat them, --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not in the share of each test's cases, other ones with each seed."""
+    option, cases = config.option, dict[str, list[pytest.Item]]()
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    chosen = set[pytest.Item]()
+    for name, them in cases.items():
+        chance = random.Random(f"{option.hypothesis_seed} {name}")
+        chosen.update(chance.sample(them, -(-len(them) // option.share)))
+    left_out = [item for item in items if item not in chosen]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item in chosen]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
