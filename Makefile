@@ -14,6 +14,9 @@ REQUESTS ?= 1000
 # How many times as often as usual "make reliability" tries everything.
 SCALE ?= 10
 
+# "make test SHARE=N" tries one in N cases of each test, other ones in each run.
+SHARE ?= 1
+
 # How long "make soak" lasts.
 SECONDS ?= 600
 
@@ -24,7 +27,8 @@ demo: $(VENV)/demo.stamp
 	PYTHONPATH=docs/demo $(BIN)/pserve docs/demo/development.ini
 
 test: lint servers
-	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term-missing --cov-fail-under=97
+	$(BIN)/python -m pytest --numprocesses=auto --share=$(SHARE) \
+		--cov --cov-report=term-missing --cov-fail-under=$(if $(filter 1,$(SHARE)),100,99)
 
 test-cluster: servers
 	$(BIN)/python -m pytest tests/cluster

@@ -38,7 +38,7 @@ from .included import INCLUDED, SAVE, TM, where_included
 from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
-from .table.sessions import UserSession
+from .table.told import UserSession
 from .tween import check_explicit_tweens, save_tween_factory
 from .upkeep.deletion import ExpiredSession
 

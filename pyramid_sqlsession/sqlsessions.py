@@ -9,13 +9,17 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
+from sqlalchemy import Connection
 
 from .database.base import Writing
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
 from .request.alone import undone_with
-from .table.sessions import Ended, UserSession
+from .table.told import Ended, UserSession
 from .transactions import current_transaction
+
+ANYBODY = object()
+"""A user whom :meth:`SQLSessions.revoke` does not look at."""
 
 _HANDLE = re.compile("[0-9a-f]{32}", re.ASCII)
 
@@ -41,54 +45,62 @@ class SQLSessions:
         self._store = self._visit.store
 
     def of_user(self, user_id: Any) -> list[UserSession]:
-        """The live sessions of a user, the one that was used last first."""
-        sessions = self._store.sessions
-        try:
-            user_id = sessions.converted(user_id)
-        except ValueError:
-            # nobody's sessions are stored under it
+        """The live sessions of a user, the one that was used last first; None has none.
+
+        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
+        """
+        if user_id is None:
             return []
-        transaction = current_transaction(self._request)
+        sessions, transaction = self._store.sessions, current_transaction(self._request)
         reading = self._store.database.reading(self._request, transaction)
         with undone_with(transaction), reading as connection:
-            return sessions.of_user(connection, user_id, self._visit.id)
+            known = self._known(connection, user_id)
+            return [] if known is None else sessions.of_user(connection, known, self._visit.id)
 
-    def revoke(self, handle: str, user_id: Any = None) -> bool:
+    def revoke(self, handle: str, user_id: Any = ANYBODY) -> bool:
         """End a session, however old its handle is; False if there is none.
 
-        :param user_id: end it only if it is this user's; None takes anybody's.
+        :param user_id: end it only if it is this user's; None, who is nobody, has none.
+        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
         """
-        sessions = self._store.sessions
-        if _HANDLE.fullmatch(handle) is None:
+        if user_id is None or _HANDLE.fullmatch(handle) is None:
             return False
-        if user_id is not None:
-            try:
-                user_id = sessions.converted(user_id)
-            except ValueError:
-                return False
+        ended: list[Ended] = []
         with self._writing() as (connection, _):
-            ended = sessions.end(connection, [bytes.fromhex(handle)], user_id=user_id)
+            known = None if user_id is ANYBODY else self._known(connection, user_id)
+            if known is not None or user_id is ANYBODY:
+                lineages = [bytes.fromhex(handle)]
+                ended = self._store.sessions.end(connection, lineages, user_id=known)
         self._tell(ended)
         return bool(ended)
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
-        """End all sessions of a user; return how many there were.
+        """End all sessions of a user; return how many there were. None has none.
 
         :param keep: the handle of a session that stays, for instance ``request.session.id``.
+        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
         :raises ValueError: if *keep* is no handle.
         """
         if keep is not None and _HANDLE.fullmatch(keep) is None:
             # it is not shown: it may be a token
             raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
-        sessions = self._store.sessions
-        try:
-            user_id = sessions.converted(user_id)
-        except ValueError:
+        if user_id is None:
             return 0
+        ended: list[Ended] = []
         with self._writing() as (connection, _):
-            ended = sessions.end_user(connection, user_id, bytes.fromhex(keep or ""))
+            known = self._known(connection, user_id)
+            if known is not None:
+                kept = bytes.fromhex(keep or "")
+                ended = self._store.sessions.end_user(connection, known, kept)
         self._tell(ended)
         return len(ended)
+
+    def _known(self, connection: Connection, user_id: Any) -> Any:
+        """A user as the column holds them; None if nobody's sessions are stored under that."""
+        try:
+            return self._store.sessions.converted(connection, user_id)
+        except ValueError:
+            return None
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:

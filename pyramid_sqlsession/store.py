@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -40,6 +40,13 @@ class Store:
     sessions: Sessions
     cleaner: Cleaner
     clock: Callable[[], int]
+    _warned: set[str] = field(default_factory=set)
+
+    def warn_once(self, message: str, *arguments: object) -> None:
+        """Log a warning that every request would repeat."""
+        if message not in self._warned:
+            self._warned.add(message)
+            log.warning(message, *arguments)
 
 
 def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> Store:

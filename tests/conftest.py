@@ -8,6 +8,7 @@ when the first test asks for it.
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import sqlite3
 import threading
@@ -27,6 +28,8 @@ from support.servers import Backend, MariaDB, PostgreSQL, Server, serving
 from support.trials import Trials
 
 from pyramid_sqlsession.upkeep.cleanup import Cleaner
+
+_WAYS = re.compile("sqlite|postgresql|mariadb|mysqlclient|own|dbsession")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,10 +62,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not in the share of each test's cases, other ones with each seed."""
+    """Leave out what is not in the share of each test's cases, other ones with each seed.
+
+    On each database, in each way to it, something of every test stays.
+    """
     option, cases = config.option, dict[str, list[pytest.Item]]()
     for item in items:
-        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        name, _, case = item.nodeid.partition("[")
+        cases.setdefault(" ".join([name, *_WAYS.findall(case)]), []).append(item)
     chosen = set[pytest.Item]()
     for name, them in cases.items():
         chance = random.Random(f"{option.hypothesis_seed} {name}")

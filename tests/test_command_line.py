@@ -24,15 +24,12 @@ import pytest
 from sqlalchemy import (
     Engine,
     Integer,
-    Numeric,
-    Uuid,
     create_engine,
     insert,
     inspect,
     text,
 )
 from sqlalchemy.orm import mapped_column
-from sqlalchemy.types import DateTime, UserDefinedType
 from support import ini_apps
 from support.apps import TABLE, Base, listening, rows
 from support.docs.pages import DOCS, code_blocks
@@ -40,11 +37,7 @@ from support.servers import Backend, free_port
 
 from pyramid_sqlsession import SessionMixin
 from pyramid_sqlsession.cli.main import main
-from pyramid_sqlsession.lifetime import Lifetime
-from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.model import SQLSessionRow
-from pyramid_sqlsession.table.rows import Rows
-from pyramid_sqlsession.table.sessions import Sessions
 
 TESTS = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("pyramid_sqlsession")
@@ -541,31 +534,6 @@ def test_a_user_who_cannot_be_is_an_error_of_usage(
     assert err == (
         "pyramid_sqlsession: --user takes a value of the column user_id, which this is not\n"
     )
-
-
-def accounts(base: Any, type_: Any) -> Sessions:
-    class Typed(SessionMixin, base):  # type: ignore[misc]
-        user_id = mapped_column(type_)
-
-    return Sessions(Rows(Typed), Lifetime(Settings()), lambda: NOW)
-
-
-def test_the_id_of_a_user_can_be_a_uuid(base: Any) -> None:
-    users = accounts(base, Uuid)
-    text = "12345678-1234-1234-1234-123456789abc"
-    assert str(users.converted(text)) == text
-    with pytest.raises(ValueError, match="badly formed"):
-        users.converted("12345678")
-
-
-class Point(UserDefinedType[Any]):
-    """A type that does not say what it is in Python."""
-
-
-@pytest.mark.parametrize("type_", [Point, DateTime, Numeric])
-def test_an_id_that_cannot_be_made_from_text_is_refused(type_: Any, base: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^no {type_.__name__}.* can be made of a str$"):
-        accounts(base, type_).converted("now")
 
 
 def test_a_user_who_is_no_text_is_an_error_of_usage(uri: str, run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    make_url,
     select,
     update,
 )
@@ -46,7 +48,7 @@ from support.apps import (
 )
 from support.places import Place, step_by_step, where_late_writes_merge, where_writes_wait
 from support.races import Flight, drop, put
-from support.servers import Backend
+from support.servers import Backend, Server
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionEnded, SessionMixin
@@ -75,6 +77,11 @@ def revoke(request: Any) -> Any:
 def revoke_user(request: Any) -> Any:
     keep = request.session.id if "keep" in request.GET else None
     return request.sqlsessions.revoke_user(request.GET.get("user", "alice"), keep=keep)
+
+
+def put_something(request: Any) -> Any:
+    request.session["cart"] = [1]
+    return {}
 
 
 def handle(request: Any) -> Any:
@@ -175,6 +182,133 @@ def test_a_user_that_the_column_cannot_hold_has_no_sessions(devices: Devices) ->
     assert browser.get("/listed?user=" + "x" * 300).json == []
     assert browser.get("/revoke_user?user=" + "x" * 300).json == 0
     assert is_signed_in(browser)
+
+
+def test_nobody_has_no_sessions(engine: Engine) -> None:
+    def ask(request: Any) -> Any:
+        users, handle = request.sqlsessions, request.GET["handle"]
+        return [users.of_user(None), users.revoke_user(None), users.revoke(handle, None)]
+
+    devices = Devices(configurator(engine), ask=ask)
+    # whose text None would be
+    browser = devices.signed_in("None")
+    handle = browser.get("/handle").json
+    assert devices.another().get(f"/ask?handle={handle}").json == [[], 0, False]
+    assert is_signed_in(browser)
+    assert browser.get("/listed?user=None").json[0]["handle"] == handle
+
+
+@pytest.mark.parametrize("user", [b"alice", True, {"id": 1}, ("alice", 1), object(), 1.5], ids=repr)
+def test_what_names_nobody_is_an_error_where_it_is_asked_for(sqlite: Backend, user: Any) -> None:
+    def asked(ask: Callable[[Any], Any]) -> str:
+        with pytest.raises(TypeError, match=r"request\.user\.id") as caught:
+            ask(user)
+        return str(caught.value)
+
+    def ask(request: Any) -> Any:
+        users = request.sqlsessions
+        return [
+            asked(users.of_user),
+            asked(users.revoke_user),
+            asked(lambda user: users.revoke("0" * 32, user)),
+        ]
+
+    app = serve(configurator(create_engine(sqlite.url)), ask=ask)
+    assert len(set(app.get("/ask").json)) == 1
+
+
+@pytest.mark.parametrize("user", [{"id": 1, "realm": "a"}, ["alice", 2], True, 1.5], ids=repr)
+def test_a_user_who_is_no_text_is_stored_and_warned_about_once(
+    engine: Engine, user: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def enter_as(request: Any) -> Any:
+        request.session[USER] = user
+        return {}
+
+    devices = Devices(configurator(engine), enter_as=enter_as)
+    browsers = [devices.another() for _ in range(3)]
+    tokens = set()
+    for browser in browsers:
+        browser.get("/enter_as")
+        tokens.add(browser.cookies["session"])
+        browser.get("/enter_as")
+        tokens.add(browser.cookies["session"])
+        assert browser.get("/show").json == {USER: user}
+    # the second is a step-up: it is the same one, as it is stored
+    assert len(tokens) == 6
+    live = [row for row in rows(engine) if row["replaced"] is None]
+    assert len(live) == 3
+    assert {row["user_id"] for row in rows(engine)} == {None}
+    warnings = [it for it in caplog.records if "stored without user_id" in it.getMessage()]
+    assert len(warnings) == 1
+
+
+def test_a_space_at_the_end_makes_another_user(backend: Backend, engine: Engine) -> None:
+    devices = Devices(configurator(engine, max_sessions_per_user=1))
+    alice, other = devices.signed_in("alice"), devices.signed_in("alice%20")
+    assert len(alice.get("/listed?user=alice").json) == 1
+    assert len(alice.get("/listed?user=alice%20").json) == 1
+    handle = alice.get("/handle").json
+    assert alice.get("/listed?user=alice").json[0]["handle"] == handle
+
+    assert other.get("/revoke_user?user=alice%20%20").json == 0
+    assert other.get("/revoke_user?user=alice").json == 1
+    assert is_signed_in(other)
+    assert not is_signed_in(alice)
+
+
+def test_a_space_at_the_end_does_not_join_anothers_session(engine: Engine) -> None:
+    devices = Devices(configurator(engine), put=put_something)
+    browser = devices.another()
+    browser.get("/put")
+    old = browser.cookies["session"]
+    browser.get("/enter?user=alice")
+    late = devices.another()
+    late.set_cookie("session", old.strip('"'))
+    late.get("/enter?user=alice%20")
+    handles = [it.get("/handle").json for it in (browser, late)]
+    assert handles[0] != handles[1]
+
+
+LATIN = {
+    "postgresql": "client_encoding=latin1",
+    "mariadb": "charset=latin1",
+}
+
+
+@pytest.mark.parametrize("backend", LATIN, indirect=True)
+def test_a_name_that_the_connection_cannot_send_costs_the_column_and_not_the_sign_in(
+    backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = make_url(backend.url).update_query_string(LATIN[backend.name])
+    engine = create_engine(url)
+    devices = Devices(configurator(engine))
+    browser = devices.signed_in("%E6%9C%A8")
+    assert browser.get("/show").json == {USER: "木"}
+    assert [row["user_id"] for row in rows(engine)] == [None]
+    assert "stored without user_id" in caplog.text
+    assert "木" not in caplog.text
+    assert browser.get("/listed?user=%E6%9C%A8").json == []
+    assert browser.get("/revoke_user?user=%E6%9C%A8").json == 0
+    # others have theirs
+    assert devices.signed_in("Zo%C3%AB").get("/listed?user=Zo%C3%AB").json != []
+    engine.dispose()
+
+
+def test_so_does_one_that_the_database_cannot_store(postgresql_server: Server) -> None:
+    name = f"test_{token_hex(8)}"
+    postgresql_server.start()
+    postgresql_server.execute(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING latin1 LOCALE 'C'"
+    )
+    engine = create_engine(postgresql_server.url(name))
+    try:
+        browser = Devices(configurator(engine)).signed_in("%E6%9C%A8")
+        assert is_signed_in(browser)
+        assert [row["user_id"] for row in rows(engine)] == [None]
+    finally:
+        engine.dispose()
+        postgresql_server.drop(name)
 
 
 # ---- revoking

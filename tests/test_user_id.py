@@ -131,14 +131,6 @@ def test_a_user_becomes_what_the_column_holds(
         ("", Integer()),
         ("7.0", Integer()),
         ("0x7", Integer()),
-        (7.0, Integer()),
-        (float("nan"), Integer()),
-        (float("inf"), BigInteger()),
-        (True, Integer()),
-        (False, Number()),
-        (b"7", Integer()),
-        ([7], Integer()),
-        ({"id": 7}, Deeper()),
         (2**63, BigInteger()),
         (-(2**63), BigInteger()),
         (str(2**63), BigInteger()),
@@ -162,13 +154,66 @@ def test_a_user_becomes_what_the_column_holds(
         (2**31, LargeBinary()),
         ("alice", LargeBinary()),
         ("alice", Point()),
-        (date(2020, 1, 1), Point()),
     ],
     ids=lambda value: repr(value)[:30],
 )
 def test_a_user_whom_the_column_cannot_hold_is_an_error(user: Any, type_: TypeEngine[Any]) -> None:
     with pytest.raises(ValueError, match=r"^(no .* can be made of|it |'utf-8' codec)"):
         to_user_id(user, type_)
+
+
+class Account:
+    """A user as an object, whose text would be a name of nobody's."""
+
+
+@pytest.mark.parametrize(
+    ("user", "type_"),
+    [
+        (7.0, Integer()),
+        (float("nan"), Integer()),
+        (float("inf"), BigInteger()),
+        (True, Integer()),
+        (False, Number()),
+        (True, String()),
+        (True, Uuid()),
+        (False, Float()),
+        (True, Numeric()),
+        (b"7", Integer()),
+        (b"alice", String()),
+        (b"alice", USER),
+        (b"0123456789abcdef", Uuid()),
+        ([7], Integer()),
+        ({"id": 7}, Deeper()),
+        ({"id": 7}, USER),
+        (("alice", 1), String()),
+        (["alice"], String()),
+        (1.5, String()),
+        (None, String()),
+        (None, Integer()),
+        (Account(), String()),
+        (Account(), Integer()),
+        (Account(), Uuid()),
+        (Account(), Numeric()),
+        (date(2020, 1, 1), String()),
+        (date(2020, 1, 1), Point()),
+    ],
+    ids=lambda value: repr(value)[:30].partition(" object")[0],
+)
+def test_what_names_no_user_is_a_type_error_that_shows_only_its_kind(
+    user: Any, type_: TypeEngine[Any]
+) -> None:
+    with pytest.raises(TypeError, match=r"^a user's id must be text, an integer, a UUID") as caught:
+        to_user_id(user, type_)
+    assert f"this is {type(user).__name__}:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "type_"),
+    [(date(2020, 1, 1), Date()), (1.5, Float()), (Decimal("1.5"), Numeric())],
+    ids=repr,
+)
+def test_what_the_column_is_made_for_is_a_user(user: Any, type_: TypeEngine[Any]) -> None:
+    assert to_user_id(user, type_) == user
 
 
 @pytest.mark.parametrize("type_", TYPES, ids=repr)
@@ -188,11 +233,13 @@ def test_the_error_does_not_show_what_is_as_long_as_a_uuid(type_: TypeEngine[Any
 
 @given(JSON_VALUES)
 @pytest.mark.parametrize("type_", TYPES, ids=repr)
-def test_whatever_json_holds_is_a_user_or_a_value_error(type_: TypeEngine[Any], user: Any) -> None:
+def test_whatever_json_holds_is_a_user_or_an_error(type_: TypeEngine[Any], user: Any) -> None:
     try:
         converted = to_user_id(user, type_)
-    except ValueError:
+    except (TypeError, ValueError):
         return
+    assert isinstance(user, (str, int, float))
+    assert not isinstance(user, bool)
     # and never one that is silently another length, or a flag
     length = getattr(underlying(type_), "length", None)
     if isinstance(converted, str):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Table, inspect, select
+from sqlalchemy import Connection, Engine, Table, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from ..database.aside import maintaining
@@ -164,9 +164,8 @@ def _as_sections(figures: Figures) -> list[list[tuple[str, str]]]:
 def list_sessions(opened: Opened, arguments: Namespace) -> int:
     """Show the live sessions of a user."""
     sessions = opened.store.sessions
-    user_id = _user_id(sessions, arguments.user)
     with maintaining(opened.engine) as connection:
-        entries = sessions.of_user(connection, user_id)
+        entries = sessions.of_user(connection, _user_id(sessions, connection, arguments.user))
     if not entries:
         complain("this user has no live session")
         return DONE
@@ -181,7 +180,8 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     sessions = opened.store.sessions
     if arguments.user is not None:
         with maintaining(opened.engine) as connection:
-            ended = sessions.end_user(connection, _user_id(sessions, arguments.user))
+            user_id = _user_id(sessions, connection, arguments.user)
+            ended = sessions.end_user(connection, user_id)
         say(f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
@@ -197,9 +197,9 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     return DONE if revoked == len(wanted) else FAILED
 
 
-def _user_id(sessions: Sessions, text: str) -> Any:
+def _user_id(sessions: Sessions, connection: Connection, text: str) -> Any:
     try:
-        return sessions.converted(text)
+        return sessions.converted(connection, text)
     except ValueError as error:
         # not what was given: it may be anything
         raise Misuse("--user takes a value of the column user_id, which this is not") from error

@@ -7,9 +7,15 @@ from functools import cached_property
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
+from sqlalchemy import Connection
 
 from ..lifetime import Times
 from .visit import Visit
+
+_NO_USER_ID = (
+    "a user's session is stored without user_id, and can be neither listed nor revoked by it: what "
+    "session[%r] holds does not fit the column (%s)"
+)
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -34,23 +40,19 @@ class Columns:
             "purge_after": self._store.lifetime.purge_after(times, purge_after),
         }
 
-    @cached_property
-    def user_id(self) -> Any:
+    def user_id(self, connection: Connection) -> Any:
         """Who is signed in, as the column takes it; None for nobody, and with a warning if not."""
         state = self._visit.state
         user = state.user_now
         if user is None:
             return None
         try:
-            return self._store.sessions.converted(user)
+            return self._store.sessions.converted(connection, user)
+        except TypeError as error:
+            self._store.warn_once(_NO_USER_ID, state.userid_key, error)
         except ValueError as error:
-            log.warning(
-                "a user's session is stored without user_id, and can be neither listed nor revoked "
-                "by it: what session[%r] holds does not fit the column (%s)",
-                state.userid_key,
-                error,
-            )
-            return None
+            log.warning(_NO_USER_ID, state.userid_key, error)
+        return None
 
     @cached_property
     def own(self) -> dict[str, Any]:

@@ -61,8 +61,7 @@ def _insert(
 def step_up_late(writer: Writer, row: Record) -> None:
     """Add a row to the session, if that is still live."""
     lineage, sessions = lineage_of(writer.state), writer.store.sessions
-    user_id = writer.columns.user_id
-    if lineage is not None and sessions.join(writer.connection, lineage, user_id):
+    if lineage is not None and sessions.join(writer.connection, lineage, writer.user_id):
         _insert(writer, lineage, writer.data, row)
     else:
         drop(writer)
@@ -79,7 +78,7 @@ def sign_in_late(writer: Writer, row: Record) -> None:
         data = on_top_of(state, marker, writer.store.codec)
     else:
         data, _ = merged_with(visit, state.loaded, marker.data)
-    encoded, user_id = writer.encoded(data), writer.columns.user_id
+    encoded, user_id = writer.encoded(data), writer.user_id
     if user_id is not None and sessions.join(writer.connection, row.lineage, user_id):
         _insert(writer, row.lineage, encoded, row)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection
@@ -55,6 +56,11 @@ class Writer:
         """Its id."""
         return id_of(self.cookies_token)
 
+    @cached_property
+    def user_id(self) -> Any:
+        """Who is signed in now, as the column takes it; None for nobody."""
+        return self.columns.user_id(self.connection)
+
     def encoded(self, data: dict[Any, Any], serialized: bytes | None = None) -> Any:
         """The value of the data column in a row of this token."""
         return self.store.codec.to_column(data, self.token, serialized)
@@ -78,7 +84,7 @@ class Writer:
         # a user who is left takes "remember me" along
         max_age = None if leaves(state) and not state.max_age_is_assigned else state.max_age
         created = now if signs_in(state) or leaves(state) else state.created
-        user_id = self.columns.user_id
+        user_id = self.user_id
         times = Times(created, self._seen(now), max_age, user_id is not None)
         values = self.columns.of(data, times)
         values |= {"created": created, "user_id": user_id, "lineage": lineage}

@@ -7,19 +7,29 @@ transaction. So the two wait for each other, or the database reports a conflict,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, false, func, select, update
+from sqlalchemy import (
+    Connection,
+    String,
+    and_,
+    bindparam,
+    delete,
+    false,
+    func,
+    select,
+    true,
+    update,
+)
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict
 from ..lifetime import Lifetime, Times
-from .record import LAST_SECOND
+from .model import underlying
 from .rows import Rows
-from .user_id import to_user_id
+from .told import Ended, UserSession, live_ones, moment
+from .user_id import AsLong, check_charset, to_user_id
 
 _LISTED = ("id", "lineage", "created", "last_seen", "max_age")
 _LOCKED = ("id", "lineage", "user_id", "version")
@@ -27,37 +37,6 @@ _LOCKED = ("id", "lineage", "user_id", "version")
 _ROUNDS = 100
 _CHUNK = 5000
 """Ids or lineages in one statement: SQLite takes 32,766 parameters."""
-
-
-@dataclass(frozen=True)
-class UserSession:
-    """A live session in a list. Times are in UTC; the handle is hexadecimal.
-
-    ``columns``
-      What the columns hold that the application's model has added.
-    ``current``
-      Whether it is the session of the request that asks.
-    """
-
-    handle: str
-    created: datetime
-    last_seen: datetime
-    expires_at: datetime
-    columns: Mapping[str, Any]
-    current: bool = False
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A session that was ended.
-
-    ``ids``
-      Those of its user's rows: what an anonymous visitor left behind at a sign-in is none of them.
-    """
-
-    lineage: bytes
-    user_id: Any
-    ids: frozenset[bytes]
 
 
 class Sessions:
@@ -75,14 +54,17 @@ class Sessions:
         self._clock = clock
         self._type = user_id.type
         user = bindparam("b_user", type_=self._type)
+        is_text = isinstance(underlying(self._type), String)
+        as_long = AsLong(user_id, user) if is_text else true()
+        is_user = and_(user_id == user, as_long)
         live = lifetime.live(columns)
         listed = select(*(columns[name] for name in (*_LISTED, *rows.own_columns)))
-        self._of_user = listed.where(user_id == user, live).order_by(
+        self._of_user = listed.where(is_user, live).order_by(
             columns["last_seen"].desc(), columns["created"].desc(), id
         )
         self._newest = (
             select(lineage)
-            .where(user_id == user, live)
+            .where(is_user, live)
             .group_by(lineage)
             .order_by(func.max(columns["created"]).desc(), lineage.desc())
         )
@@ -90,8 +72,10 @@ class Sessions:
         row = select(
             *(columns[name].label(f"r_{name}") for name in _LOCKED), live.label("r_live")
         ).order_by(id)
-        self._in_lineages = row.where(lineage.in_(bindparam("b_lineages", expanding=True)))
-        self._of_user_but = row.where(user_id == user, lineage != bindparam("b_keep"))
+        in_lineages = lineage.in_(bindparam("b_lineages", expanding=True))
+        self._in_lineages = row.where(in_lineages)
+        self._theirs = select(lineage).where(in_lineages, is_user).distinct()
+        self._of_user_but = row.where(is_user, lineage != bindparam("b_keep"))
         these = id.in_(bindparam("b_ids", expanding=True))
         self._these = row.where(these).with_for_update()
         for name in MYSQL:
@@ -103,15 +87,18 @@ class Sessions:
         )
         self._delete_one = delete(rows.table).where(id == bindparam("b_id"))
         self._live_in = row.where(
-            lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), live
+            lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), as_long, live
         ).with_for_update()
 
-    def converted(self, user: Any) -> Any:
+    def converted(self, connection: Connection, user: Any) -> Any:
         """What the column ``user_id`` holds for a user.
 
+        :raises TypeError: if it is nothing that names a user.
         :raises ValueError: if there is no such value, for a name where ids are integers.
         """
-        return to_user_id(user, self._type)
+        user_id = to_user_id(user, self._type)
+        check_charset(user_id, connection)
+        return user_id
 
     # ---- finding
 
@@ -130,9 +117,9 @@ class Sessions:
             expires_at = self._lifetime.expires_at(Times(created, last_seen, max_age, True))
             entry = UserSession(
                 handle=lineage.hex(),
-                created=_moment(created),
-                last_seen=_moment(last_seen),
-                expires_at=_moment(expires_at),
+                created=moment(created),
+                last_seen=moment(last_seen),
+                expires_at=moment(expires_at),
                 columns=dict(zip(self._rows.own_columns, values, strict=True)),
                 current=lineage == current,
             )
@@ -173,11 +160,12 @@ class Sessions:
         :param user_id: end only what is this user's; None is anybody's.
         """
         if user_id is not None:
-            lineages = [it for it in lineages if self._is_of(connection, it, user_id)]
+            wanted = {"b_lineages": list(lineages), "b_user": user_id}
+            lineages = self._rows.execute(connection, self._theirs, wanted).scalars().all()
         ended: list[Ended] = []
         for some in _chunks(list(lineages)):
             found = self._delete_all(connection, self._in_lineages, {"b_lineages": some}, spare)
-            ended += _live_ones(found)
+            ended += live_ones(found)
         return ended
 
     def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
@@ -186,12 +174,7 @@ class Sessions:
         found = self._delete_all(connection, self._of_user_but, parameters, None)
         # what is left of them was nobody's yet: the marker that a sign-in leaves
         self.end(connection, {row.r_lineage for row in found})
-        return _live_ones(found)
-
-    def _is_of(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
-        parameters = {"b_lineages": [lineage], "b_now": self._clock()}
-        rows = self._rows.execute(connection, self._in_lineages, parameters).all()
-        return any(row.r_user_id == user_id for row in rows)
+        return live_ones(found)
 
     def _delete_all(
         self, connection: Connection, wanted: Any, parameters: dict[str, Any], spare: bytes | None
@@ -230,20 +213,6 @@ class Sessions:
             self._rows.execute(connection, self._delete, {"b_ids": some})
 
 
-def _live_ones(rows: Sequence[Any]) -> list[Ended]:
-    """The live sessions whose rows these are; markers, and rows that have expired, are none."""
-    ids: dict[tuple[bytes, Any], set[bytes]] = {}
-    for row in rows:
-        ids.setdefault((row.r_lineage, row.r_user_id), set()).add(row.r_id)
-    users = {row.r_lineage: row.r_user_id for row in rows if row.r_live}
-    return [Ended(lineage, user, frozenset(ids[lineage, user])) for lineage, user in users.items()]
-
-
 def _chunks(all_: list[bytes]) -> Iterator[list[bytes]]:
     for start in range(0, len(all_), _CHUNK):
         yield all_[start : start + _CHUNK]
-
-
-def _moment(seconds: int) -> datetime:
-    # somebody else's nonsense in one row must not hide the others
-    return datetime.fromtimestamp(min(max(seconds, 0), LAST_SECOND), timezone.utc)
