@@ -30,6 +30,7 @@ from .exceptions import (
     SessionConflict,
     SessionDataError,
     SessionLost,
+    SessionNotLive,
     SessionTableError,
     SessionTooLarge,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "SessionEvent",
     "SessionLost",
     "SessionMixin",
+    "SessionNotLive",
     "SessionRegenerated",
     "SessionTableError",
     "SessionTooLarge",

@@ -62,5 +62,9 @@ class SessionLost(RuntimeError):
     """
 
 
+class SessionNotLive(RuntimeError):
+    """The session of :meth:`SQLSession.require_live` was ended, or its token replaced."""
+
+
 class SessionTableError(RuntimeError):
     """The session table is missing or lacks a column of the model."""

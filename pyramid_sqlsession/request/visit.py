@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from ..cookie import id_of
@@ -19,6 +19,7 @@ from ..session.state import State
 from ..session.who import lineage_of
 from ..store import Store
 from ..transactions import earlier_attempt, is_lost
+from .live import lock_live
 from .load import NotReadError, load
 
 
@@ -89,6 +90,7 @@ class Visit:
         return State(
             self._load,
             self._check_open,
+            partial(lock_live, store, self.request),
             store.clock,
             store.lifetime,
             store.codec,

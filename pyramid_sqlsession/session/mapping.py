@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, MutableMapping
-from copy import deepcopy
 from typing import Any
 
 from pyramid.interfaces import ISession
@@ -12,15 +10,13 @@ from zope.interface import implementer
 
 from ..lifetime import Times, checked_max_age
 from .found import CSRF
+from .lazy_dict import LazyDict
 from .merge import FLASH, FlashQueue
 from .state import State
 
-# of subclasses nobody knows what they are
-_CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
-
 
 @implementer(ISession)
-class SQLSession(MutableMapping[Any, Any]):
+class SQLSession(LazyDict):
     """A session: Pyramid's ``ISession``, and a mapping that behaves as a dict does.
 
     It costs nothing until it is used. Changes are noticed by comparing what would be stored, so
@@ -31,80 +27,13 @@ class SQLSession(MutableMapping[Any, Any]):
     Every change raises :class:`SessionClosed` once the response has left the save tween.
     """
 
-    __slots__ = ("_state",)
-
-    def __init__(self, state: State) -> None:
-        self._state = state
+    __slots__ = ()
 
     def __repr__(self) -> str:
         state = self._state
         if state.data is None:
             return "<SQLSession, not loaded>"
         return f"<SQLSession {self.id or 'new'} with {len(state.data)} keys>"
-
-    # ---- the mapping
-
-    def __getitem__(self, key: Any) -> Any:
-        value = self._state.read()[key]
-        if type(value) not in _CANNOT_CHANGE:
-            self._state.may_have_changed = True
-        return value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._state.read()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._state.read())
-
-    def __reversed__(self) -> Iterator[Any]:
-        return iter(reversed(self._state.read()))
-
-    def __len__(self) -> int:
-        return len(self._state.read())
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._state.set(key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        self._state.delete(key)
-
-    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
-
-    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
-        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
-
-    # unlike |, which gives a plain dict; typing.Self needs Python 3.11
-    def __ior__(self, other: Any) -> SQLSession:  # type: ignore[misc]  # noqa: PYI034
-        self.update(other)
-        return self
-
-    def copy(self) -> dict[Any, Any]:
-        """A plain dict with the same keys and values."""
-        return dict(self._state.hand_out())
-
-    __copy__ = copy
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
-        return deepcopy(self.copy(), memo)
-
-    def popitem(self) -> tuple[Any, Any]:
-        """Remove the key that was added last; return it and its value.
-
-        :raises KeyError: if the session is empty.
-        """
-        for key in reversed(self._state.write()):
-            return key, self.pop(key)
-        raise KeyError("the session is empty")
-
-    def clear(self) -> None:
-        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`.
-
-        Where somebody is signed in it is a sign-out, because that key is removed, too.
-        """
-        for key in list(self._state.write()):
-            # without its user a session loses its CSRF token by itself
-            self.pop(key, None)
 
     # ---- ISession
 
@@ -183,6 +112,22 @@ class SQLSession(MutableMapping[Any, Any]):
         token of before.
         """
         self._state.regenerate()
+
+    def require_live(self) -> None:
+        """Make sure that the session lives until the request's transaction ends, by a lock.
+
+        For a view whose work must not be committed once the session was revoked: a payment. Without
+        it, a request that was under way when somebody signed the user out everywhere stores nothing
+        in the session, and its other work stands.
+
+        :raises SessionNotLive: if the session was ended, by this request too, or its token
+            replaced, or if there was none.
+        :raises NoTransaction: if the request has no transaction.
+        :raises SessionConflict: if the database refuses the lock; pyramid_retry runs the request
+            again.
+        """
+        self._state.read()
+        self._state.lock_live(self._state.live)
 
     @property
     def id(self) -> str | None:

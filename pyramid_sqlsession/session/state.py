@@ -24,6 +24,8 @@ class State:
       Called when the session is first used: what the cookie opens, and what is to be told of it.
     ``check_open``
       Raises :class:`SessionClosed` if it is too late for a change.
+    ``lock_live``
+      Locks the row of a session, and raises :class:`SessionNotLive` if it is not live.
     ``attributes``
       Those of the request, which tell whether an exception view is being called.
     ``is_visit``
@@ -52,6 +54,7 @@ class State:
 
     load: Callable[[], tuple[Found | None, SessionEvent | None]]
     check_open: Callable[[], None]
+    lock_live: Callable[[Loaded | None], None]
     clock: Callable[[], int]
     lifetime: Lifetime
     codec: Codec
@@ -190,10 +193,7 @@ class State:
         self._notice(key)
 
     def delete(self, key: Any) -> None:
-        """Delete a key.
-
-        :raises KeyError: if it is not there.
-        """
+        """Delete a key; a KeyError if it is not there."""
         del self.write()[key]
         self._notice(key)
 

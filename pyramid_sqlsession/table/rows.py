@@ -88,6 +88,8 @@ class Rows:
         self._insert, self._update = insert_with, update_with
         marked = self._written("lineage", "user_id", "replaced") | next_version
         self._mark = update(self.table).where(same_version).values(marked)
+        held: dict[Any, Any] = {columns["version"]: columns["version"]}
+        self._hold = update(self.table).where(self._this).values(held)
         self._raise = update(self.table).where(same_version).values(next_version)
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
 
@@ -144,6 +146,14 @@ class Rows:
         except Exception as error:
             raise SessionDataError(f"a column's type cannot read it: {error}") from error
         return None if row is None else Record.of(row)
+
+    def is_live(self, connection: Connection, id: bytes) -> bool:
+        """Whether the row is that of a session which has not ended, and is locked from now on."""
+        if connection.dialect.name == "sqlite":
+            # no SELECT locks anything there
+            self.execute(connection, self._hold, {"b_id": id})
+        row = self.execute(connection, self._locking_select, {"b_id": id}).first()
+        return row is not None and Record.of(row).replaced is None
 
     def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
         """What the application's own columns of a row hold, as far as another row may hold it too.

@@ -1,0 +1,34 @@
+"""Locking the session, for a request whose work must not outlive it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transaction.interfaces import NoTransaction
+
+from ..exceptions import SessionNotLive
+from ..session.found import Loaded
+from ..store import Store
+from ..transactions import current_transaction
+from .alone import undone_with
+
+
+def lock_live(store: Store, request: Any, loaded: Loaded | None) -> None:
+    """Lock the row of a session until the request's transaction ends.
+
+    Whoever ends the session or gives it another token waits so long, or the database lets one of
+    the two fail.
+
+    :param loaded: the session as it was read; None if there is none, or the request has ended it.
+    :raises NoTransaction: if the request has none, and could hold no lock.
+    :raises SessionNotLive: if the session was ended, or has another token.
+    """
+    transaction = current_transaction(request)
+    if transaction is None:
+        raise NoTransaction("session.require_live() needs a transaction, in which it locks the row")
+    if loaded is not None:
+        writing = store.database.writing(request, transaction)
+        with undone_with(transaction), writing as (connection, _):
+            if store.rows.is_live(connection, loaded.id):
+                return
+    raise SessionNotLive("the session was ended, or has another token, since it was read")

@@ -1,0 +1,83 @@
+"""What a dict does, with keys and values that are loaded when they are first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from copy import deepcopy
+from typing import Any
+
+from .state import State
+
+# of subclasses nobody knows what they are
+_CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class LazyDict(MutableMapping[Any, Any]):
+    """A mapping that behaves as a dict does, on what a request knows of its session."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._state.read()[key]
+        if type(value) not in _CANNOT_CHANGE:
+            self._state.may_have_changed = True
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._state.read()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._state.read())
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(reversed(self._state.read()))
+
+    def __len__(self) -> int:
+        return len(self._state.read())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._state.set(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._state.delete(key)
+
+    def __or__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return self.copy() | dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[Any, Any]) -> dict[Any, Any]:
+        return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+
+    # unlike |, which gives a plain dict; typing.Self needs Python 3.11
+    def __ior__(self, other: Any) -> LazyDict:  # type: ignore[misc]  # noqa: PYI034
+        self.update(other)
+        return self
+
+    def copy(self) -> dict[Any, Any]:
+        """A plain dict with the same keys and values."""
+        return dict(self._state.hand_out())
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        return deepcopy(self.copy(), memo)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove the key that was added last; return it and its value.
+
+        :raises KeyError: if the session is empty.
+        """
+        for key in reversed(self._state.write()):
+            return key, self.pop(key)
+        raise KeyError("the session is empty")
+
+    def clear(self) -> None:
+        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`.
+
+        Where somebody is signed in it is a sign-out, because that key is removed, too.
+        """
+        for key in list(self._state.write()):
+            # without its user a session loses its CSRF token by itself
+            self.pop(key, None)
