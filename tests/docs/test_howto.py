@@ -413,8 +413,14 @@ def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[...,
     return accounts
 
 
+def post(browser: TestApp, path: str, status: int = 303, **form: str) -> Any:
+    """Send a form of the application's."""
+    form["csrf_token"] = browser.get("/home").json["csrf_token"]
+    return browser.post(path, form, status=status)
+
+
 def sign_in(browser: TestApp, name: str, **form: str) -> Any:
-    return browser.post("/sign_in", {"name": name, "password": "demo", **form}, status=303)
+    return post(browser, "/sign_in", 303, name=name, password="demo", **form)
 
 
 def users(*browsers: TestApp) -> list[str | None]:
@@ -433,7 +439,7 @@ def signed_in(accounts: Callable[..., TestApp]) -> list[TestApp]:
 
 
 def test_who_logs_out_everywhere_is_signed_in_nowhere(signed_in: list[TestApp]) -> None:
-    signed_in[0].post("/log_out_everywhere")
+    post(signed_in[0], "/log_out_everywhere")
     assert signed_in[0].cookies == {}
     assert users(*signed_in) == [None, None, None, "bob"]
 
@@ -443,23 +449,73 @@ def test_a_change_of_the_password_leaves_one_session_with_a_new_token(
 ) -> None:
     sign_in(signed_in[0], "alice", remember_me="on")
     before = signed_in[0].cookies["session"]
-    page = signed_in[0].post("/change_password", {"password": "better"})
+    page = post(signed_in[0], "/change_password", old="demo", new="better")
     assert users(*signed_in) == ["alice", None, None, "bob"]
     assert signed_in[0].cookies["session"] != before
     # it is still the session that is remembered
     assert "Max-Age=2592000;" in page.headers["Set-Cookie"]
-    another(signed_in[0]).post("/sign_in", {"name": "alice", "password": "demo"}, status=403)
+    post(another(signed_in[0]), "/sign_in", 403, name="alice", password="demo")
+
+
+def test_who_does_not_know_the_old_password_changes_nothing(signed_in: list[TestApp]) -> None:
+    post(signed_in[0], "/change_password", 403, old="guessed", new="mine")
+    post(another(signed_in[0]), "/change_password", 403, old="demo", new="mine")
+    assert users(*signed_in) == ["alice", "alice", "alice", "bob"]
+    sign_in(another(signed_in[0]), "bob")
+
+
+def test_a_new_token_after_a_change_of_the_password_is_no_sign_in(
+    signed_in: list[TestApp],
+) -> None:
+    clock = set_clock(signed_in[0])
+    clock.now = int(time.time()) - 16 * 60
+    sign_in(signed_in[0], "alice")
+    clock.now = int(time.time())
+    post(signed_in[0], "/change_password", old="demo", new="better")
+    assert post(signed_in[0], "/transfer").location.endswith("/sign_in")
+
+
+def test_another_site_cannot_send_a_form(signed_in: list[TestApp]) -> None:
+    for path in ("/sign_in", "/sign_out", "/change_password", "/log_out_everywhere", "/disable"):
+        form = {"name": "bob", "password": "demo", "old": "demo", "new": "mine"}
+        signed_in[0].post(path, form, status=400)
+    assert users(*signed_in) == ["alice", "alice", "alice", "bob"]
+
+
+def test_a_name_that_nobody_has_costs_as_much_as_a_wrong_password(
+    accounts: Callable[..., TestApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = accounts(blocks("log_out_everywhere")["limit"])
+    module: Any = importlib.import_module("accounts")
+    digest, digests = module.digest, []
+
+    def counted(password: str, salt: bytes) -> bytes:
+        digests.append(password)
+        result: bytes = digest(password, salt)
+        return result
+
+    monkeypatch.setattr(module, "digest", counted)
+    post(browser, "/sign_in", 403, name="alice", password="wrong")
+    post(browser, "/sign_in", 403, name="nobody", password="wrong")
+    post(browser, "/disable", 200, name="bob")
+    digests.clear()
+    post(browser, "/sign_in", 403, name="bob", password="demo")
+    assert digests == ["demo"]
 
 
 def test_who_is_disabled_is_signed_out_and_cannot_sign_in(signed_in: list[TestApp]) -> None:
-    assert signed_in[3].post("/disable", {"name": "alice"}).json == {"ended": 3}
+    assert post(signed_in[3], "/disable", 200, name="alice").json == {"ended": 3}
     assert users(*signed_in) == [None, None, None, "bob"]
-    signed_in[0].post("/sign_in", {"name": "alice", "password": "demo"}, status=403)
+    post(signed_in[0], "/sign_in", 403, name="alice", password="demo")
 
 
 @only_servers
 @pytest.mark.parametrize(
-    ("path", "form"), [("/disable", {"name": "alice"}), ("/change_password", {"password": "new"})]
+    ("path", "status", "form"),
+    [
+        ("/disable", 200, {"name": "alice"}),
+        ("/change_password", 303, {"old": "demo", "new": "better"}),
+    ],
 )
 def test_a_sign_in_at_the_same_moment_is_ended_too(
     accounts: Callable[..., TestApp],
@@ -467,6 +523,7 @@ def test_a_sign_in_at_the_same_moment_is_ended_too(
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
+    status: int,
     form: dict[str, str],
 ) -> None:
     other = accounts(blocks("log_out_everywhere")["limit"], sqlalchemy__url=backend.url)
@@ -474,7 +531,7 @@ def test_a_sign_in_at_the_same_moment_is_ended_too(
     late = another(other)
     user = importlib.import_module("accounts").User
     accepts, place = user.accepts, Place("dbsession", engine)
-    ending = threading.Thread(target=other.post, args=(path, form))
+    ending = threading.Thread(target=post, args=(other, path, status), kwargs=form)
 
     def is_waiting_or_done() -> bool:
         with place.watching() as connection:
@@ -483,8 +540,10 @@ def test_a_sign_in_at_the_same_moment_is_ended_too(
     def accept_late(self: Any, password: str) -> bool:
         """Look at the flag, and then be slow."""
         is_accepted = bool(accepts(self, password))
-        ending.start()
-        wait_until(is_waiting_or_done)
+        # the change of the password looks at the old one too
+        if threading.current_thread() is not ending:
+            ending.start()
+            wait_until(is_waiting_or_done)
         return is_accepted
 
     monkeypatch.setattr(user, "accepts", accept_late)
@@ -511,7 +570,7 @@ def test_a_fourth_sign_in_ends_the_session_whose_sign_in_was_first(
 def test_the_operator_ends_the_sessions_of_a_user_as_on_the_page(
     signed_in: list[TestApp], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    signed_in[2].post("/sign_out")
+    post(signed_in[2], "/sign_out")
     shown = blocks("log_out_everywhere")["command-line"]
     printed = ""
     for line in shown.splitlines():
@@ -557,7 +616,7 @@ def test_nobody_is_remembered_for_longer_than_the_absolute_timeout(remembering: 
 
 def test_signing_out_forgets_the_lifetime(remembering: TestApp) -> None:
     sign_in(remembering, "alice", remember_me="on")
-    remembering.post("/sign_out")
+    post(remembering, "/sign_out")
     assert "Max-Age" not in sign_in(remembering, "bob").headers["Set-Cookie"]
 
 
@@ -565,12 +624,12 @@ def test_a_transfer_wants_a_fresh_password(remembering: TestApp) -> None:
     clock = set_clock(remembering)
     clock.now = int(time.time()) - 16 * 60
     token = sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"]
-    assert remembering.post("/transfer").status_int == 303
+    post(remembering, "/transfer", 303)
     clock.now = int(time.time())
     assert sign_in(remembering, "alice", remember_me="on").headers["Set-Cookie"] != token
-    assert remembering.post("/transfer").json == {"done": True}
+    assert post(remembering, "/transfer", 200).json == {"done": True}
     # a new session is as young as can be, and nobody's
-    assert another(remembering).post("/transfer").status_int == 303
+    post(another(remembering), "/transfer", 303)
 
 
 # ---- scripts and pshell

@@ -8,6 +8,7 @@ import time
 import zope.sqlalchemy
 from pyramid.authentication import SessionAuthenticationHelper
 from pyramid.config import Configurator
+from pyramid.csrf import get_csrf_token
 from pyramid.httpexceptions import HTTPForbidden, HTTPSeeOther
 from pyramid.security import forget, remember
 from sqlalchemy import LargeBinary, String, engine_from_config
@@ -40,11 +41,17 @@ class User(Base):
 
     def accepts(self, password):
         salt, stored = self.password[:16], self.password[16:]
-        return not self.disabled and hmac.compare_digest(stored, digest(password, salt))
+        is_right = hmac.compare_digest(stored, digest(password, salt))
+        return is_right and not self.disabled
 
 
 def digest(password, salt):
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
+
+
+# whose password nobody knows: the time that a wrong one takes does not tell which names there are
+NOBODY = User(name="", disabled=True)
+NOBODY.set_password(secrets.token_hex())
 
 
 class SecurityPolicy:
@@ -65,7 +72,7 @@ class SecurityPolicy:
 def sign_in(request):
     # locked, so that nobody disables it, or changes its password, before the session is stored
     user = request.dbsession.get(User, request.POST["name"], with_for_update=True)
-    if user is None or not user.accepts(request.POST["password"]):
+    if not (user or NOBODY).accepts(request.POST["password"]):
         return HTTPForbidden()
     headers = remember(request, user.name)
     request.session.max_age = MONTH if "remember_me" in request.POST else None
@@ -77,18 +84,21 @@ def sign_out(request):
 
 
 def home(request):
-    return {"user": request.authenticated_userid}
+    return {"user": request.authenticated_userid, "csrf_token": get_csrf_token(request)}
 
 
 def change_password(request):
     name = request.authenticated_userid
-    user = request.dbsession.get(User, name)
-    user.set_password(request.POST["password"])
-    # all the others, in the transaction that changes the password
+    user = request.dbsession.get(User, name, with_for_update=True) if name else NOBODY
+    # whoever finds the browser open must not take over the account
+    if not user.accepts(request.POST["old"]):
+        return HTTPForbidden()
+    user.set_password(request.POST["new"])
+    # all the other sessions, in the transaction that changes the password
     request.sqlsessions.revoke_user(name, keep=request.session.id)
     # and this one gets a new token
-    headers = remember(request, name)
-    return HTTPSeeOther(request.route_path("home"), headers=headers)
+    request.session.regenerate()
+    return HTTPSeeOther(request.route_path("home"))
 
 
 def log_out_everywhere(request):
@@ -126,6 +136,7 @@ def main(global_config, **settings):
     with Configurator(settings=settings, security_policy=SecurityPolicy()) as config:
         config.add_request_method(dbsession, reify=True)
         config.include("pyramid_sqlsession")
+        config.set_default_csrf_options(require_csrf=True)
         for view in (home, *changing):
             name, method = view.__name__, "POST" if view in changing else "GET"
             config.add_route(name, f"/{name}")
