@@ -8,7 +8,11 @@ aborted with them. None holds a token.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -38,11 +42,11 @@ class SessionCreated(SessionEvent):
 
     @property
     def level(self) -> int:
-        """Every visitor makes one."""
-        return logging.DEBUG
+        """Every visitor makes an anonymous one; one of a user is a sign-in."""
+        return logging.DEBUG if self.user_id is None else logging.INFO
 
     def __str__(self) -> str:
-        return f"session {self.handle} was created, {_whose(self.user_id)}"
+        return f"session {self.handle} of {_whose(self.user_id)} was created"
 
 
 @dataclass(frozen=True)
@@ -58,12 +62,10 @@ class SessionRegenerated(SessionEvent):
     old_user_id: Any = None
 
     def __str__(self) -> str:
+        whose = _whose(self.user_id)
         if self.handle == self.old_handle:
-            return f"session {self.handle} was regenerated, {_whose(self.user_id)}"
-        return (
-            f"session {self.old_handle} was regenerated and is session {self.handle} now, "
-            f"{_whose(self.user_id)}"
-        )
+            return f"session {self.handle} of {whose} was regenerated"
+        return f"session {self.old_handle} was regenerated and is session {self.handle} of {whose}"
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,9 @@ class SessionEnded(SessionEvent):
       ``"logout"``: the visitor signed out, or the application called ``invalidate()``.
       ``"revoked"``: through ``request.sqlsessions``.
       ``"limit"``: a sign-in of the same user exceeded ``sqlsession.max_sessions_per_user``.
-      ``"expiry"``: it had expired when its visitor came back; sent each time until the row is
-      deleted, and not by the cleaning, which has no request.
+      ``"command"``: by an operator, from the command line. That is a line in the log only.
+      ``"expiry"``: it had expired when its visitor came back. It is sent once, or twice if requests
+      come at the same moment, and not by the cleaning, which has no request.
     ``user_id``
       Whose it was; None for an anonymous one.
     """
@@ -84,7 +87,7 @@ class SessionEnded(SessionEvent):
     user_id: Any = None
 
     def __str__(self) -> str:
-        return f"session {self.handle} has ended, by {self.by}"
+        return f"session {self.handle} of {_whose(self.user_id)} has ended, by {self.by}"
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,43 @@ class CookieRejected(SessionEvent):
 
     reason: str
 
+    @property
+    def level(self) -> int:
+        """Anybody can make thousands of them: :class:`Rejections` sums them up."""
+        return logging.DEBUG
+
     def __str__(self) -> str:
         if not self.handle:
             return f"a cookie was rejected: {self.reason}"
         return f"the cookie of session {self.handle} was rejected: {self.reason}"
+
+
+class Rejections:
+    """The cookies that were rejected: a line for the first one, then at most one a minute.
+
+    :param clock: seconds, which never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._counted: Counter[str] = Counter()
+        self._told_at: float | None = None
+        self._counting = threading.Lock()
+
+    def count(self, event: CookieRejected) -> None:
+        """Count one more."""
+        with self._counting:
+            self._counted[event.reason] += 1
+            now = self._clock()
+            if self._told_at is not None and now - self._told_at < _MINUTE:
+                return
+            counted, self._counted, self._told_at = self._counted, Counter(), now
+        reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(counted.items()))
+        log.info("cookies were rejected since the last such line: %s", reasons)
+
+
+_MINUTE = 60
+_rejections = Rejections(monotonic)
 
 
 def send(event: SessionEvent) -> None:
@@ -146,8 +182,11 @@ def send(event: SessionEvent) -> None:
     :raises Exception: whatever a subscriber raises.
     """
     log.log(event.level, "%s", event)
+    if isinstance(event, CookieRejected):
+        _rejections.count(event)
     event.request.registry.notify(event)
 
 
 def _whose(user_id: Any) -> str:
-    return "anonymous" if user_id is None else "signed in"
+    # repr: a name may hold the end of a line
+    return "nobody" if user_id is None else f"user {user_id!r}"

@@ -783,7 +783,11 @@ def test_what_was_ended_and_why_is_in_the_log(
     browser.get("/enter")
     browser.get("/revoke_user")
     text = caplog.text
-    for words in ("was created, signed in", "was regenerated", "has ended, by revoked"):
+    for words in (
+        "of user 'alice' was created",
+        "was regenerated",
+        "user 'alice' has ended, by revoked",
+    ):
         assert words in text
     assert token not in text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from argparse import Namespace
@@ -16,14 +17,18 @@ from sqlalchemy.exc import DBAPIError
 
 from ..database.aside import maintaining
 from ..driver_errors import reason
+from ..events import SessionEnded
 from ..store import Store
 from ..table.model import create_table
 from ..table.sessions import Sessions
+from ..table.told import Ended
 from ..upkeep.census import AGES, SIZES, Census, Figures
 from ..upkeep.purge import Purge
 from .terminal import complain, progress, say, show_figures, show_rows
 
 DONE, FAILED, MISUSED = 0, 1, 2
+
+log = logging.getLogger("pyramid_sqlsession")
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
         with maintaining(opened.engine) as connection:
             user_id = _user_id(sessions, connection, arguments.user)
             ended = sessions.end_user(connection, user_id)
+        _note(ended)
         say(f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
@@ -189,12 +195,19 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
     wanted = dict.fromkeys(handle.lower() for handle in arguments.handles)
     for handle in wanted:
         with maintaining(opened.engine) as connection:
-            found = bool(sessions.end(connection, [bytes.fromhex(handle)]))
-        revoked += found
+            found = sessions.end(connection, [bytes.fromhex(handle)])
+        _note(found)
+        revoked += len(found)
         if not found:
             complain(f"there is no session {handle}: it has ended already, or the handle is wrong")
     say(f"{_sessions(revoked)} revoked")
     return DONE if revoked == len(wanted) else FAILED
+
+
+def _note(ended: list[Ended]) -> None:
+    """The lines that the application's log has of sessions that a request ends."""
+    for session in ended:
+        log.info("%s", SessionEnded(None, session.lineage.hex(), "command", session.user_id))
 
 
 def _user_id(sessions: Sessions, connection: Connection, text: str) -> Any:
