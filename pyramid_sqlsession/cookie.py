@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from itertools import islice
 from typing import Any
 
 from webob.cookies import make_cookie
@@ -14,6 +15,9 @@ from .settings.options import Settings
 
 # fullmatch, not $, which would admit a newline
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+_MOST = 4
+"""Tokens of one request that are looked for: more than a browser has of its own accord."""
 
 
 def new_token() -> str:
@@ -29,6 +33,27 @@ def id_of(token: str) -> bytes:
     return hashlib.sha256(token.encode("ascii")).digest()
 
 
+def cookie_values(request: Any, name: str) -> list[str]:
+    """The values of a request's cookies of this name, in the order in which the browser sent them.
+
+    ``request.cookies`` finds a name in the value of another cookie too, fails as a whole on one
+    that is no UTF-8, and takes seconds for a header that was made for it. This does what browsers
+    mean, and takes time in proportion to the header's length.
+    """
+    header = request.environ.get("HTTP_COOKIE")
+    if not isinstance(header, str):
+        return []
+    start = f"{name}="
+    # space and tab, as in browsers: str.strip() would make one name of others that look like it
+    pairs = (part.strip(" \t") for part in header.split(";"))
+    return [_unquoted(pair[len(start) :]) for pair in pairs if pair.startswith(start)]
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return value[1:-1] if is_quoted else value
+
+
 class Cookie:
     """Reads and writes the session cookie as the settings say."""
 
@@ -36,22 +61,20 @@ class Cookie:
         self._settings = settings
         self._always_secure = settings.cookie_secure or has_secure_prefix(settings.cookie_name)
 
-    def token(self, request: Any) -> str | None:
-        """The request's token, or None if there is none or it is not well-formed."""
-        value = self._value(request)
-        return value if value is not None and _TOKEN.fullmatch(value) else None
+    def tokens(self, request: Any) -> tuple[str, ...]:
+        """The well-formed tokens of the request's cookies, each once, in their order.
+
+        There are several if they were set for different paths or domains, by whomever.
+        """
+        well_formed = filter(_TOKEN.fullmatch, self._values(request))
+        return tuple(islice(dict.fromkeys(well_formed), _MOST))
 
     def is_malformed(self, request: Any) -> bool:
-        """Whether the request has a session cookie that holds no token."""
-        return self._value(request) is not None and self.token(request) is None
+        """Whether the request has a session cookie, and none that holds a token."""
+        return bool(self._values(request)) and not self.tokens(request)
 
-    def _value(self, request: Any) -> str | None:
-        try:
-            value: str | None = request.cookies.get(self._settings.cookie_name)
-        except UnicodeDecodeError:
-            # WebOb decodes the whole header as UTF-8, which a browser need not send
-            return ""
-        return value
+    def _values(self, request: Any) -> list[str]:
+        return cookie_values(request, self._settings.cookie_name)
 
     def set(self, request: Any, response: Any, token: str | None, max_age: int | None) -> None:
         """Set the cookie.

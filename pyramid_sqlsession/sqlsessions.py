@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
+from sqlalchemy import Connection
 
-from .database.base import Writing
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
 from .request.alone import undone_with
@@ -48,10 +47,10 @@ class SQLSessions:
         except ValueError:
             # nobody's sessions are stored under it
             return []
-        transaction = current_transaction(self._request)
+        transaction, own = current_transaction(self._request), self._visit.id
         reading = self._store.database.reading(self._request, transaction)
         with undone_with(transaction), reading as connection:
-            return sessions.of_user(connection, user_id, self._visit.id)
+            return sessions.of_user(connection, user_id, own)
 
     def revoke(self, handle: str, user_id: Any = None) -> bool:
         """End a session, however old its handle is; False if there is none.
@@ -66,10 +65,8 @@ class SQLSessions:
                 user_id = sessions.converted(user_id)
             except ValueError:
                 return False
-        with self._writing() as (connection, _):
-            ended = sessions.end(connection, [bytes.fromhex(handle)], user_id=user_id)
-        self._tell(ended)
-        return bool(ended)
+        lineages = [bytes.fromhex(handle)]
+        return bool(self._ended(lambda it: sessions.end(it, lineages, user_id=user_id)))
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
         """End all sessions of a user; return how many there were.
@@ -85,22 +82,20 @@ class SQLSessions:
             user_id = sessions.converted(user_id)
         except ValueError:
             return 0
-        with self._writing() as (connection, _):
-            ended = sessions.end_user(connection, user_id, bytes.fromhex(keep or ""))
-        self._tell(ended)
-        return len(ended)
+        kept = bytes.fromhex(keep or "")
+        return len(self._ended(lambda it: sessions.end_user(it, user_id, kept)))
 
-    @contextmanager
-    def _writing(self) -> Iterator[Writing]:
-        transaction = current_transaction(self._request)
-        writing = self._store.database.writing(self._request, transaction)
-        with undone_with(transaction), writing as opened:
-            yield opened
-
-    def _tell(self, ended: list[Ended]) -> None:
-        visit = self._visit
-        if visit.is_open and any(visit.id in session.ids for session in ended):
+    def _ended(self, end: Callable[[Connection], list[Ended]]) -> list[Ended]:
+        """What a function ends, which the request's own session and the subscribers are told."""
+        request, visit = self._request, self._visit
+        # which of several cookies counts is known only as long as their rows are there
+        transaction, own = current_transaction(request), visit.id
+        writing = self._store.database.writing(request, transaction)
+        with undone_with(transaction), writing as (connection, _):
+            ended = end(connection)
+        if visit.is_open and any(own in session.ids for session in ended):
             visit.state.revoked()
         for session in ended:
             handle = session.lineage.hex()
-            send(SessionEnded(self._request, handle, "revoked", session.user_id))
+            send(SessionEnded(request, handle, "revoked", session.user_id))
+        return ended

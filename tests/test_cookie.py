@@ -56,13 +56,13 @@ def test_the_id_of_a_row_is_the_sha256_of_the_token_as_it_is_written() -> None:
 def test_a_cookie_that_is_no_token_is_ignored(value: str) -> None:
     request = Request.blank("/")
     request.environ["HTTP_COOKIE"] = f"session={value}".encode().decode("latin-1")
-    assert cookie().token(request) is None
+    assert cookie().tokens(request) == ()
 
 
 def test_a_token_is_read_under_the_configured_name() -> None:
     request = Request.blank("/", cookies={"sid": TOKEN})
-    assert cookie(cookie_name="sid").token(request) == TOKEN
-    assert cookie().token(request) is None
+    assert cookie(cookie_name="sid").tokens(request) == (TOKEN,)
+    assert cookie().tokens(request) == ()
 
 
 def test_a_header_that_is_no_utf_8_is_an_empty_session(engine: Engine) -> None:
@@ -74,7 +74,7 @@ def test_a_header_that_is_no_utf_8_is_an_empty_session(engine: Engine) -> None:
 def test_no_cookie_header_is_an_error(header: bytes) -> None:
     request = Request.blank("/")
     request.environ["HTTP_COOKIE"] = b"session=".decode() + header.decode("latin-1")
-    cookie().token(request)
+    cookie().tokens(request)
 
 
 @pytest.mark.parametrize("value", ["x", TOKEN[:-1] + "=", '"' + TOKEN, "\xff\xfe", "a" * 5000])

@@ -230,6 +230,7 @@ def test_the_panel_works_where_the_session_was_opened_above_the_toolbar(
     app = browse(config, put=put)
     page = visit(app, "/put")
     assert page.glance.startswith("INSERT v1, 1 statement, ")
+    app.reset()
     app.set_cookie("session", "b" * 43)
     page = visit(app, "/put")
     assert page.summary["Cookie received"] == "a token that opens no session"
@@ -816,6 +817,7 @@ def test_the_panel_shows_that_a_request_came_late_with_an_old_token(sqlite_engin
     app.get("/put")
     old = token_of(app)
     app.get("/sign_in")
+    app.reset()
     app.set_cookie("session", old)
     assert visit(app, "/put").glance.startswith("DROPPED, 1 statement")
 

@@ -240,6 +240,7 @@ def test_the_cookie_goes_with_the_session_whichever_of_its_tokens_it_holds(
         browser.get("/enter")
         handles.append(browser.get("/handle").json)
         cookies.append(browser.cookies["session"])
+    browser.reset()
     browser.set_cookie("session", cookies[held].strip('"'))
     response = browser.get(f"/{view}?handle={handles[0]}")
     assert "Max-Age=0" in session_cookies(response)[0]
@@ -257,11 +258,13 @@ def test_a_late_request_that_ends_other_sessions_leaves_the_cookie_of_the_new_on
     old = browser.cookies["session"].strip('"')
     browser.get("/enter" if new == "kept" else "/enter?user=bob")
     cookie, handle = browser.cookies["session"].strip('"'), browser.get("/handle").json
+    browser.reset()
     browser.set_cookie("session", old)
     response = browser.get("/end_others" + (f"?keep={handle}" if new == "kept" else ""))
     assert response.json == 1
     assert session_cookies(response) == []
     assert not is_signed_in(other)
+    browser.reset()
     browser.set_cookie("session", cookie)
     assert is_signed_in(browser)
 
