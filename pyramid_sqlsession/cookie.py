@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 from itertools import islice
 from typing import Any
 
+from webob.cachecontrol import CacheControl
 from webob.cookies import make_cookie
 
+from .settings.converters import domain_name, optional
 from .settings.cookie_rules import has_secure_prefix
 from .settings.options import Settings
+
+log = logging.getLogger("pyramid_sqlsession")
 
 # fullmatch, not $, which would admit a newline
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 _MOST = 4
 """Tokens of one request that are looked for: more than a browser has of its own accord."""
+
+_TO_SHARED_CACHES = ("cdn-cache-control", "surrogate-control")
+"""How the names of headers end that caches obey in place of Cache-Control."""
+_OF_SHARED_CACHES = ("public", "s-maxage", "private")
 
 
 def new_token() -> str:
@@ -60,6 +69,7 @@ class Cookie:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._always_secure = settings.cookie_secure or has_secure_prefix(settings.cookie_name)
+        self._has_warned = False
 
     def tokens(self, request: Any) -> tuple[str, ...]:
         """The well-formed tokens of the request's cookies, each once, in their order.
@@ -88,7 +98,7 @@ class Cookie:
             token,
             max_age=max_age,
             path=settings.cookie_path,
-            domain=settings.cookie_domain,
+            domain=self._domain(request),
             secure=self._is_secure(request),
             httponly=settings.cookie_httponly,
             samesite=settings.cookie_samesite,
@@ -97,6 +107,34 @@ class Cookie:
             header += "; Partitioned"
         response.headerlist.append(("Set-Cookie", header))
         _keep_out_of_shared_caches(response)
+        if token is not None:
+            self._warn_of_http(request)
+
+    def _domain(self, request: Any) -> str | None:
+        domain = self._settings.cookie_domain
+        if not callable(domain):
+            return domain  # type: ignore[no-any-return]  # it is a name then
+        given = domain(request)
+        try:
+            return optional(domain_name)(given)  # type: ignore[no-any-return]
+        except ValueError:
+            log.warning(
+                "sqlsession.cookie_domain gave %r, which is neither a domain name nor None: the "
+                "cookie is set for the host alone",
+                given,
+            )
+            return None
+
+    def _warn_of_http(self, request: Any) -> None:
+        """Say once why nobody has a session, if so it is."""
+        if self._has_warned or not self._always_secure or request.scheme != "http":
+            return
+        self._has_warned = True
+        log.warning(
+            "the cookie %s is Secure and was set over http: browsers drop it, unless a proxy in "
+            "front speaks https to them, and then request.scheme should be https too",
+            self._settings.cookie_name,
+        )
 
     def _is_secure(self, request: Any) -> bool:
         if self._always_secure:
@@ -112,10 +150,13 @@ def vary_on_cookie(response: Any) -> None:
 
 
 def _keep_out_of_shared_caches(response: Any) -> None:
-    control = response.cache_control
-    if "Cache-Control" not in response.headers:
-        control.no_store = True
-    elif not control.no_store:
-        control.public = None
-        control.s_max_age = None
-        control.private = True
+    headers = response.headers
+    for name in {name.lower() for name in headers if name.lower().endswith(_TO_SHARED_CACHES)}:
+        del headers[name]
+    given = CacheControl.parse(", ".join(headers.getall("Cache-Control"))).properties
+    kept = {name: given[name] for name in given if name.lower() not in _OF_SHARED_CACHES}
+    if not given:
+        kept["no-store"] = None
+    elif "no-store" not in {name.lower() for name in given}:
+        kept["private"] = None
+    response.cache_control = kept
