@@ -358,13 +358,10 @@ def test_a_long_header_costs_a_moving_application_little(old: OldStore, engine: 
     app = move(engine, old)
 
     def cost(size: int) -> float:
-        seconds = list[float]()
-        for value in ("", f"{old.cookie_name}="):
-            start = thread_time()
-            assert app.get("/show", headers={"Cookie": value + "\xff" * size}).json == {}
+        start = thread_time()
+        for value in ("", f"{old.cookie_name}=", f"{old.cookie_name}=x,"):
             assert app.get("/show", headers={"Cookie": value + "a" * size}).json == {}
-            seconds.append(thread_time() - start)
-        return sum(seconds)
+        return thread_time() - start
 
     assert min(cost(64 * 1024) for _ in range(3)) < 5 * min(cost(10) for _ in range(5)) + 0.02
 
