@@ -12,9 +12,13 @@ from hypothesis import strategies as st
 from pyramid.config import Configurator
 from pyramid.request import Request
 from pyramid.session import SignedCookieSessionFactory
-from sqlalchemy import Engine
+from pyramid_retry import RetryableException
+from sqlalchemy import Engine, update
 from support.apps import (
+    TABLE,
     Clock,
+    Resource,
+    add_views,
     configurator,
     own_configurator,
     put,
@@ -28,7 +32,7 @@ from support.servers import Backend
 from webtest import TestApp
 
 from pyramid_sqlsession import CookieRejected, SessionEnded, cookie_values
-from pyramid_sqlsession.cookie import Cookie, new_token
+from pyramid_sqlsession.cookie import Cookie, id_of, new_token
 from pyramid_sqlsession.settings.options import Settings
 
 NAME = "__Host-id"
@@ -309,6 +313,18 @@ def test_several_cookies_are_one_statement_and_one_is_the_one_it_was(
     assert twice == one
 
 
+@pytest.mark.parametrize("spoiled", [{"data": b"no json"}, {"version": -1}])
+def test_a_row_that_cannot_be_read_hides_no_other(
+    sqlite_engine: Engine, spoiled: dict[str, Any]
+) -> None:
+    app = site(configurator(sqlite_engine))
+    other, mine = begun(app, "/keep?who=other"), begun(app, "/keep?who=me")
+    with sqlite_engine.begin() as connection:
+        connection.execute(update(TABLE).where(TABLE.c.id == id_of(other)).values(spoiled))
+    assert get(app, "/show", other).json == {}
+    assert get(app, "/show", other, mine).json == {"who": "me"}
+
+
 def test_a_change_goes_to_the_session_that_counts(app: TestApp) -> None:
     mine, other = begun(app, "/keep?who=me"), begun(app, "/keep?who=other")
     get(app, "/put", new_token(), mine, other)
@@ -391,6 +407,33 @@ def test_a_sign_out_ends_the_session_whose_old_token_another_cookie_holds(app: T
     new = session_cookies(response)[0][len("session=") :][:43]
     get(app, "/invalidate", old, mine)
     for token in (mine, old, new):
+        assert get(app, "/show", token).json == {}
+
+
+@pytest.mark.parametrize("stepped_up", [(0,), (1,), (0, 1)])
+def test_a_sign_out_that_is_run_again_ends_the_sessions_of_all_cookies(
+    engine: Engine, stepped_up: tuple[int, ...]
+) -> None:
+    def vote() -> None:
+        raise RetryableException("again")
+
+    def leave(request: Any) -> Any:
+        assert len(request.session) == (0 if request.environ["retry.attempt"] and all_are else 1)
+        if request.environ["retry.attempt"] == 0:
+            for n in stepped_up:
+                response = get(app, "/sign_in?user=alice", tokens[n])
+                tokens.append(session_cookies(response)[0][len("session=") :][:43])
+            request.tm.get().join(Resource(vote))
+        request.session.invalidate()
+        return {}
+
+    config = configurator(engine, retry=True)
+    add_views(config, leave=leave)
+    app, all_are = site(config), len(stepped_up) == 2
+    tokens = [begun(app, "/sign_in?user=alice") for _ in range(2)]
+    get(app, "/leave", *tokens)
+    assert len(tokens) == 2 + len(stepped_up)
+    for token in tokens:
         assert get(app, "/show", token).json == {}
 
 

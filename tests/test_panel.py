@@ -880,6 +880,23 @@ def test_no_token_is_on_any_page_of_the_panel(
             assert secret not in page.html
 
 
+def test_of_several_cookies_no_token_is_shown(sqlite_engine: Engine) -> None:
+    def spill(request: Any) -> Any:
+        request.session["within"] = "".join(f"x{token}y" for token in tokens)
+        return {}
+
+    app = browse(with_panel(sqlite_engine), put=put, spill=spill)
+    app.get("/put")
+    tokens = ["b" * 43, token_of(app)]
+    header = "; ".join(f"session={token}" for token in tokens)
+    page = visit(app, "/spill", headers={"Cookie": header})
+    assert page.summary["Cookie received"] == "the token of a live session"
+    assert page.purposes == ["read", "update"]
+    assert page.keys["'within'"] == ["set", "", "'x***yx***y'"]
+    for token in tokens:
+        assert token not in page.html
+
+
 def test_of_data_that_is_text_no_statement_shows_anything(
     sqlite_engine: Engine, text_row: Any
 ) -> None:
