@@ -28,6 +28,7 @@ from support.apps import (
     show,
     statements,
 )
+from support.cookies import read_by_hand
 from support.servers import Backend
 from webtest import TestApp
 
@@ -47,26 +48,6 @@ def with_header(header: str) -> Request:
 
 
 # ---- the values of one name
-
-
-def read_by_hand(header: str, name: str) -> list[str]:
-    """What the rule says, one character after the other."""
-    values, pair = list[str](), list[str]()
-    for character in [*header, ";"]:
-        if character != ";":
-            pair.append(character)
-            continue
-        while pair and pair[0] in {" ", "\t"}:
-            del pair[0]
-        while pair and pair[-1] in {" ", "\t"}:
-            del pair[-1]
-        if "=" in pair and "".join(pair[: (at := pair.index("="))]) == name:
-            value = pair[at + 1 :]
-            if len(value) >= 2 and value[0] == '"' and value[-1] == '"':
-                value = value[1:-1]
-            values.append("".join(value))
-        pair = []
-    return values
 
 
 PIECES = [*'=;"\\, \t\n\0\x1f\x85\xa0\xff', "id", "Id", "x", "id=", ";id=", '"x"']
