@@ -15,6 +15,7 @@ from pyramid.tweens import EXCVIEW
 from pyramid.viewderivers import INGRESS
 
 from .activity import session_visit
+from .cookie import cookie_values
 from .data.serializer import Serializer
 from .events import (
     CookieRejected,
@@ -65,6 +66,7 @@ __all__ = [
     "SessionTableError",
     "SessionTooLarge",
     "UserSession",
+    "cookie_values",
     "includeme",
     "save_tween_factory",
 ]

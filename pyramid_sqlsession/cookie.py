@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
+from itertools import islice
 from typing import Any
 
+from webob.cachecontrol import CacheControl
 from webob.cookies import make_cookie
 
+from .settings.converters import domain_name, optional
 from .settings.cookie_rules import has_secure_prefix
 from .settings.options import Settings
 
+log = logging.getLogger("pyramid_sqlsession")
+
 # fullmatch, not $, which would admit a newline
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+_MOST = 4
+"""Tokens of one request that are looked for: more than a browser has of its own accord."""
+
+_TO_SHARED_CACHES = ("cdn-cache-control", "surrogate-control")
+"""How the names of headers end that caches obey in place of Cache-Control."""
+_OF_SHARED_CACHES = ("public", "s-maxage", "private")
 
 
 def new_token() -> str:
@@ -29,29 +42,49 @@ def id_of(token: str) -> bytes:
     return hashlib.sha256(token.encode("ascii")).digest()
 
 
+def cookie_values(request: Any, name: str) -> list[str]:
+    """The values of a request's cookies of this name, in the order in which the browser sent them.
+
+    ``request.cookies`` finds a name in the value of another cookie too, fails as a whole on one
+    that is no UTF-8, and takes seconds for a header that was made for it. This does what browsers
+    mean, and takes time in proportion to the header's length.
+    """
+    header = request.environ.get("HTTP_COOKIE")
+    if not isinstance(header, str):
+        return []
+    start = f"{name}="
+    # space and tab, as in browsers: str.strip() would make one name of others that look like it
+    pairs = (part.strip(" \t") for part in header.split(";"))
+    return [_unquoted(pair[len(start) :]) for pair in pairs if pair.startswith(start)]
+
+
+def _unquoted(value: str) -> str:
+    is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
+    return value[1:-1] if is_quoted else value
+
+
 class Cookie:
     """Reads and writes the session cookie as the settings say."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._always_secure = settings.cookie_secure or has_secure_prefix(settings.cookie_name)
+        self._has_warned = False
 
-    def token(self, request: Any) -> str | None:
-        """The request's token, or None if there is none or it is not well-formed."""
-        value = self._value(request)
-        return value if value is not None and _TOKEN.fullmatch(value) else None
+    def tokens(self, request: Any) -> tuple[str, ...]:
+        """The well-formed tokens of the request's cookies, each once, in their order.
+
+        There are several if they were set for different paths or domains, by whomever.
+        """
+        well_formed = filter(_TOKEN.fullmatch, self._values(request))
+        return tuple(islice(dict.fromkeys(well_formed), _MOST))
 
     def is_malformed(self, request: Any) -> bool:
-        """Whether the request has a session cookie that holds no token."""
-        return self._value(request) is not None and self.token(request) is None
+        """Whether the request has a session cookie, and none that holds a token."""
+        return bool(self._values(request)) and not self.tokens(request)
 
-    def _value(self, request: Any) -> str | None:
-        try:
-            value: str | None = request.cookies.get(self._settings.cookie_name)
-        except UnicodeDecodeError:
-            # WebOb decodes the whole header as UTF-8, which a browser need not send
-            return ""
-        return value
+    def _values(self, request: Any) -> list[str]:
+        return cookie_values(request, self._settings.cookie_name)
 
     def set(self, request: Any, response: Any, token: str | None, max_age: int | None) -> None:
         """Set the cookie.
@@ -65,7 +98,7 @@ class Cookie:
             token,
             max_age=max_age,
             path=settings.cookie_path,
-            domain=settings.cookie_domain,
+            domain=self._domain(request),
             secure=self._is_secure(request),
             httponly=settings.cookie_httponly,
             samesite=settings.cookie_samesite,
@@ -74,6 +107,34 @@ class Cookie:
             header += "; Partitioned"
         response.headerlist.append(("Set-Cookie", header))
         _keep_out_of_shared_caches(response)
+        if token is not None:
+            self._warn_of_http(request)
+
+    def _domain(self, request: Any) -> str | None:
+        domain = self._settings.cookie_domain
+        if not callable(domain):
+            return domain  # type: ignore[no-any-return]  # it is a name then
+        given = domain(request)
+        try:
+            return optional(domain_name)(given)  # type: ignore[no-any-return]
+        except ValueError:
+            log.warning(
+                "sqlsession.cookie_domain gave %r, which is neither a domain name nor None: the "
+                "cookie is set for the host alone",
+                given,
+            )
+            return None
+
+    def _warn_of_http(self, request: Any) -> None:
+        """Say once why nobody has a session, if so it is."""
+        if self._has_warned or not self._always_secure or request.scheme != "http":
+            return
+        self._has_warned = True
+        log.warning(
+            "the cookie %s is Secure and was set over http: browsers drop it, unless a proxy in "
+            "front speaks https to them, and then request.scheme should be https too",
+            self._settings.cookie_name,
+        )
 
     def _is_secure(self, request: Any) -> bool:
         if self._always_secure:
@@ -89,10 +150,13 @@ def vary_on_cookie(response: Any) -> None:
 
 
 def _keep_out_of_shared_caches(response: Any) -> None:
-    control = response.cache_control
-    if "Cache-Control" not in response.headers:
-        control.no_store = True
-    elif not control.no_store:
-        control.public = None
-        control.s_max_age = None
-        control.private = True
+    headers = response.headers
+    for name in {name.lower() for name in headers if name.lower().endswith(_TO_SHARED_CACHES)}:
+        del headers[name]
+    given = CacheControl.parse(", ".join(headers.getall("Cache-Control"))).properties
+    kept = {name: given[name] for name in given if name.lower() not in _OF_SHARED_CACHES}
+    if not given:
+        kept["no-store"] = None
+    elif "no-store" not in {name.lower() for name in given}:
+        kept["private"] = None
+    response.cache_control = kept

@@ -46,7 +46,7 @@ class SessionCreated(SessionEvent):
         return logging.DEBUG if self.user_id is None else logging.INFO
 
     def __str__(self) -> str:
-        return f"session {self.handle} of {_whose(self.user_id)} was created"
+        return f"session {self.handle} was created, {_whose(self.user_id)}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,10 @@ class SessionRegenerated(SessionEvent):
     def __str__(self) -> str:
         whose = _whose(self.user_id)
         if self.handle == self.old_handle:
-            return f"session {self.handle} of {whose} was regenerated"
-        return f"session {self.old_handle} was regenerated and is session {self.handle} of {whose}"
+            return f"session {self.handle} was regenerated, {whose}"
+        return (
+            f"session {self.old_handle} was regenerated and is session {self.handle} now, {whose}"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class SessionEnded(SessionEvent):
     user_id: Any = None
 
     def __str__(self) -> str:
-        return f"session {self.handle} of {_whose(self.user_id)} has ended, by {self.by}"
+        return f"session {self.handle} has ended by {self.by}, {_whose(self.user_id)}"
 
 
 @dataclass(frozen=True)
@@ -189,4 +191,4 @@ def send(event: SessionEvent) -> None:
 
 def _whose(user_id: Any) -> str:
     # repr: a name may hold the end of a line
-    return "nobody" if user_id is None else f"user {user_id!r}"
+    return "anonymous" if user_id is None else f"of user {user_id!r}"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Connection
 
-from .database.base import Writing
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
 from .request.alone import undone_with
@@ -51,11 +49,11 @@ class SQLSessions:
         """
         if user_id is None:
             return []
-        sessions, transaction = self._store.sessions, current_transaction(self._request)
+        transaction, own = current_transaction(self._request), self._visit.id
         reading = self._store.database.reading(self._request, transaction)
         with undone_with(transaction), reading as connection:
             known = self._known(connection, user_id)
-            return [] if known is None else sessions.of_user(connection, known, self._visit.id)
+            return [] if known is None else self._store.sessions.of_user(connection, known, own)
 
     def revoke(self, handle: str, user_id: Any = ANYBODY) -> bool:
         """End a session, however old its handle is; False if there is none.
@@ -65,14 +63,15 @@ class SQLSessions:
         """
         if user_id is None or _HANDLE.fullmatch(handle) is None:
             return False
-        ended: list[Ended] = []
-        with self._writing() as (connection, _):
+        sessions, lineages = self._store.sessions, [bytes.fromhex(handle)]
+
+        def end(connection: Connection) -> list[Ended]:
             known = None if user_id is ANYBODY else self._known(connection, user_id)
-            if known is not None or user_id is ANYBODY:
-                lineages = [bytes.fromhex(handle)]
-                ended = self._store.sessions.end(connection, lineages, user_id=known)
-        self._tell(ended)
-        return bool(ended)
+            if known is None and user_id is not ANYBODY:
+                return []
+            return sessions.end(connection, lineages, user_id=known)
+
+        return bool(self._ended(end))
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
         """End all sessions of a user; return how many there were. None has none.
@@ -86,14 +85,13 @@ class SQLSessions:
             raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
         if user_id is None:
             return 0
-        ended: list[Ended] = []
-        with self._writing() as (connection, _):
+        sessions, kept = self._store.sessions, bytes.fromhex(keep or "")
+
+        def end(connection: Connection) -> list[Ended]:
             known = self._known(connection, user_id)
-            if known is not None:
-                kept = bytes.fromhex(keep or "")
-                ended = self._store.sessions.end_user(connection, known, kept)
-        self._tell(ended)
-        return len(ended)
+            return [] if known is None else sessions.end_user(connection, known, kept)
+
+        return len(self._ended(end))
 
     def _known(self, connection: Connection, user_id: Any) -> Any:
         """A user as the column holds them; None if nobody's sessions are stored under that."""
@@ -102,17 +100,17 @@ class SQLSessions:
         except ValueError:
             return None
 
-    @contextmanager
-    def _writing(self) -> Iterator[Writing]:
-        transaction = current_transaction(self._request)
-        writing = self._store.database.writing(self._request, transaction)
-        with undone_with(transaction), writing as opened:
-            yield opened
-
-    def _tell(self, ended: list[Ended]) -> None:
-        visit = self._visit
-        if visit.is_open and any(visit.id in session.ids for session in ended):
+    def _ended(self, end: Callable[[Connection], list[Ended]]) -> list[Ended]:
+        """What a function ends, which the request's own session and the subscribers are told."""
+        request, visit = self._request, self._visit
+        # which of several cookies counts is known only as long as their rows are there
+        transaction, own = current_transaction(request), visit.id
+        writing = self._store.database.writing(request, transaction)
+        with undone_with(transaction), writing as (connection, _):
+            ended = end(connection)
+        if visit.is_open and any(own in session.ids for session in ended):
             visit.state.revoked()
         for session in ended:
             handle = session.lineage.hex()
-            send(SessionEnded(self._request, handle, "revoked", session.user_id))
+            send(SessionEnded(request, handle, "revoked", session.user_id))
+        return ended

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pyramid.request import Request
 from pyramid.response import Response
 from sqlalchemy import Engine
-from support.apps import configurator, rows, serve, session_cookies, statements
+from support.apps import configurator, put, rows, serve, session_cookies, statements
+from support.docs.pages import DOCS, code_blocks, execute
 
 from pyramid_sqlsession.cookie import Cookie, id_of, new_token, vary_on_cookie
 from pyramid_sqlsession.settings.options import Settings
@@ -56,13 +57,13 @@ def test_the_id_of_a_row_is_the_sha256_of_the_token_as_it_is_written() -> None:
 def test_a_cookie_that_is_no_token_is_ignored(value: str) -> None:
     request = Request.blank("/")
     request.environ["HTTP_COOKIE"] = f"session={value}".encode().decode("latin-1")
-    assert cookie().token(request) is None
+    assert cookie().tokens(request) == ()
 
 
 def test_a_token_is_read_under_the_configured_name() -> None:
     request = Request.blank("/", cookies={"sid": TOKEN})
-    assert cookie(cookie_name="sid").token(request) == TOKEN
-    assert cookie().token(request) is None
+    assert cookie(cookie_name="sid").tokens(request) == (TOKEN,)
+    assert cookie().tokens(request) == ()
 
 
 def test_a_header_that_is_no_utf_8_is_an_empty_session(engine: Engine) -> None:
@@ -74,7 +75,7 @@ def test_a_header_that_is_no_utf_8_is_an_empty_session(engine: Engine) -> None:
 def test_no_cookie_header_is_an_error(header: bytes) -> None:
     request = Request.blank("/")
     request.environ["HTTP_COOKIE"] = b"session=".decode() + header.decode("latin-1")
-    cookie().token(request)
+    cookie().tokens(request)
 
 
 @pytest.mark.parametrize("value", ["x", TOKEN[:-1] + "=", '"' + TOKEN, "\xff\xfe", "a" * 5000])
@@ -155,9 +156,76 @@ def test_a_host_prefix_forces_secure() -> None:
 
 
 @pytest.mark.parametrize(
+    "options", [{"cookie_name": "__Host-s"}, {"cookie_name": "__Secure-s"}, {"cookie_secure": True}]
+)
+def test_a_secure_cookie_that_is_set_over_http_is_one_warning(
+    caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    writer = cookie(**options)
+    http, https = Request.blank("http://localhost/"), Request.blank("https://localhost/")
+    # to remove one is to give up on it
+    for request, token in ((https, TOKEN), (http, None)):
+        writer.set(request, Response(), token, None)
+    assert caplog.messages == []
+    for _ in range(2):
+        writer.set(http, Response(), TOKEN, None)
+    (message,) = caplog.messages
+    name = options.get("cookie_name", "session")
+    assert message.startswith(f"the cookie {name} is Secure and was set over http")
+    assert TOKEN not in message
+
+
+@pytest.mark.parametrize("secure", ["auto", "false"])
+def test_a_cookie_that_browsers_take_over_http_is_no_warning(
+    caplog: pytest.LogCaptureFixture, secure: str
+) -> None:
+    sent(cookie_secure=secure)
+    assert caplog.messages == []
+
+
+def domain_of(request: Any) -> Any:
+    return request.headers.get("X-Domain")
+
+
+@pytest.mark.parametrize("domain", [domain_of, f"{__name__}.domain_of", f"{__name__}:domain_of"])
+def test_the_domain_may_depend_on_the_request(
+    sqlite_engine: Engine, caplog: pytest.LogCaptureFixture, domain: Any
+) -> None:
+    def leave(request: Any) -> None:
+        request.session.invalidate()
+
+    config = configurator(sqlite_engine, {"sqlsession.cookie_domain": domain})
+    app = serve(config, put=put, leave=leave)
+
+    def set_for(domain: str | None) -> set[str]:
+        headers = {} if domain is None else {"X-Domain": domain}
+        (begun,) = session_cookies(app.get("/put", headers=headers))
+        headers["Cookie"] = begun.partition(";")[0]
+        (ended,) = session_cookies(app.get("/leave", headers=headers))
+        return {it.partition("Domain=")[2].partition(";")[0] for it in (begun, ended)}
+
+    assert set_for("example.org") == {"example.org"}
+    assert set_for("b.example.com") == {"b.example.com"}
+    assert set_for(None) == {""}
+    assert caplog.messages == []
+    for wrong in ("a b", "example.org:80", "a; Path=/x", "\u00e9.org"):
+        assert set_for(wrong) == {""}
+    assert f"sqlsession.cookie_domain gave {'a; Path=/x'!r}, which is neither" in caplog.text
+
+
+def test_the_function_on_the_page_gives_the_domain() -> None:
+    (block,) = code_blocks(DOCS / "cookies.rst", "python")
+    function = execute(block)["cookie_domain"]
+    shown = sent("http://shop.example.org/", cookie_domain=function)
+    assert "; Domain=example.org; " in shown
+    assert "Domain" not in sent("http://shop.example.com/", cookie_domain=function)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {},
+        {"cookie_domain": domain_of},
         {"cookie_name": "__Host-s", "cookie_samesite": "Strict"},
         {"cookie_name": "__Host-s", "cookie_samesite": "None", "cookie_partitioned": True},
         {"cookie_path": "/app", "cookie_domain": "example.org", "cookie_httponly": False},
@@ -183,6 +251,11 @@ def test_a_cookie_is_removed_with_the_attributes_that_it_was_set_with(
         ("no-store", {"no-store"}),
         ("no-cache", {"no-cache", "private"}),
         ("private, max-age=5", {"private", "max-age=5"}),
+        ("s-maxage=5", {"private"}),
+        ("public, s-maxage=5, no-store", {"no-store"}),
+        ("Public, S-MaxAge=5, Max-Age=5", {"private", "Max-Age=5"}),
+        ("No-Store, public", {"No-Store"}),
+        ('private="Set-Cookie", no-cache="Set-Cookie"', {"private", "no-cache=Set-Cookie"}),
     ],
 )
 def test_a_response_with_a_cookie_is_kept_out_of_shared_caches(
@@ -193,6 +266,27 @@ def test_a_response_with_a_cookie_is_kept_out_of_shared_caches(
         response.headers["Cache-Control"] = before
     cookie().set(Request.blank("/"), response, TOKEN, None)
     assert set(response.headers["Cache-Control"].split(", ")) == after
+
+
+def test_no_header_for_shared_caches_alone_has_them_keep_a_response_with_a_cookie() -> None:
+    names = ("CDN-Cache-Control", "cdn-cache-control", "Cloudflare-CDN-Cache-Control")
+    for own, expected in ((None, "no-store"), ("max-age=5", "max-age=5, private")):
+        response = Response()
+        for name in (*names, "Surrogate-Control", "surrogate-control"):
+            response.headerlist.append((name, "public, max-age=600"))
+        if own is not None:
+            response.headers["Cache-Control"] = own
+        cookie().set(Request.blank("/"), response, TOKEN, None)
+        assert [name for name in response.headers if "ontrol" in name] == ["Cache-Control"]
+        assert response.headers["Cache-Control"] == expected
+
+
+def test_several_cache_control_headers_are_taken_together() -> None:
+    response = Response()
+    response.headerlist.append(("Cache-Control", "no-store"))
+    response.headerlist.append(("Cache-Control", "public, max-age=5"))
+    cookie().set(Request.blank("/"), response, TOKEN, None)
+    assert response.headers.getall("Cache-Control") == ["max-age=5, no-store"]
 
 
 @pytest.mark.parametrize(

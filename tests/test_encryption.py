@@ -416,6 +416,7 @@ def browser(engine: Engine, clock: Clock | None = None, **options: Any) -> TestA
 def with_cookie_of(app: TestApp, other: TestApp) -> TestApp:
     """The browser *app*, with the session cookie of another one."""
     # the jar keeps it in quotes
+    app.reset()
     app.set_cookie("session", other.cookies["session"].strip('"'))
     return app
 

@@ -230,6 +230,7 @@ def test_the_panel_works_where_the_session_was_opened_above_the_toolbar(
     app = browse(config, put=put)
     page = visit(app, "/put")
     assert page.glance.startswith("INSERT v1, 1 statement, ")
+    app.reset()
     app.set_cookie("session", "b" * 43)
     page = visit(app, "/put")
     assert page.summary["Cookie received"] == "a token that opens no session"
@@ -816,6 +817,7 @@ def test_the_panel_shows_that_a_request_came_late_with_an_old_token(sqlite_engin
     app.get("/put")
     old = token_of(app)
     app.get("/sign_in")
+    app.reset()
     app.set_cookie("session", old)
     assert visit(app, "/put").glance.startswith("DROPPED, 1 statement")
 
@@ -876,6 +878,23 @@ def test_no_token_is_on_any_page_of_the_panel(
         assert "Cookie received" in page.text
         for secret in secrets:
             assert secret not in page.html
+
+
+def test_of_several_cookies_no_token_is_shown(sqlite_engine: Engine) -> None:
+    def spill(request: Any) -> Any:
+        request.session["within"] = "".join(f"x{token}y" for token in tokens)
+        return {}
+
+    app = browse(with_panel(sqlite_engine), put=put, spill=spill)
+    app.get("/put")
+    tokens = ["b" * 43, token_of(app)]
+    header = "; ".join(f"session={token}" for token in tokens)
+    page = visit(app, "/spill", headers={"Cookie": header})
+    assert page.summary["Cookie received"] == "the token of a live session"
+    assert page.purposes == ["read", "update"]
+    assert page.keys["'within'"] == ["set", "", "'x***yx***y'"]
+    for token in tokens:
+        assert token not in page.html
 
 
 def test_of_data_that_is_text_no_statement_shows_anything(

@@ -138,6 +138,7 @@ def test_with_an_old_token_the_session_is_not_live(engine: Engine) -> None:
     old = app.cookies["session"].strip('"')
     app.get("/enter")
     app.get("/live")
+    app.reset()
     app.set_cookie("session", old)
     with pytest.raises(SessionNotLive, match="ended, or has another token"):
         app.get("/live")

@@ -369,6 +369,7 @@ def test_a_session_used_after_invalidate_is_a_new_one(engine: Engine) -> None:
     assert marker["lineage"] == row["lineage"]
     assert json.loads(marker["data"]) == {"_csrft_": csrf_token}
     assert app.get("/2").json == {"fresh": True}
+    app.reset()
     app.set_cookie("session", old)
     assert app.get("/2").json == {"_csrft_": csrf_token}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import posixpath
 from dataclasses import FrozenInstanceError, fields
+from os.path import basename
 from typing import Any
 
 import pytest
@@ -78,6 +79,12 @@ def test_anything_else_is_no_duration(text: Any) -> None:
         ("cookie_samesite", None, None),
         ("cookie_samesite", "strict", "Strict"),
         ("cookie_domain", "example.org", "example.org"),
+        ("cookie_domain", "none", None),
+        # a module, which is no function
+        ("cookie_domain", "os.path", "os.path"),
+        ("cookie_domain", "os.path.basename", basename),
+        ("cookie_domain", "os.path:basename", basename),
+        ("cookie_domain", basename, basename),
         ("serializer", "json", "json"),
         ("encryption_keys", "", ()),
         ("encryption_keys", "none", ()),
@@ -291,6 +298,12 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
         ({"cookie_path": "app"}, "starts with /"),
         ({"cookie_path": "/a;b"}, "no space or semicolon"),
         ({"cookie_domain": "a b"}, "it takes a domain name, or none"),
+        ({"cookie_domain": "os.no_such_name"}, "no_such_name"),
+        ({"cookie_domain": "os:sep"}, "it takes a domain name, or none"),
+        (
+            {"cookie_name": "__Host-s", "cookie_domain": basename},
+            "needs sqlsession.cookie_path = /",
+        ),
         ({"cookie_name": "__Host-s", "cookie_path": "/app"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Host-s", "cookie_domain": "x.org"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Secure-s", "cookie_secure": "false"}, "is refused by browsers"),

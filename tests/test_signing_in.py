@@ -308,6 +308,7 @@ def test_an_attacker_who_planted_the_session_has_nothing_after_the_sign_in(engin
     attacker.get("/fill")
     planted = attacker.cookies["session"]
     attacker.get("/enter", headers={"Cookie": f"session={planted}"})
+    attacker.reset()
     attacker.set_cookie("session", planted)
     assert attacker.get("/show").json == {}
 

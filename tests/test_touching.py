@@ -302,6 +302,7 @@ def test_at_least_95_percent_of_the_touches_are_hot_updates(
     for _ in range(visits):
         clock.advance(interval)
         for token in tokens:
+            app.reset()
             app.set_cookie("session", token)
             assert len(app.get("/show").json["text"]) == 600
     # a connection reports what it did when it ends

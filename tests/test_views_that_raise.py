@@ -611,6 +611,7 @@ def test_with_an_old_token_what_an_exception_view_does_is_dropped_once(
     app.get("/put")
     old = app.cookies["session"]
     app.get("/sign_in")
+    app.reset()
     app.set_cookie("session", old)
     assert session_cookies(app.get("/fail", status=302)) == []
     assert [it.outcome for it in conflicts] == ["dropped"]

@@ -148,7 +148,7 @@ def _conflict(observed: Observed, outcome: str) -> SessionConflicted | None:
 def cookie_received(observed: Observed, request: Any) -> str:
     """What the request's cookie was taken for."""
     visit, state = observed.visit, observed.visit.state
-    if visit.token is None:
+    if not visit.tokens:
         return _REJECTED["malformed"] if visit.store.cookie.is_malformed(request) else "none"
     if state.data is None:
         return "a token, and no session was opened with it"

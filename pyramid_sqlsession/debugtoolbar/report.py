@@ -220,4 +220,4 @@ def _secrets(visit: Visit, data: Versions) -> set[str]:
     sent = (visit.cookie or (None, None))[0]
     versions = (data.before, data.after, data.stored, data.lost or {})
     csrf = [found for version in versions if isinstance(found := version.get(CSRF), str)]
-    return {*filter(None, (visit.token, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}
+    return {*filter(None, (*visit.tokens, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}

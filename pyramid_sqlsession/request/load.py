@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from ..cookie import id_of
 from ..driver_errors import reason
 from ..events import CookieRejected, SessionEnded, SessionEvent
 from ..exceptions import SessionDataError
-from ..session.found import Found, Loaded, Shut, marker_of
+from ..session.found import Found, Loaded, Marker, Shut, marker_of
 from ..store import Store
 from ..table.record import Record
 from ..transactions import current_transaction
@@ -17,44 +18,82 @@ from .alone import undone_with
 
 log = logging.getLogger("pyramid_sqlsession")
 
+_Opening = tuple[Found | None, SessionEvent | None]
+
 
 class NotReadError(Exception):
     """An exception view has asked for a session that the database does not give."""
 
 
-def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, SessionEvent | None]:
-    """The session of the request's cookie, live or shut, or its marker; None if there is neither.
+class Opened(NamedTuple):
+    """What the request's cookies have opened.
 
-    With it comes what is to be told of it.
+    ``found``, ``event``
+      The session, live or shut, or a marker, or nothing, and what is to be told of it.
+    ``number``
+      Which of the cookies that is.
+    ``beside``
+      The rows that the others name.
+    """
 
-    :param token: the cookie's; None if there is none, or it is malformed.
+    found: Found | None = None
+    event: SessionEvent | None = None
+    number: int = 0
+    beside: tuple[Record, ...] = ()
+
+
+_FIRST = (Loaded, Marker, Shut, type(None))
+"""Which of several cookies counts: one that opens a session, else one that names anything."""
+
+
+def load(store: Store, request: Any, tokens: Sequence[str]) -> Opened:
+    """What the request's session is: that of the first cookie that opens one, as a rule the only.
+
+    :param tokens: the cookies'; none if there is no cookie, or all are malformed.
     :raises NotReadError: if it cannot be read for an exception view, which is to work without it.
     """
-    if token is None:
+    if not tokens:
         malformed = store.cookie.is_malformed(request)
-        return None, CookieRejected(request, "", "malformed") if malformed else None
-    id = id_of(token)
+        return Opened(None, CookieRejected(request, "", "malformed") if malformed else None)
+    ids = [id_of(token) for token in tokens]
     try:
-        record = _select(store, request, id)
-        if record is None:
-            return None, CookieRejected(request, "", "unknown")
+        records = _select(store, request, ids)
+    except SessionDataError as error:
+        return Opened(None, _unreadable(request, ids, error))
+    opened = [_opening(store, request, *each) for each in zip(ids, tokens, records, strict=True)]
+    return Opened(*opened[0]) if len(opened) == 1 else _chosen(opened)
+
+
+def _chosen(opened: list[_Opening]) -> Opened:
+    number = min(range(len(opened)), key=lambda it: _FIRST.index(type(opened[it][0])))
+    found, event = opened.pop(number)
+    beside = tuple(other.record for other, _ in opened if other is not None)
+    return Opened(found, event, number, beside)
+
+
+def _opening(store: Store, request: Any, id: bytes, token: str, record: Record | None) -> _Opening:
+    if record is None:
+        return None, CookieRejected(request, "", "unknown")
+    try:
         record.check()
     except SessionDataError as error:
-        return None, _unreadable(request, id, error)
+        return None, _unreadable(request, [id], error)
     try:
         return _found(store, request, id, token, record)
     except SessionDataError as error:
-        return Shut(record), _unreadable(request, id, error)
+        return Shut(record), _unreadable(request, [id], error)
 
 
-def _unreadable(request: Any, id: bytes, error: SessionDataError) -> CookieRejected:
-    log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), error)
+def _unreadable(request: Any, ids: list[bytes], error: SessionDataError) -> CookieRejected:
+    log.warning("row %s cannot be read, its session is taken for empty: %s", _names(ids), error)
     return CookieRejected(request, "", "unreadable")
 
 
-def _found(
-    store: Store, request: Any, id: bytes, token: str, record: Record
-) -> tuple[Found | None, SessionEvent | None]:
+def _names(ids: list[bytes]) -> str:
+    return " or ".join(id.hex() for id in ids)
+
+
+def _found(store: Store, request: Any, id: bytes, token: str, record: Record) -> _Opening:
     now, handle = store.clock(), record.handle
     if record.replaced is not None:
         is_late = now >= record.replaced + store.settings.regenerate_grace
@@ -67,11 +106,11 @@ def _found(
     return loaded, None
 
 
-def _select(store: Store, request: Any, id: bytes) -> Record | None:
+def _select(store: Store, request: Any, ids: list[bytes]) -> Sequence[Record | None]:
     transaction = current_transaction(request)
     try:
         with undone_with(transaction):
-            return store.database.load(request, transaction, id)
+            return _read(store, request, transaction, ids)
     except SessionDataError:
         raise
     except Exception:
@@ -80,10 +119,19 @@ def _select(store: Store, request: Any, id: bytes) -> Record | None:
     # an exception view reads the session after a statement of the view has failed, or after the
     # application's database session was asked for and has raised
     try:
-        return store.database.load(request, None, id)
+        return _read(store, request, None, ids)
     except SessionDataError:
         raise
     except Exception as error:
         # an error page is better than none
-        log.warning("row %s is not read for an exception view: %s", id.hex(), reason(error))
+        log.warning("row %s is not read for an exception view: %s", _names(ids), reason(error))
         raise NotReadError from error
+
+
+def _read(
+    store: Store, request: Any, transaction: Any, ids: list[bytes]
+) -> Sequence[Record | None]:
+    if len(ids) == 1:
+        return [store.database.load(request, transaction, ids[0])]
+    with store.database.reading(request, transaction) as connection:
+        return store.rows.load_several(connection, ids)

@@ -12,6 +12,7 @@ from ..session.intent import on_top_of, own_contents
 from ..session.who import lineage_of
 from ..table.record import Record
 from .conflict import merged_with
+from .visit import Visit
 from .writer import Writer
 
 
@@ -115,10 +116,11 @@ def end(writer: Writer) -> None:
     has_ended = state.fate is Fate.REVOKED
     found = state.loaded or state.marker
     spare = None if writer.data is None or found is None else writer.cookies_id
-    if lineage is not None and not has_ended:
-        for ended in writer.store.sessions.end(writer.connection, [lineage], spare):
-            has_ended = True
-            send(SessionEnded(visit.request, lineage.hex(), "logout", ended.user_id))
+    lineages = [] if lineage is None or has_ended else [lineage]
+    lineages += _opened_next(visit)
+    for ended in writer.store.sessions.end(writer.connection, lineages, spare):
+        has_ended = True
+        send(SessionEnded(visit.request, ended.lineage.hex(), "logout", ended.user_id))
     if writer.data is None:
         if has_ended:
             visit.cookie = (None, None)
@@ -130,3 +132,11 @@ def end(writer: Writer) -> None:
         writer.mark(row, follower, _visible(writer, row), None)
     user_id = writer.insert(follower, writer.data)
     send(SessionCreated(visit.request, follower.hex(), user_id))
+
+
+def _opened_next(visit: Visit) -> list[bytes]:
+    """The user's sessions that other cookies name: they would stay signed in by one of these."""
+    found = visit.state.loaded or visit.state.marker or visit.state.shut
+    if found is None or found.record.user_id is None:
+        return []
+    return [it.lineage for it in visit.beside if it.user_id == found.record.user_id]

@@ -18,6 +18,7 @@ from ..session.merge import Merged
 from ..session.state import State
 from ..session.who import lineage_of
 from ..store import Store
+from ..table.record import Record
 from ..transactions import earlier_attempt, is_lost
 from .live import lock_live
 from .load import NotReadError, load
@@ -56,6 +57,8 @@ class Visit:
     ``is_missed``
       The database has failed when an exception view read the session. Nothing is stored then: it
       would take the place of a session that may be live.
+    ``beside``
+      The rows that the request's other cookies of the same name have named.
     ``merged``
       What was merged with another request's changes; None if there were none.
     ``alone``
@@ -78,6 +81,8 @@ class Visit:
         self.saved: Callable[[], bool] | None = None
         self.cookie: tuple[str | None, int | None] | None = None
         self.signed_in: Any = None
+        self.beside: tuple[Record, ...] = ()
+        self._number = 0
         self.merged: Merged | None = None
         self.alone: State | None = None
         self.has_flushed = False
@@ -121,13 +126,21 @@ class Visit:
         return self.phase in (Phase.OUTSIDE, Phase.OPEN)
 
     @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the request's cookies: as a rule there is one."""
+        return self.store.cookie.tokens(self.request)
+
+    @property
     def token(self) -> str | None:
-        """The token of the request's cookie."""
-        return self.store.cookie.token(self.request)
+        """The token of the request's cookie; of several, that of the one that counts."""
+        if len(self.tokens) > 1 and self.state.data is None:
+            # only the database knows
+            self.state.read()
+        return self.tokens[self._number] if self.tokens else None
 
     @property
     def id(self) -> bytes | None:
-        """The id of the row that the request's cookie names, whether there is one or not."""
+        """The id of the row that this cookie names, whether there is one or not."""
         token = self.token
         return None if token is None else id_of(token)
 
@@ -149,10 +162,11 @@ class Visit:
 
     def _load(self) -> tuple[Found | None, SessionEvent | None]:
         try:
-            return load(self.store, self.request, self.token)
+            found, event, self._number, self.beside = load(self.store, self.request, self.tokens)
         except NotReadError:
             self.is_missed = True
             return None, None
+        return found, event
 
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self.is_lost:

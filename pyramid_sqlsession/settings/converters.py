@@ -116,6 +116,24 @@ def function(value: Any) -> Any:
     return resolved
 
 
+domain_name = matching(r"[A-Za-z0-9.-]+")
+
+
+def domain(value: Any) -> Any:
+    """A domain name, or a function that gives it, from its dotted name or itself.
+
+    A text that may be either is the name of a function if there is one.
+    """
+    try:
+        return function(value)
+    except (ValueError, TypeError) as error:
+        try:
+            return domain_name(value)
+        except ValueError:
+            # an import that has failed says more
+            raise error from None
+
+
 def encryption_keys(value: Any) -> tuple[bytes, ...]:
     """Keys of 32 bytes: base64 texts, one a line or in a list, or the bytes themselves.
 

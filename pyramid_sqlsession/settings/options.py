@@ -165,9 +165,10 @@ class Settings:
         "/", to.matching(r"/[\x21-\x3a\x3c-\x7e]*"),
         "a path that starts with ``/`` and has no space or semicolon", "Its path.",
     )  # fmt: skip
-    cookie_domain: str | None = _option(
-        "none", to.optional(to.matching(r"[A-Za-z0-9.-]+")), "a domain name, or none",
-        "Its domain; none is the host itself.",
+    cookie_domain: Any = _option(
+        "none", to.optional(to.domain), "a domain name, or none, or a function, or its dotted name",
+        "Its domain; none is the host itself. A function is called as ``(request) -> str | None``: "
+        "one application may serve many domains.",
     )  # fmt: skip
     cookie_max_age: int | None = _option(
         "none", to.optional(_LIFETIME), _LIFETIMES + ", or none",

@@ -10,67 +10,27 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Insert,
-    Table,
-    Update,
-    and_,
-    bindparam,
-    case,
-    insert,
-    inspect,
-    select,
-    update,
-)
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
-from ..driver_errors import MYSQL, is_undecodable, translated
-from ..exceptions import SessionConflict, SessionDataError, SessionTableError
-from .model import MIXED_IN, is_copied, unique_columns
-from .record import COLUMNS, Record
+from ..driver_errors import MYSQL
+from .reads import Reads
+from .record import Record
 
 _NEW = ("id", "lineage", "user_id", "version", "created")
 _WRITTEN = ("data", "last_seen", "max_age", "purge_after")
 _TOUCHED = ("last_seen", "purge_after")
 
 
-class Rows:
-    """Reads and writes the rows of a model.
-
-    Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
-    :class:`SessionConflict` if the database reports a conflict with another transaction and
-    :class:`SessionTableError` if the table does not fit.
-
-    :param remark: what an error says then of how the model was chosen.
-    """
+class Rows(Reads):
+    """Reads and writes the rows of a model, as its base says."""
 
     def __init__(self, model: Any, remark: str = "") -> None:
-        self._remark = remark
-        columns = self.columns = inspect(model).columns
-        self.table: Table = columns["id"].table
-        self.data_type = columns["data"].type
-        self.own_columns = tuple(
-            name
-            for name, column in columns.items()
-            if name not in MIXED_IN and isinstance(column, Column) and column.table is self.table
-        )
-        """The columns that the application's model has added."""
-        unique = unique_columns(self.table)
-        self._copied = tuple(name for name in self.own_columns if is_copied(columns[name], unique))
-        self._this = columns["id"] == bindparam("b_id")
-        self._same_version = and_(self._this, columns["version"] == bindparam("b_version"))
-        self._build_reads()
+        super().__init__(model, remark)
+        self._this = self.columns["id"] == bindparam("b_id")
+        same_version = self.columns["version"] == bindparam("b_version")
+        self._same_version = and_(self._this, same_version)
         self._build_writes()
         self._build_touches()
-
-    def _build_reads(self) -> None:
-        columns, this = self.columns, self._this
-        self.select = select(*(columns[name] for name in COLUMNS)).where(this)
-        """Reads a row; its parameter is the id."""
-        self._locking_select = self.select.with_for_update()
-        self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
 
     def _build_writes(self) -> None:
         columns, same_version = self.columns, self._same_version
@@ -119,51 +79,17 @@ class Rows:
         set_[purge_after] = case((later, purge_after), else_=set_[purge_after])
         return set_
 
-    def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
-        """The result of a statement on the table."""
-        with translated(self.table.fullname, self._remark):
-            return connection.execute(statement, parameters)
-
     def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:
         """Whether a statement has found the one row that it is about."""
         return bool(self.execute(connection, statement, parameters).rowcount == 1)
-
-    def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
-        """The row, or None.
-
-        :param lock: lock it, and see what other transactions committed since this one began.
-        :raises SessionDataError: if the type of a column cannot read what the row holds.
-        """
-        statement = self._locking_select if lock else self.select
-        try:
-            row = self.execute(connection, statement, {"b_id": id}).first()
-        except (SessionConflict, SessionTableError):
-            raise
-        except SQLAlchemyError as error:
-            if not is_undecodable(error):
-                raise
-            raise SessionDataError("a text in it is not UTF-8") from error
-        except Exception as error:
-            raise SessionDataError(f"a column's type cannot read it: {error}") from error
-        return None if row is None else Record.of(row)
 
     def is_live(self, connection: Connection, id: bytes) -> bool:
         """Whether the row is that of a session which has not ended, and is locked from now on."""
         if connection.dialect.name == "sqlite":
             # no SELECT locks anything there
             self.execute(connection, self._hold, {"b_id": id})
-        row = self.execute(connection, self._locking_select, {"b_id": id}).first()
-        return row is not None and Record.of(row).replaced is None
-
-    def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
-        """What the application's own columns of a row hold, as far as another row may hold it too.
-
-        Empty if the model has none, or if there is no such row.
-        """
-        if not self._copied:
-            return {}
-        row = self.execute(connection, self._own, {"b_id": id}).first()
-        return {} if row is None else dict(zip(self._copied, row, strict=True))
+        record = self.load(connection, id, lock=True)
+        return record is not None and record.replaced is None
 
     def insert(
         self,

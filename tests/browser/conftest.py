@@ -127,17 +127,27 @@ def host_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[s
         yield address
 
 
-@pytest.fixture
-def secure_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """The demo served over https, by gunicorn."""
+@contextmanager
+def served_securely(folder: Path, settings: dict[str, str], host: str) -> Iterator[str]:
+    """The address of the demo as gunicorn serves it over https, to all hosts on this machine."""
     port = free_port()
-    ini = copy_demo(tmp_path, port, settings)
-    certificate = self_signed(tmp_path)
-    options = f"--bind=127.0.0.1:{port} --certfile={certificate} --keyfile={certificate}"
+    ini = copy_demo(folder, port, settings)
+    certificate = self_signed(folder)
+    # with a single thread, a connection that a browser has opened in advance holds up all others
+    options = (
+        f"--bind=127.0.0.1:{port} --threads=8 --certfile={certificate} --keyfile={certificate}"
+    )
     command = [str(PSERVE.with_name("gunicorn")), "--paste", str(ini), *options.split()]
     env = {"PYTHONPATH": str(ini.parent)}
-    with web_server(command, port, cwd=tmp_path, env=env, exit_code=0):
-        yield f"https://localhost:{port}"
+    with web_server(command, port, cwd=folder, env=env, exit_code=0):
+        yield f"https://{host}:{port}"
+
+
+@pytest.fixture
+def secure_shop(shop: str, settings: dict[str, str], tmp_path: Path) -> Iterator[str]:
+    """The demo served over https."""
+    with served_securely(tmp_path, settings, "localhost") as address:
+        yield address
 
 
 def self_signed(folder: Path) -> Path:

@@ -282,6 +282,7 @@ def test_signing_out_leaves_nothing_behind(browser: TestApp) -> None:
     assert page.html.select_one(".flash").text == "You are signed out."
     assert page.html.select_one(".badge") is None
     assert browser.cookies[TOKEN] != before
+    browser.reset()
     browser.set_cookie(TOKEN, before)
     assert "Sign out" not in browser.get("/").text
 

@@ -10,6 +10,7 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 from http.cookiejar import Cookie
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -325,6 +326,44 @@ def test_with_the_new_cookie_the_old_session_is_never_looked_at_again(
     assert removal.startswith(f"{old.cookie_name}=; Max-Age=0; Path=/;")
     assert removal.endswith("; secure")
     assert bool(of_application(old.read(cookie))) != old.revokes
+
+
+@every_store
+def test_the_old_name_in_the_value_of_another_cookie_moves_nothing(
+    old: OldStore, engine: Engine
+) -> None:
+    cookie, _ = old.begin(ALICE, "Welcome")
+    app = move(engine, old)
+    evil, _ = old.begin({**ALICE, "auth.userid": 8}, "Welcome")
+    own, planted = f"{old.cookie_name}={cookie}", f"a=b {old.cookie_name}={evil}"
+    assert app.get("/show", headers={"Cookie": planted}).json == {}
+    new = f"a=b sid={'A' * 43}"
+    for header in (f"{own}; {planted}", f"{planted}; {own}", f"{own}; {new}", f"{new}; {own}"):
+        found = app.get("/show", headers={"Cookie": header}).json
+        assert of_application(found) == ALICE
+
+
+@every_store
+def test_no_other_cookie_hides_the_old_one(old: OldStore, engine: Engine) -> None:
+    app = move(engine, old)
+    for header in ("a=\xff\xfe; {}", "a=\\\x80; {}; b", 'a="; {}; b="'):
+        cookie, _ = old.begin(ALICE, "Welcome")
+        app.reset()
+        own = header.format(f"{old.cookie_name}={cookie}")
+        assert of_application(app.get("/show", headers={"Cookie": own}).json) == ALICE
+
+
+@every_store
+def test_a_long_header_costs_a_moving_application_little(old: OldStore, engine: Engine) -> None:
+    app = move(engine, old)
+
+    def cost(size: int) -> float:
+        start = thread_time()
+        for value in ("", f"{old.cookie_name}=", f"{old.cookie_name}=x,"):
+            assert app.get("/show", headers={"Cookie": value + "a" * size}).json == {}
+        return thread_time() - start
+
+    assert min(cost(64 * 1024) for _ in range(3)) < 5 * min(cost(10) for _ in range(5)) + 0.02
 
 
 @every_store

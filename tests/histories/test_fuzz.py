@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, insert, select, update
 from support.apps import EPOCH, TABLE, Clock, configurator, rows, serve, statements
+from support.cookies import read_by_hand
 from support.places import journal
 from support.servers import Backend
-from webob.cookies import RequestCookies
 from webtest import TestApp
 
 from pyramid_sqlsession.cookie import id_of
@@ -198,29 +198,20 @@ def server_site(request: pytest.FixtureRequest) -> Iterator[Site]:
 # ---- the Cookie header
 
 
-def is_token(text: str | None) -> bool:
-    return text is not None and len(text) == 43 and set(text) <= IN_TOKENS
-
-
-def value_in(header: str) -> str | None:
-    """What WebOb finds in a header."""
-    try:
-        value: str | None = RequestCookies({"HTTP_COOKIE": header}).get("session")
-    except UnicodeDecodeError:
-        return None
-    return value
+def is_token(text: str) -> bool:
+    return len(text) == 43 and set(text) <= IN_TOKENS
 
 
 def check_header(site: Site, header: str) -> None:
-    value = value_in(header)
+    tokens = list(dict.fromkeys(filter(is_token, read_by_hand(header, "session"))))[:4]
     # visitors see what is theirs
-    if value == site.canary:
+    if site.canary in tokens:
         return
     with statements(site.engine) as seen:
         answer = site.get("look", header)
-    assert answer == (["('mine', 1)"] if value == site.token else [])
-    # a token that is none costs nothing, one that is costs a query
-    assert [it.split()[0] for it in seen] == (["SELECT"] if is_token(value) else [])
+    assert answer == (["('mine', 1)"] if site.token in tokens else [])
+    # a token that is none costs nothing, one that is costs a query, and several are one
+    assert [it.split()[0] for it in seen] == (["SELECT"] if tokens else [])
     assert "session" not in site.app.cookies
 
 
@@ -303,9 +294,6 @@ def test_nothing_but_43_characters_of_a_token_is_looked_for(
         token[:at] + other + token[at:],
     ):
         encoded = f"session={value}".encode().decode("latin-1")
-        if value_in(encoded) in (token, token[:at] + token[at:]):
-            # a character that ends a cookie's value is no part of it
-            continue
         with statements(site.engine) as seen:
             assert site.get("look", encoded) == []
         assert seen == []

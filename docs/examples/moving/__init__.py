@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from copy import deepcopy
 
 from pyramid.exceptions import ConfigurationError
@@ -9,12 +10,16 @@ from pyramid.interfaces import ISessionFactory
 from pyramid.tweens import EXCVIEW
 from pyramid_tm import is_tm_active
 
+from pyramid_sqlsession import cookie_values
+
 from .plain import plain
 
 log = logging.getLogger(__name__)
 
 CSRF = "_csrft_"
 FLASH = "_f_"
+# what the old stores make cookies of
+COOKIE = re.compile(r"[\w.%+/=-]{1,4096}", re.ASCII)
 
 
 class OldSessions:
@@ -28,14 +33,20 @@ class OldSessions:
         self.cookie_name = cookie_name
         self.cookie_attributes = {"path": path, "domain": domain}
 
+    def cookies(self, request):
+        """The old cookies of a request: as a rule there is one."""
+        return list(filter(COOKIE.fullmatch, cookie_values(request, self.cookie_name)))
+
     def open(self, request):
         """The old session of a request.
 
         It gets a copy of the request, whose callbacks never run: so it stores nothing, records no
-        activity and sends no cookie.
+        activity and sends no cookie. In other cookies than its own it would find what is none.
         """
         copy = request.copy_get()
         copy.registry = request.registry
+        own = [f"{self.cookie_name}={value}" for value in self.cookies(request)]
+        copy.environ["HTTP_COOKIE"] = "; ".join(own)
         return self.factory(copy)
 
     def read(self, old):
@@ -67,10 +78,9 @@ def moving_tween_factory(handler, registry):
         raise ConfigurationError("give the new cookie another name: sqlsession.cookie_name = sid")
 
     def moving_tween(request):
-        names = _cookie_names(request)
-        if old_sessions.cookie_name not in names:
+        if not old_sessions.cookies(request):
             return handler(request)
-        if settings.cookie_name in names:
+        if cookie_values(request, settings.cookie_name):
             # the browser has the new cookie, so that nobody needs the old session any more
             response = handler(request)
             end(request, response)
@@ -149,10 +159,3 @@ def _plain_item(key, value):
     except ValueError as error:
         log.warning("the key %r of an old session is not moved: %s", key, error)
         return {}
-
-
-def _cookie_names(request):
-    try:
-        return set(request.cookies)
-    except UnicodeDecodeError:
-        return set()

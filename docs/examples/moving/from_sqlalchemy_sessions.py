@@ -49,7 +49,7 @@ class RowSessions(OldSessions):
     def open(self, request):
         """The row of a request's cookie; None if there is none, or it has expired."""
         try:
-            sealed = urlsafe_b64decode(request.cookies[self.cookie_name])
+            sealed = urlsafe_b64decode(self.cookies(request)[-1])
             nonce, tag, text = sealed[:16], sealed[16:32], sealed[32:]
             opened = self.cipher.decrypt(nonce, text + tag, None)
         except (InvalidTag, ValueError):

@@ -10,8 +10,10 @@ from playwright.sync_api import Browser, BrowserContext, BrowserType, ConsoleMes
 
 Visit = Callable[..., Page]
 
-# no request but to the loopback interface: whatever else Chromium may look up is not found
-ARGUMENTS = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
+# no request but to the loopback interface, where all hosts of the domain test are: whatever else
+# Chromium may look up is not found
+_RULES = ("MAP *.test 127.0.0.1", "MAP * ~NOTFOUND", "EXCLUDE 127.0.0.1", "EXCLUDE localhost")
+ARGUMENTS = [f"--host-resolver-rules={', '.join(_RULES)}"]
 PATIENCE = 20_000
 
 

@@ -12,6 +12,8 @@ from pyramid.request import Request
 from pyramid.view import view_config
 from sqlalchemy import select
 
+from pyramid_sqlsession import cookie_values
+
 from ..models import Session
 
 MEANINGS = {
@@ -52,16 +54,23 @@ def show_session(request: Request) -> dict[str, Any]:
     row = find_row(request)
     if row is None:
         return {"holds": holds, "row": None}
-    token = request.cookies[request.registry.settings.get("sqlsession.cookie_name", "session")]
+    name = request.registry.settings.get("sqlsession.cookie_name", "session")
+    # of several cookies of that name, which other programs on this host may have set, the row's
+    token = max(cookie_values(request, name), key=lambda it: hash_of(it) == row.id)
     rows = request.dbsession.execute(select(Session.__table__)).all()
     return {
         "holds": holds,
         "row": describe(row),
         "token": token,
-        "token_hash": hashlib.sha256(token.encode()).hexdigest(),
+        "token_hash": hash_of(token).hex(),
         "rows_searched": len(rows),
         "rows_with_token": sum(holds_text(row, token) for row in rows),
     }
+
+
+def hash_of(token: str) -> bytes:
+    """Return the id of a token's row."""
+    return hashlib.sha256(token.encode()).digest()
 
 
 def find_row(request: Request) -> Session | None:

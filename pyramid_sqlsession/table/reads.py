@@ -1,0 +1,95 @@
+"""The SQL that reads a session's row: its statements, built once for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, bindparam, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..driver_errors import is_undecodable, translated
+from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from .model import MIXED_IN, is_copied, unique_columns
+from .record import COLUMNS, Record
+
+
+class Reads:
+    """Reads the rows of a model.
+
+    Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
+    :class:`SessionConflict` if the database reports a conflict with another transaction and
+    :class:`SessionTableError` if the table does not fit.
+
+    :param remark: what an error says then of how the model was chosen.
+    """
+
+    def __init__(self, model: Any, remark: str = "") -> None:
+        self._remark = remark
+        columns = self.columns = inspect(model).columns
+        id = columns["id"]
+        self.table: Table = id.table
+        self.data_type = columns["data"].type
+        self.own_columns = tuple(
+            name
+            for name, column in columns.items()
+            if name not in MIXED_IN and isinstance(column, Column) and column.table is self.table
+        )
+        """The columns that the application's model has added."""
+        unique = unique_columns(self.table)
+        self._copied = tuple(name for name in self.own_columns if is_copied(columns[name], unique))
+        row = select(*(columns[name] for name in COLUMNS))
+        this = id == bindparam("b_id")
+        self.select = row.where(this)
+        """Reads a row; its parameter is the id."""
+        self._locking_select = self.select.with_for_update()
+        these = id.in_(bindparam("b_ids", expanding=True))
+        self._select_several = row.add_columns(id).where(these)
+        self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
+
+    def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
+        """The result of a statement on the table."""
+        with translated(self.table.fullname, self._remark):
+            return connection.execute(statement, parameters)
+
+    def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
+        """The row, or None.
+
+        :param lock: lock it, and see what other transactions committed since this one began.
+        :raises SessionDataError: if the type of a column cannot read what the row holds.
+        """
+        statement = self._locking_select if lock else self.select
+        found = self._found(connection, statement, {"b_id": id})
+        return Record.of(found[0]) if found else None
+
+    def load_several(self, connection: Connection, ids: Sequence[bytes]) -> list[Record | None]:
+        """The rows of several ids, in their order, and None for each that has none.
+
+        :raises SessionDataError: as :meth:`load` does, for any of them.
+        """
+        found = self._found(connection, self._select_several, {"b_ids": ids})
+        records = {id: Record.of(row) for *row, id in found}
+        return [records.get(id) for id in ids]
+
+    def _found(self, connection: Connection, statement: Any, parameters: Any) -> Sequence[Any]:
+        try:
+            found: Sequence[Any] = self.execute(connection, statement, parameters).all()
+        except (SessionConflict, SessionTableError):
+            raise
+        except SQLAlchemyError as error:
+            if not is_undecodable(error):
+                raise
+            raise SessionDataError("a text in it is not UTF-8") from error
+        except Exception as error:
+            raise SessionDataError(f"a column's type cannot read it: {error}") from error
+        return found
+
+    def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
+        """What the application's own columns of a row hold, as far as another row may hold it too.
+
+        Empty if the model has none, or if there is no such row.
+        """
+        if not self._copied:
+            return {}
+        row = self.execute(connection, self._own, {"b_id": id}).first()
+        return {} if row is None else dict(zip(self._copied, row, strict=True))
