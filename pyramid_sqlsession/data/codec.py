@@ -7,7 +7,8 @@ type wants them (binary, text, JSON), encrypted if that was configured, and keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
@@ -31,8 +32,8 @@ class Decoded:
       Whether it is encrypted as the settings say, and so need not be stored anew.
     """
 
-    serialized: bytes
-    data: dict[Any, Any]
+    serialized: bytes = field(repr=False)
+    data: dict[Any, Any] = field(repr=False)
     as_configured: bool
 
 
@@ -84,6 +85,8 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
+            # a serializer's variables are the session's data
+            clear_frames(error.__traceback__)
             raise SessionDataError(f"the session cannot be serialized: {error}") from error
 
     def loads(self, serialized: bytes) -> dict[Any, Any]:

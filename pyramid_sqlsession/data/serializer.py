@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from traceback import clear_frames
 from typing import Any, Protocol
 
 from ..exceptions import SessionDataError
@@ -51,6 +52,8 @@ class JSONSerializer:
         try:
             return _ENCODER.encode(data).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
+            # its variables are the session's data
+            clear_frames(error.__traceback__)
             _check(data, "session", 0, False)
             raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
+from ..frames import discreet
 from ..lifetime import Times, checked_max_age
 from .found import CSRF
 from .merge import FLASH, FlashQueue
@@ -62,6 +63,7 @@ class SQLSession(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._state.read())
 
+    @discreet
     def __setitem__(self, key: Any, value: Any) -> None:
         self._state.set(key, value)
 
@@ -75,7 +77,8 @@ class SQLSession(MutableMapping[Any, Any]):
         return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
 
     # unlike |, which gives a plain dict; typing.Self needs Python 3.11
-    def __ior__(self, other: Any) -> SQLSession:  # type: ignore[misc]  # noqa: PYI034
+    @discreet
+    def __ior__(self, other: Any) -> SQLSession:  # noqa: PYI034
         self.update(other)
         return self
 
@@ -135,13 +138,13 @@ class SQLSession(MutableMapping[Any, Any]):
         """
         self._state.end()
 
+    @discreet
     def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
         """Append a message to a flash queue.
 
         :param allow_duplicate: if false, a message that is in the queue already is left out.
         """
-        data = self._state.write()
-        messages = data.setdefault(FLASH + queue, [])
+        messages = self._state.write().setdefault(FLASH + queue, [])
         if allow_duplicate or msg not in messages:
             messages.append(msg)
         # also if it is there: another request may be showing that one now
@@ -164,9 +167,8 @@ class SQLSession(MutableMapping[Any, Any]):
 
     def new_csrf_token(self) -> str:
         """Make a new CSRF token, store it and return it."""
-        token = secrets.token_hex(20)
-        self[CSRF] = token
-        return token
+        self[CSRF] = secrets.token_hex(20)
+        return str(self[CSRF])
 
     def get_csrf_token(self) -> str:
         """The session's CSRF token, made when it is first asked for."""

@@ -16,7 +16,7 @@ from .found import CSRF, Fate, Found, Loaded, Marker, Shut
 from .merge import FlashQueue
 
 
-@dataclass
+@dataclass(repr=False)
 class State:
     """What a request knows of its session and did to it.
 
@@ -88,14 +88,14 @@ class State:
         if self.data is None:
             found, event = self._loaded()
             if isinstance(found, Loaded):
-                self.loaded, data = found, found.data
+                self.loaded = found
                 # it may be a list that is changed in place
-                self.user = deepcopy(data.get(self.userid_key))
+                self.user = deepcopy(found.data.get(self.userid_key))
             elif isinstance(found, Shut):
-                self.shut, data = found, {}
+                self.shut = found
             else:
-                self.marker, data = found, {}
-            self._start(data)
+                self.marker = found
+            self._start({} if self.loaded is None else self.loaded.data)
             if event is not None:
                 # a subscriber may want to read the session
                 send(event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import SessionDataError
@@ -31,7 +31,7 @@ class Record:
     version: int
     times: Times
     purge_after: int
-    data: Any
+    data: Any = field(repr=False)
     user_id: Any
     lineage: bytes
     replaced: int | None
