@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from ..cookie import id_of
@@ -44,11 +45,14 @@ def load(store: Store, request: Any, token: str | None) -> tuple[Found | None, S
     try:
         return _found(store, request, id, token, record)
     except SessionDataError as error:
-        return Shut(record), _unreadable(request, id, error)
+        # what cannot be read may be long, and would stay until Python collects its garbage
+        return Shut(replace(record, data=None)), _unreadable(request, id, error)
 
 
 def _unreadable(request: Any, id: bytes, error: SessionDataError) -> CookieRejected:
-    log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), error)
+    # the error itself has frames that hold the data, and a handler of the log may keep it
+    why = str(error)
+    log.warning("row %s cannot be read, its session is taken for empty: %s", id.hex(), why)
     return CookieRejected(request, "", "unreadable")
 
 

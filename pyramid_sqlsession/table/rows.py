@@ -148,7 +148,8 @@ class Rows:
                 raise
             raise SessionDataError("a text in it is not UTF-8") from error
         except Exception as error:
-            raise SessionDataError(f"a column's type cannot read it: {error}") from error
+            name = type(error).__name__
+            raise SessionDataError(f"a column's type cannot read it ({name})") from error
         return None if row is None else Record.of(row)
 
     def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
