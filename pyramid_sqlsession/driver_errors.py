@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 from typing import Any
 
 from pyramid_tm import mark_error_retryable  # does nothing where pyramid_retry is not installed
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, StatementError
 
 from .exceptions import SessionConflict, SessionTableError
 
@@ -118,18 +119,27 @@ def translated(table: str, remark: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except DBAPIError as error:
-        if is_conflict(error.orig):
-            raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
-        if _is_missing_table(error.orig):
-            why = "; ".join(filter(None, (reason(error), remark)))
-            raise SessionTableError(
-                f"the session table {table!r} is missing or does not fit its model "
-                f"({why}): create or change it with your migrations (Alembic); a missing one can "
-                "be made at the first request with sqlsession.create_table = true, or "
-                "with: pyramid_sqlsession CONFIG_URI create-table"
-            ) from error
+    except BaseException as error:
+        # the parameters are a session's data, in the error's text and in SQLAlchemy's variables
+        clear_frames(error.__traceback__)
+        if isinstance(error, StatementError):
+            error.hide_parameters = True
+        if isinstance(error, DBAPIError):
+            _translate(error, table, remark)
         raise
+
+
+def _translate(error: DBAPIError, table: str, remark: str) -> None:
+    if is_conflict(error.orig):
+        raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
+    if _is_missing_table(error.orig):
+        why = "; ".join(filter(None, (reason(error), remark)))
+        raise SessionTableError(
+            f"the session table {table!r} is missing or does not fit its model "
+            f"({why}): create or change it with your migrations (Alembic); a missing one can "
+            "be made at the first request with sqlsession.create_table = true, or "
+            "with: pyramid_sqlsession CONFIG_URI create-table"
+        ) from error
 
 
 def _is_answer_to_nowait(context: ExceptionContext) -> bool:

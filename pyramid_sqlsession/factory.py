@@ -11,6 +11,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from zope.interface import implementer
 
+from .frames import discreet
 from .included import described, is_included
 from .request.respond import respond, warn_if_unsaved
 from .request.visit import Visit
@@ -40,12 +41,14 @@ class SQLSessionFactory:
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
+    @discreet
     def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
         self.settings = Settings.from_options(options)
         self.clock = clock or _system_clock
         self._store: Store | None = None
 
     @classmethod
+    @discreet
     def from_ini(cls, settings: Mapping[str, Any]) -> SQLSessionFactory:
         """A factory made from the ``sqlsession.*`` settings of a registry.
 
@@ -83,6 +86,7 @@ class SQLSessionFactory:
             raise ConfigurationError(_SECOND)
         return visit
 
+    @discreet
     def prepare(self, registry: Any) -> None:
         """Put together, once, what all requests share. The tween's factory calls it.
 

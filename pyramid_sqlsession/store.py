@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timezone
+from functools import partial
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -20,6 +23,8 @@ from .table.rows import Rows
 from .table.sessions import Sessions
 from .upkeep.cleanup import Cleaner
 from .upkeep.purge import Purge
+
+_RUNS_CODE = re.compile(r"(_?pickle|marshal|dill\b.*|pyramid\.session\.PickleSerializer)\.loads")
 
 _NO_MODEL = "no model of yours uses SessionMixin, or its module is not imported"
 
@@ -59,9 +64,9 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
     was_missed = settings.model is None and settings.table is None and is_built_in(model)
     rows = Rows(model, _NO_MODEL if was_missed else "")
     database = choose_database(settings, registry, model, rows)
-    codec = Codec(
-        settings.serializer, rows.data_type, settings.max_size, _make_encryption(settings)
-    )
+    encryption = _make_encryption(settings, clock)
+    codec = Codec(settings.serializer, rows.data_type, settings.max_size, encryption)
+    _warn_of_code(codec.serializer)
     lifetime = Lifetime(settings)
     purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
@@ -82,7 +87,7 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
     )
 
 
-def _make_encryption(settings: Settings) -> Any:
+def _make_encryption(settings: Settings, clock: Callable[[], int]) -> Any:
     if not (settings.encryption_keys or settings.seal):
         return None
     try:
@@ -92,6 +97,33 @@ def _make_encryption(settings: Settings) -> Any:
             "sqlsession.encryption_keys and sqlsession.seal need the package cryptography: "
             "pip install 'pyramid_sqlsession[encryption]'"
         ) from error
-    return Encryption(
-        settings.encryption_keys, seal=settings.seal, migrate=settings.encryption_migrate
-    )
+    until = settings.encryption_migrate
+    migrates = partial(_migrates, until, clock)
+    if migrates():
+        log.warning(
+            "sqlsession.encryption_migrate = %s: sessions that are not encrypted as the settings "
+            "say are read, and so whoever can write to the database can make one up",
+            str(until).lower(),
+        )
+    elif until:
+        log.info("sqlsession.encryption_migrate = %s is over: the setting can go", until)
+    return Encryption(settings.encryption_keys, seal=settings.seal, migrates=migrates)
+
+
+def _migrates(until: bool | date, clock: Callable[[], int]) -> bool:
+    """Whether it is time to read what was stored before."""
+    if isinstance(until, bool):
+        return until
+    return clock() <= datetime.combine(until, time.max, timezone.utc).timestamp()
+
+
+def _warn_of_code(serializer: Any) -> None:
+    # whose function it is tells it of a module, a class or an object that only hands it on
+    loads = serializer.loads
+    name = f"{getattr(loads, '__module__', '')}.{getattr(loads, '__qualname__', '')}"
+    if _RUNS_CODE.fullmatch(name):
+        log.warning(
+            "sqlsession.serializer loads sessions with %s, which runs code that they name: whoever "
+            "can write to the database can run any in the application",
+            name,
+        )

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     create_engine,
+    delete,
     insert,
     update,
 )
@@ -86,15 +88,15 @@ KINDS: dict[str, dict[str, Any]] = {
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
 ENCRYPTIONS: dict[str, Callable[..., Encryption]] = {
-    "keys": lambda **more: Encryption((NEW, OLD), seal=False, **{"migrate": False, **more}),
-    "seal": lambda **more: Encryption((), seal=True, **{"migrate": False, **more}),
-    "both": lambda **more: Encryption((NEW, OLD), seal=True, **{"migrate": False, **more}),
+    "keys": lambda **more: encryption(NEW, OLD, **more),
+    "seal": lambda **more: encryption(seal=True, **more),
+    "both": lambda **more: encryption(NEW, OLD, seal=True, **more),
 }
 every_encryption = pytest.mark.parametrize("make", ENCRYPTIONS.values(), ids=ENCRYPTIONS)
 
 
 def encryption(*keys: bytes, seal: bool = False, migrate: bool = False) -> Encryption:
-    return Encryption(keys, seal=seal, migrate=migrate)
+    return Encryption(keys, seal=seal, migrates=lambda: migrate)
 
 
 def hkdf(secret: bytes, salt: bytes | None, info: bytes) -> bytes:
@@ -352,12 +354,12 @@ def test_what_was_stored_in_another_way_is_read_by_a_migration_only(
     before: Encryption | None, after: dict[str, Any]
 ) -> None:
     stored = DATA if before is None else before.encrypt(DATA, TOKEN)
-    migrating = Encryption(**after, migrate=True)
+    migrating = encryption(*after["keys"], seal=after["seal"], migrate=True)
     assert migrating.decrypt(stored, TOKEN) == (DATA, False)
     with pytest.raises(SessionDataError):
-        Encryption(**after, migrate=False).decrypt(stored, TOKEN)
+        encryption(*after["keys"], seal=after["seal"]).decrypt(stored, TOKEN)
     anew = migrating.encrypt(DATA, TOKEN)
-    assert Encryption(**after, migrate=False).decrypt(anew, TOKEN) == (DATA, True)
+    assert encryption(*after["keys"], seal=after["seal"]).decrypt(anew, TOKEN) == (DATA, True)
     if before is not None:
         with pytest.raises(SessionDataError):
             migrating.decrypt(stored, OTHER_TOKEN)
@@ -489,7 +491,7 @@ def replayed(engine: Engine, mine: str, theirs: str) -> bytes:
 
 def of_another_key(engine: Engine, mine: str, theirs: str) -> bytes:
     data = bytes(row_of(engine, mine)["data"])
-    this = Encryption((THIRD,), seal=data.startswith(PREFIX[True]), migrate=False)
+    this = encryption(THIRD, seal=data.startswith(PREFIX[True]))
     return this.encrypt(b'{"forged":1}', mine)
 
 
@@ -651,6 +653,155 @@ def test_plain_rows_of_a_live_table_are_read_with_encryption_migrate_only(
     assert rows(engine) == [row]
     # and then nobody needs the setting any more
     assert without.get("/show").json == {"secret": CANARY}
+
+
+# the day on which the tests' clock begins, in UTC
+TODAY = "2027-01-15"
+MIDNIGHT = 1_800_057_600
+
+
+@pytest.mark.parametrize("until", [TODAY, date(2027, 1, 15)], ids=["text", "date"])
+@every_kind
+def test_a_migration_ends_with_its_last_day(
+    database: Engine, kind: dict[str, Any], until: Any
+) -> None:
+    before, clock = browser(database), Clock()
+    before.get("/keep")
+    (plain_row,) = rows(database)
+    app = browser(database, clock, encryption_migrate=until, **kind)
+    with_cookie_of(app, before)
+    clock.now = MIDNIGHT
+    assert app.get("/show").json == {}
+    assert rows(database) == [plain_row]
+    clock.now = MIDNIGHT - 1
+    assert app.get("/show").json == {"secret": CANARY}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("seal", "both"), ("keys", "both"), ("both", "keys")]
+)
+def test_what_was_encrypted_in_another_way_is_refused_after_the_last_day(
+    database: Engine, before: str, after: str
+) -> None:
+    old, clock = browser(database, **KINDS[before]), Clock(MIDNIGHT)
+    old.get("/keep")
+    app = browser(database, clock, encryption_migrate=TODAY, **KINDS[after])
+    with_cookie_of(app, old)
+    assert app.get("/show").json == {}
+    clock.now = MIDNIGHT - 1
+    assert app.get("/show").json == {"secret": CANARY}
+
+
+@pytest.mark.parametrize("until", [True, "2027-01-15"], ids=str)
+def test_a_migration_is_a_warning_at_the_start(
+    database: Engine, until: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser(database, Clock(MIDNIGHT - 1), encryption_migrate=until, **KINDS["keys"])
+    (line,) = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
+    assert line.startswith(f"sqlsession.encryption_migrate = {str(until).lower()}: sessions that")
+    assert "whoever can write to the database can make one up" in line
+
+
+@pytest.mark.parametrize(("until", "said"), [(TODAY, 1), (False, 0)], ids=["over", "off"])
+def test_no_migration_is_no_warning(
+    database: Engine, until: Any, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pyramid_sqlsession")
+    browser(database, Clock(MIDNIGHT), encryption_migrate=until, **KINDS["keys"])
+    assert [it for it in caplog.records if it.levelno == logging.WARNING] == []
+    assert caplog.text.count("encryption_migrate = 2027-01-15 is over: the setting can go") == said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "how"),
+    [
+        (None, "keys", "in plain text"),
+        (None, "seal", "in plain text"),
+        ("keys", "both", "encrypted in another way"),
+        ("both", "keys", "encrypted in another way"),
+        ("seal", "both", "encrypted in another way"),
+        ("seal", "keys", "encrypted in another way"),
+    ],
+)
+def test_each_row_that_only_the_migration_accepts_is_one_line_of_the_log(
+    database: Engine, before: str | None, after: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = browser(database, **({} if before is None else KINDS[before]))
+    old.get("/keep")
+    app = with_cookie_of(browser(database, encryption_migrate=True, **KINDS[after]), old)
+    caplog.set_level(logging.INFO, "pyramid_sqlsession")
+    caplog.clear()
+    for _ in range(3):
+        assert app.get("/show").json == {"secret": CANARY}
+    token = old.cookies["session"]
+    (line,) = [it.getMessage() for it in caplog.records]
+    assert line == (
+        f"row {id_of(token).hex()} is read because of sqlsession.encryption_migrate: it is {how}"
+    )
+
+
+def test_a_row_of_an_older_key_is_no_line_of_the_log(
+    database: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = browser(database, encryption_keys=ini(OLD))
+    old.get("/keep")
+    app = browser(database, encryption_keys=ini(NEW, OLD), encryption_migrate=True)
+    caplog.set_level(logging.INFO, "pyramid_sqlsession")
+    caplog.clear()
+    assert with_cookie_of(app, old).get("/show").json == {"secret": CANARY}
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("keys", [(), (OLD,)], ids=["without", "another"])
+def test_a_row_that_is_sealed_without_the_configured_key_is_an_empty_session(
+    database: Engine, keys: tuple[bytes, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    # whoever can write to the database knows the token of a session of their own
+    app = browser(database, **KINDS["both"])
+    app.get("/keep")
+    token = app.cookies["session"]
+    forged = encryption(*keys, seal=True).encrypt(b'{"auth.userid":"alice"}', token)
+    set_row(database, token, data=forged)
+    assert app.get("/show").json == {}
+    assert "cannot be read" in caplog.text
+
+
+# ---- rows that are put back
+
+
+@every_kind
+def test_an_older_state_can_be_put_back_into_its_own_row_only(
+    database: Engine, kind: dict[str, Any]
+) -> None:
+    alice, bob = browser(database, **kind), browser(database, **kind)
+    alice.get("/keep")
+    token = alice.cookies["session"]
+    old = row_of(database, token)
+    alice.get("/put")
+    set_row(database, token, data=old["data"])
+    assert alice.get("/show").json == {"secret": CANARY}
+    bob.get("/put")
+    set_row(database, bob.cookies["session"], data=old["data"])
+    assert bob.get("/show").json == {}
+
+
+@every_kind
+def test_a_row_that_is_put_back_after_the_sign_out_opens_with_its_cookie_only(
+    database: Engine, kind: dict[str, Any]
+) -> None:
+    app = browser(database, **kind)
+    app.get("/keep")
+    app.get("/sign_in")
+    token = app.cookies["session"]
+    old = row_of(database, token)
+    app.get("/sign_out")
+    with database.begin() as connection:
+        connection.execute(delete(TABLE))
+        connection.execute(insert(TABLE).values(old))
+    app.reset()
+    assert app.get("/show").json == {}
+    app.set_cookie("session", token)
+    assert app.get("/show").json[USER] == "alice"
 
 
 @every_kind
@@ -820,18 +971,6 @@ def test_on_a_connection_whose_transaction_is_anothers_nothing_is_encrypted_anew
     assert rows(database) == [old_row]
 
 
-def test_a_session_that_has_become_too_large_is_read_while_it_is_not_encrypted_anew(
-    database: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    before = browser(database)
-    before.get("/keep")
-    large = {"text": "x" * 2000}
-    set_row(database, before.cookies["session"], data=b'{"text":"%s"}' % (b"x" * 2000))
-    app = browser(database, encryption_migrate=True, max_size=1024, **KINDS["keys"])
-    assert with_cookie_of(app, before).get("/show").json == large
-    assert "was not encrypted anew: the serialized session has" in caplog.text
-
-
 # ---- new tokens
 
 
@@ -839,9 +978,7 @@ def test_a_session_that_has_become_too_large_is_read_while_it_is_not_encrypted_a
 def test_a_session_that_gets_a_new_token_is_encrypted_for_that(
     engine: Engine, kind: dict[str, Any]
 ) -> None:
-    this = Encryption(
-        (NEW,) if "encryption_keys" in kind else (), seal="seal" in kind, migrate=False
-    )
+    this = encryption(*[NEW] * ("encryption_keys" in kind), seal="seal" in kind)
     app = browser(engine, **kind)
     app.get("/keep")
     for view in ("/renew", "/sign_in", "/renew"):
@@ -875,9 +1012,7 @@ def test_a_late_request_reads_the_csrf_token_of_the_row_that_was_replaced(
     assert marker["replaced"] is not None
     assert marker["lineage"] == row_of(engine, new)["lineage"]
     assert csrf_token.encode() not in bytes(marker["data"])
-    this = Encryption(
-        (NEW,) if "encryption_keys" in kind else (), seal="seal" in kind, migrate=False
-    )
+    this = encryption(*[NEW] * ("encryption_keys" in kind), seal="seal" in kind)
     assert json.loads(this.decrypt(bytes(marker["data"]), old)[0]) == {CSRF: csrf_token}
     response = late.get("/csrf")
     assert response.json == csrf_token

@@ -1036,3 +1036,10 @@ def test_of_many_keys_those_are_shown_that_something_was_done_with(sqlite_engine
     assert page.keys["'key 000'"] == ["deleted", "0", ""]
     assert "'key 297'" not in page.keys
     assert "There are 100 more keys" in page.text
+
+
+def test_what_the_panel_compares_shows_no_data_in_error_reports() -> None:
+    from pyramid_sqlsession.debugtoolbar.report import Versions
+
+    data = {"secret": "the-canary-of-alice"}
+    assert "canary" not in repr(Versions(data, data, data, data))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import posixpath
 from dataclasses import FrozenInstanceError, fields
+from datetime import date, datetime
 from os.path import basename
 from typing import Any
 
@@ -120,6 +121,21 @@ def test_a_setting_is_converted(name: str, value: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("true", True),
+        (False, False),
+        ("0", False),
+        (" 2030-12-31\n", date(2030, 12, 31)),
+        (date(2030, 12, 31), date(2030, 12, 31)),
+    ],
+)
+def test_a_migration_is_a_boolean_or_a_day(value: Any, expected: Any) -> None:
+    options = {"encryption_migrate": value, "seal": True}
+    assert Settings.from_options(options).encryption_migrate == expected
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("ttl", "0"),
@@ -139,6 +155,11 @@ def test_a_setting_is_converted(name: str, value: Any, expected: Any) -> None:
         ("serializer", "no.such.module"),
         ("encryption_migrate", "perhaps"),
         ("encryption_migrate", ""),
+        ("encryption_migrate", "2030-02-30"),
+        ("encryption_migrate", "20301231"),
+        ("encryption_migrate", "2030-W01-1"),
+        ("encryption_migrate", "2030-12-31 12:00"),
+        ("encryption_migrate", datetime(2030, 12, 31)),  # noqa: DTZ001  # refused as any is
         ("seal", "perhaps"),
         ("seal", TEXT),
         ("userid_key", ""),
@@ -333,6 +354,7 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
             "encryption_migrate = true needs sqlsession.encryption_keys or sqlsession.seal = true",
         ),
         ({"encryption_migrate": "true", "seal": "false"}, "without them it would do nothing"),
+        ({"encryption_migrate": "2030-12-31"}, "encryption_migrate = 2030-12-31 needs sqlsession."),
         ({"encryption_migrate": "true", "encryption_keys": ""}, "needs sqlsession.encryption_keys"),
     ],
 )

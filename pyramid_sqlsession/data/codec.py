@@ -7,7 +7,8 @@ type wants them (binary, text, JSON), encrypted if that was configured, and keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
@@ -31,8 +32,8 @@ class Decoded:
       Whether it is encrypted as the settings say, and so need not be stored anew.
     """
 
-    serialized: bytes
-    data: dict[Any, Any]
+    serialized: bytes = field(repr=False)
+    data: dict[Any, Any] = field(repr=False)
     as_configured: bool
 
 
@@ -41,7 +42,7 @@ class Codec:
 
     :param serializer: ``'json'`` or a :class:`Serializer`.
     :param type_: the type of the model's ``data`` column.
-    :param max_size: the longest serialized session, in bytes.
+    :param max_size: the longest serialized session, in bytes, to be stored and to be read.
     :param encryption: encrypts what is stored.
     :raises ConfigurationError: if the column cannot hold what the serializer makes.
     """
@@ -54,6 +55,8 @@ class Codec:
         encryption: Encryption | None = None,
     ) -> None:
         self.serializer: Serializer = JSONSerializer() if serializer == "json" else serializer
+        if hasattr(serializer, "bounded_by"):
+            self.serializer = serializer.bounded_by(max_size)
         self.max_size = max_size
         self._encryption = encryption
         plain = underlying(type_)
@@ -84,6 +87,8 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
+            # a serializer's variables are the session's data
+            clear_frames(error.__traceback__)
             raise SessionDataError(f"the session cannot be serialized: {error}") from error
 
     def loads(self, serialized: bytes) -> dict[Any, Any]:
@@ -127,24 +132,40 @@ class Codec:
         """The session that :meth:`to_column` has stored.
 
         :param token: the token of the row.
-        :raises SessionDataError: if the value is none of ours.
+        :raises SessionDataError: if the value is none of ours; nothing of it is in the message.
         """
         try:
             serialized, as_configured = self._serialized(value, token)
+            if len(serialized) > self.max_size:
+                raise self._too_long(len(serialized))
             return Decoded(serialized, self.loads(serialized), as_configured)
         except SessionDataError:
             raise
         except Exception as error:
-            # a serializer may raise anything
-            raise SessionDataError(str(error)) from error
+            # a serializer may raise anything, with the session in its variables and its words
+            clear_frames(error.__traceback__)
+            name = type(error).__name__
+            raise SessionDataError(f"what it holds is no session ({name})") from error
 
     def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
+        """The serialized session in a value, which is not worked on if it is too long."""
         if self._is_json:
-            return self.dumps(value), True
-        if self._is_text:
-            return value.encode(), True
+            try:
+                return self.dumps(value), True
+            except SessionDataError:
+                # it names the path
+                raise SessionDataError("it holds what is stored in no session") from None
         # SQLite may hold a number there, of which bytes() would make as many zeros
-        stored = bytes(memoryview(value))
+        given: Any = value if self._is_text else memoryview(value)
+        longest = self.max_size + (0 if self._encryption is None else self._encryption.added)
+        if len(given) > longest:
+            raise self._too_long(len(given))
+        stored = given.encode() if self._is_text else bytes(given)
         return (
             (stored, True) if self._encryption is None else self._encryption.decrypt(stored, token)
+        )
+
+    def _too_long(self, length: int) -> SessionDataError:
+        return SessionDataError(
+            f"it has {length} bytes, and sqlsession.max_size allows {self.max_size}"
         )

@@ -8,8 +8,9 @@ many nonces that two of them could be equal.
 
 from __future__ import annotations
 
+import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,6 +26,8 @@ _PREFIX_BYTES = 8
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 
+log = logging.getLogger("pyramid_sqlsession")
+
 
 class Encryption:
     """Turns serialized sessions into envelopes and back. It fails closed.
@@ -32,13 +35,18 @@ class Encryption:
     :param keys: the newest first, each of 32 bytes. The first encrypts, all decrypt.
     :param seal: derive the key from the session's token, and from the key of the settings if there
         is one.
-    :param migrate: open what was stored otherwise, too.
+    :param migrates: whether what was stored otherwise is opened, too, at this moment.
     """
 
-    def __init__(self, keys: tuple[bytes, ...], *, seal: bool, migrate: bool) -> None:
+    added = _PREFIX_BYTES + _NONCE_BYTES + _TAG_BYTES
+    """By how many bytes an envelope is longer than the data."""
+
+    def __init__(
+        self, keys: tuple[bytes, ...], *, seal: bool, migrates: Callable[[], bool]
+    ) -> None:
         self._keys = keys
         self._prefix = _SEALED if seal else _ENCRYPTED
-        self._migrate = migrate
+        self._migrates = migrates
 
     def encrypt(self, data: bytes, token: str) -> bytes:
         """An envelope for the row of this token."""
@@ -54,12 +62,13 @@ class Encryption:
         """
         prefix = envelope[:_PREFIX_BYTES]
         if prefix not in (_ENCRYPTED, _SEALED):
-            if self._migrate:
-                return envelope, False
-            raise SessionDataError(
-                "it is not encrypted (sqlsession.encryption_migrate = true reads it nevertheless)"
-            )
-        if prefix != self._prefix and not self._migrate:
+            if not self._migrates():
+                raise SessionDataError(
+                    "it is not encrypted (sqlsession.encryption_migrate reads it nevertheless)"
+                )
+            _tell(token, "in plain text")
+            return envelope, False
+        if prefix != self._prefix and not self._migrates():
             raise SessionDataError("it is not encrypted as sqlsession.seal says")
         nonce = envelope[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
         box = envelope[_PREFIX_BYTES + _NONCE_BYTES :]
@@ -70,7 +79,10 @@ class Encryption:
                 data = AESGCM(key).decrypt(nonce, box, prefix + id_of(token))
             except InvalidTag:
                 continue
-            return data, prefix == self._prefix and position == 0
+            if prefix != self._prefix or position >= max(1, len(self._keys)):
+                _tell(token, "encrypted in another way")
+                return data, False
+            return data, position == 0
         raise SessionDataError("no key opens its encrypted data, or that belongs to another row")
 
     def _row_keys(self, prefix: bytes, token: str) -> Iterator[bytes]:
@@ -79,12 +91,17 @@ class Encryption:
             for key in self._keys:
                 yield _derived(key, id_of(token), b"pyramid_sqlsession encrypt 1")
             return
-        salts: tuple[bytes | None, ...] = self._keys
-        if self._migrate or not salts:
-            # stored before there was a key
-            salts = (*salts, None)
-        for salt in salts:
+        for salt in self._keys:
             yield _derived(token.encode("ascii"), salt, b"pyramid_sqlsession seal 1")
+        if not self._keys or self._migrates():
+            # sealed before there was a key
+            yield _derived(token.encode("ascii"), None, b"pyramid_sqlsession seal 1")
+
+
+def _tell(token: str, how: str) -> None:
+    """Note a row that nothing but the migration accepts: somebody may have made it up."""
+    row = id_of(token).hex()
+    log.info("row %s is read because of sqlsession.encryption_migrate: it is %s", row, how)
 
 
 def _derived(secret: bytes, salt: bytes | None, info: bytes) -> bytes:

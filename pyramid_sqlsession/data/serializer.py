@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from traceback import clear_frames
 from typing import Any, Protocol
 
 from ..exceptions import SessionDataError
@@ -21,6 +22,10 @@ class Serializer(Protocol):
     """Turns a session into bytes and back.
 
     Equal dicts with the same order of keys must give equal bytes: that is how changes are noticed.
+
+    One that compresses may have a third method, ``bounded_by(max_size)``, which is called once and
+    gives the serializer to use: one whose ``dumps`` and ``loads`` raise where the session has more
+    than *max_size* bytes that are not compressed.
     """
 
     def dumps(self, data: dict[Any, Any], /) -> bytes:
@@ -51,6 +56,8 @@ class JSONSerializer:
         try:
             return _ENCODER.encode(data).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
+            # its variables are the session's data
+            clear_frames(error.__traceback__)
             _check(data, "session", 0, False)
             raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
 
@@ -66,9 +73,15 @@ class JSONSerializer:
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
 
-        :raises ValueError: if these are no JSON, or what :meth:`dumps` would refuse.
+        :raises SessionDataError: if these are no JSON, or what :meth:`dumps` would refuse; nothing
+            of them is in the message.
         """
-        data: dict[Any, Any] = _DECODER.decode(stored.decode())
+        try:
+            data: dict[Any, Any] = _DECODER.decode(stored.decode())
+        except (ValueError, RecursionError) as error:
+            # its variables are the stored session
+            clear_frames(error.__traceback__)
+            raise SessionDataError(f"it is no JSON: {error}") from error
         # the brackets, those in texts too, are at least as many as the levels
         if stored.count(b"[") + stored.count(b"{") > _DEEPEST and not _has_its_shape(data):
             raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
@@ -82,7 +95,7 @@ def _refuse(constant: str) -> Any:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is out of range")
+        raise ValueError("a number is out of range")
     return number
 
 

@@ -21,7 +21,7 @@ _MOST_KEYS = 200
 """The toolbar keeps what is shown of many requests."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Versions:
     """The session's data: as it was loaded, as the request left it, and as a merge has stored it.
 

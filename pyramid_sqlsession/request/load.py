@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..cookie import id_of
@@ -81,11 +82,14 @@ def _opening(store: Store, request: Any, id: bytes, token: str, record: Record |
     try:
         return _found(store, request, id, token, record)
     except SessionDataError as error:
-        return Shut(record), _unreadable(request, [id], error)
+        # what cannot be read may be long, and would stay until Python collects its garbage
+        return Shut(replace(record, data=None)), _unreadable(request, [id], error)
 
 
 def _unreadable(request: Any, ids: list[bytes], error: SessionDataError) -> CookieRejected:
-    log.warning("row %s cannot be read, its session is taken for empty: %s", _names(ids), error)
+    # the error itself has frames that hold the data, and a handler of the log may keep it
+    why = str(error)
+    log.warning("row %s cannot be read, its session is taken for empty: %s", _names(ids), why)
     return CookieRejected(request, "", "unreadable")
 
 

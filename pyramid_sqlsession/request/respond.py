@@ -10,6 +10,7 @@ from pyramid_tm import is_tm_active
 from ..cookie import vary_on_cookie
 from ..driver_errors import is_busy_sqlite, reason
 from ..events import SessionEnded, send
+from ..frames import discreet
 from ..session.found import Loaded
 from ..transactions import current_transaction, will_be_retried
 from .failure import keep
@@ -18,6 +19,7 @@ from .visit import Phase, Visit
 log = logging.getLogger("pyramid_sqlsession")
 
 
+@discreet
 def respond(visit: Visit, request: Any, response: Any) -> None:
     """Response callback: send the cookie, and record activity; all is committed or aborted now."""
     if visit.state.data is None:

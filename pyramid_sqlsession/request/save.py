@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..exceptions import SessionBusy, SessionConflict
+from ..frames import discreet
 from ..session.intent import Intent, intent_of
 from ..table.record import Record
 from ..transactions import Attempt, remember_attempt
@@ -42,6 +43,7 @@ ANSWERS = {
 """Whoever holds an old token must not write into the new session; a sign-in always takes effect."""
 
 
+@discreet
 def save(visit: Visit, transaction: Any) -> None:
     """Write the session, if it changed, in the transaction, or in one of its own if that is None.
 

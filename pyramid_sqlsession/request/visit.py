@@ -10,6 +10,7 @@ from typing import Any
 from ..cookie import id_of
 from ..events import SessionConflicted, SessionEvent, send
 from ..exceptions import SessionClosed
+from ..frames import discreet
 from ..lifetime import Times
 from ..session.found import Found
 from ..session.intent import is_changed
@@ -160,6 +161,7 @@ class Visit:
         if lifetime.is_cookie_due(before, now):
             self.cookie = (self.token, lifetime.cookie_max_age(now))
 
+    @discreet
     def _load(self) -> tuple[Found | None, SessionEvent | None]:
         try:
             found, event, self._number, self.beside = load(self.store, self.request, self.tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
+from ..frames import discreet
 from .found import Fate
 from .merge import FlashQueue, changed_keys
 from .state import State
@@ -25,6 +26,7 @@ def keep_apart(state: State) -> None:
         _put(data, key, state.flashes.get(key, FlashQueue()).replay(messages, messages))
 
 
+@discreet
 def replay(state: State) -> State:
     """Put what the exception view did on top of what the failed view did; what it did alone."""
     keep_apart(state)

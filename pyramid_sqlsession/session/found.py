@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -24,8 +24,8 @@ class Loaded:
 
     id: bytes
     record: Record
-    serialized: bytes
-    data: dict[Any, Any]
+    serialized: bytes = field(repr=False)
+    data: dict[Any, Any] = field(repr=False)
     as_configured: bool = True
 
 
@@ -40,8 +40,8 @@ class Marker:
     """
 
     record: Record
-    visible: dict[Any, Any]
-    kept: dict[Any, Any]
+    visible: dict[Any, Any] = field(repr=False)
+    kept: dict[Any, Any] = field(repr=False)
 
     @property
     def data(self) -> dict[Any, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any
 
+from ..frames import discreet
 from .state import State
 
 # of subclasses nobody knows what they are
@@ -38,6 +39,7 @@ class LazyDict(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return len(self._state.read())
 
+    @discreet
     def __setitem__(self, key: Any, value: Any) -> None:
         self._state.set(key, value)
 
@@ -51,7 +53,8 @@ class LazyDict(MutableMapping[Any, Any]):
         return dict(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
 
     # unlike |, which gives a plain dict; typing.Self needs Python 3.11
-    def __ior__(self, other: Any) -> LazyDict:  # type: ignore[misc]  # noqa: PYI034
+    @discreet
+    def __ior__(self, other: Any) -> LazyDict:  # noqa: PYI034
         self.update(other)
         return self
 

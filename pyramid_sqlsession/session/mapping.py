@@ -8,6 +8,7 @@ from typing import Any
 from pyramid.interfaces import ISession
 from zope.interface import implementer
 
+from ..frames import discreet
 from ..lifetime import Times, checked_max_age
 from .found import CSRF
 from .lazy_dict import LazyDict
@@ -64,13 +65,13 @@ class SQLSession(LazyDict):
         """
         self._state.end()
 
+    @discreet
     def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
         """Append a message to a flash queue.
 
         :param allow_duplicate: if false, a message that is in the queue already is left out.
         """
-        data = self._state.write()
-        messages = data.setdefault(FLASH + queue, [])
+        messages = self._state.write().setdefault(FLASH + queue, [])
         if allow_duplicate or msg not in messages:
             messages.append(msg)
         # also if it is there: another request may be showing that one now
@@ -93,9 +94,8 @@ class SQLSession(LazyDict):
 
     def new_csrf_token(self) -> str:
         """Make a new CSRF token, store it and return it."""
-        token = secrets.token_hex(20)
-        self[CSRF] = token
-        return token
+        self[CSRF] = secrets.token_hex(20)
+        return str(self[CSRF])
 
     def get_csrf_token(self) -> str:
         """The session's CSRF token, made when it is first asked for."""

@@ -23,7 +23,7 @@ class FlashQueue:
     """What a request did to one flash queue: operations, because equal texts may be new ones."""
 
     popped: bool = False
-    added: list[tuple[Any, bool]] = field(default_factory=list)
+    added: list[tuple[Any, bool]] = field(default_factory=list, repr=False)
     """Messages flashed after the last pop, each with its ``allow_duplicate``."""
 
     def replay(self, loaded: list[Any], queue: list[Any]) -> list[Any]:
@@ -43,7 +43,7 @@ class FlashQueue:
 class Merged:
     """The result of a merge, and the keys that both sides had changed."""
 
-    data: dict[Any, Any]
+    data: dict[Any, Any] = field(repr=False)
     conflicts: list[Any]
 
 

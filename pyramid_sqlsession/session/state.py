@@ -16,7 +16,7 @@ from .found import CSRF, Fate, Found, Loaded, Marker, Shut
 from .merge import FlashQueue
 
 
-@dataclass
+@dataclass(repr=False)
 class State:
     """What a request knows of its session and did to it.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from datetime import date, datetime
 from typing import Any
 
 from pyramid.path import DottedNameResolver
@@ -69,6 +70,17 @@ def boolean(value: Any) -> bool:
     if str(value).strip().lower() not in truthy | _FALSY:
         raise ValueError(value)
     return bool(asbool(value))
+
+
+def boolean_or_date(value: Any) -> bool | date:
+    """A boolean, or a day: a date, or a text like ``2030-12-31``."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    text = str(value).strip()
+    # Python 3.11 knows more ways to write a date, and older ones do not
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        return date.fromisoformat(text)
+    return boolean(value)
 
 
 def auto_or_boolean(value: Any) -> bool | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from datetime import date
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -122,14 +123,14 @@ class Settings:
     max_size: int = _option(
         "1 MiB", to.between(to.size, 1024, 15 * 1024**2),
         "bytes from 1 KiB to 15 MiB: a number, or ``64 KiB``, ``1 MiB``",
-        "The longest serialized session that is stored.",
+        "The longest serialized session that is stored, or read.",
     )  # fmt: skip
     encryption_keys: tuple[bytes, ...] = _option(
         "none", to.encryption_keys, "base64 of 32 random bytes, one key a line, the newest first",
         "Encrypt the data of sessions with the first key; every key decrypts.", is_secret=True,
     )  # fmt: skip
-    encryption_migrate: bool = _option(
-        "false", to.boolean, "a boolean",
+    encryption_migrate: bool | date = _option(
+        "false", to.boolean_or_date, "a boolean, or the last day in UTC, as in ``2030-12-31``",
         "While encryption is being turned on, or its kind changed: also read sessions that are not "
         "stored as ``encryption_keys`` and ``seal`` say, and store them anew.",
     )  # fmt: skip

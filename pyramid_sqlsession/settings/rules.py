@@ -25,8 +25,9 @@ def why_they_clash(settings: Any) -> str | None:
     if settings.sqlalchemy and not settings.sqlalchemy.get("url"):
         return "sqlsession.sqlalchemy.url is missing or empty"
     if settings.encryption_migrate and not (settings.encryption_keys or settings.seal):
+        value = str(settings.encryption_migrate).lower()
         return (
-            "sqlsession.encryption_migrate = true needs sqlsession.encryption_keys or "
+            f"sqlsession.encryption_migrate = {value} needs sqlsession.encryption_keys or "
             "sqlsession.seal = true: without them it would do nothing"
         )
     return _why_too_late(settings)

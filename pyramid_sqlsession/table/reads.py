@@ -81,7 +81,8 @@ class Reads:
                 raise
             raise SessionDataError("a text in it is not UTF-8") from error
         except Exception as error:
-            raise SessionDataError(f"a column's type cannot read it: {error}") from error
+            name = type(error).__name__
+            raise SessionDataError(f"a column's type cannot read it ({name})") from error
         return found
 
     def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..exceptions import SessionDataError
@@ -16,6 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 """What is read of a row."""
 
+LINEAGE_BYTES = 16
 _LAST_VERSION = 2**31 - 1
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999."""
@@ -31,7 +32,7 @@ class Record:
     version: int
     times: Times
     purge_after: int
-    data: Any
+    data: Any = field(repr=False)
     user_id: Any
     lineage: bytes
     replaced: int | None
@@ -51,21 +52,22 @@ class Record:
     def check(self) -> None:
         """Tell a row of ours from nonsense that somebody else has written.
 
-        :raises SessionDataError: if a number is none, or cannot be right.
+        :raises SessionDataError: if a value is none of ours, or cannot be right; it may be a text
+            of any length, and so it is not in the message.
         """
         created, last_seen, max_age, _ = self.times
-        is_right = (
-            _is_within(self.version, _LAST_VERSION - 1)
-            and _is_within(created, LAST_SECOND)
-            and _is_within(last_seen, LAST_SECOND)
-            and (max_age is None or _is_within(max_age, TEN_YEARS))
-            and (self.replaced is None or _is_within(self.replaced, LAST_SECOND))
-            and isinstance(self.purge_after, int)
-            and isinstance(self.lineage, bytes)
-        )
-        if not is_right:
-            numbers = (self.version, created, last_seen, max_age, self.purge_after)
-            raise SessionDataError(f"the numbers of its row make no sense: {numbers}")
+        is_right = {
+            "version": _is_within(self.version, _LAST_VERSION - 1),
+            "created": _is_within(created, LAST_SECOND),
+            "last_seen": _is_within(last_seen, LAST_SECOND),
+            "max_age": max_age is None or _is_within(max_age, TEN_YEARS),
+            "replaced": self.replaced is None or _is_within(self.replaced, LAST_SECOND),
+            "purge_after": isinstance(self.purge_after, int),
+            "lineage": isinstance(self.lineage, bytes) and len(self.lineage) == LINEAGE_BYTES,
+        }
+        if not all(is_right.values()):
+            wrong = ", ".join(name for name, right in is_right.items() if not right)
+            raise SessionDataError(f"these columns of it make no sense: {wrong}")
 
 
 def _is_within(number: object, last: int) -> bool:

@@ -12,6 +12,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -31,6 +33,7 @@ from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, select
 from sqlalchemy.orm import mapped_column
 from support.apps import Note, SessionRow, configurator
 from support.apps import serve as serve_views
+from support.apps import show as show_session
 from support.docs.pages import (
     DOCS,
     EXAMPLES,
@@ -736,7 +739,7 @@ def test_every_line_of_the_log_on_the_page_is_in_the_code() -> None:
     page = (DOCS / "operating.rst").read_text()
     table = page[page.index("======= ===") : page.index("To be told about")]
     shown = re.findall(r"^(INFO|WARNING|ERROR) +(.+?)  ", table, re.MULTILINE)
-    assert len(shown) == 28
+    assert len(shown) == 32
     code = "".join(path.read_text() for path in (ROOT / "pyramid_sqlsession").rglob("*.py"))
     code = re.sub(r'"\n\s+f?"', "", code)
     for _, line in shown:
@@ -773,6 +776,47 @@ def test_the_serializer_on_the_page_stores_dates() -> None:
     with pytest.raises(SessionDataError, match=r"Decimal\('1.5'\) cannot be stored"):
         browser.get("/fail")
     assert browser.get("/show").json == "[datetime.date(2030, 1, 2)]"
+
+
+def load_compressing() -> Any:
+    return runpy.run_path(str(EXAMPLES / "howto" / "compressed.py"))["second_step"]
+
+
+@pytest.mark.parametrize("size", [200_000, 100_000_000])
+def test_the_compressing_serializer_on_the_page_uses_no_more_memory_than_is_allowed(
+    engine: Any, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"sqlsession.serializer": load_compressing(), "sqlsession.max_size": "99 KiB"}
+    config = configurator(engine, settings)
+    browser = serve_views(
+        config, start=lambda request: request.session.update(a=1), show=show_session
+    )
+    browser.get("/start")
+    bomb = b"z" + zlib.compress(b'{"a":"' + b"0" * size + b'"}', 9)
+    assert len(bomb) < 99 * 1024
+    with engine.begin() as connection:
+        connection.execute(update(SessionRow).values(data=bomb))
+    tracemalloc.start()
+    try:
+        assert browser.get("/show").json == {}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * 1024**2
+    assert "cannot be read" in caplog.text
+
+
+def test_the_compressing_serializer_on_the_page_reads_all_that_it_stores_and_nothing_else() -> None:
+    bounded, larger = (load_compressing().bounded_by(size) for size in (1024, 2048))
+    longest = {"a": "0" * (1024 - 8)}
+    stored = bounded.dumps(longest)
+    assert len(stored) < 100
+    assert bounded.loads(stored) == longest
+    with pytest.raises(ValueError, match="1025 bytes are more than 1024"):
+        bounded.dumps({"a": "0" * (1024 - 7)})
+    for wrong in (larger.dumps({"a": "0" * (1024 - 7)}), stored[:-1]):
+        with pytest.raises(ValueError, match="more than 1024 bytes"):
+            bounded.loads(wrong)
 
 
 def test_the_message_about_strict_json_is_the_one_on_the_page() -> None:

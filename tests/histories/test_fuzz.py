@@ -558,6 +558,6 @@ def test_an_envelope_made_with_another_key_is_an_empty_session(
     encrypted.start_again()
     of = encrypted.token if token == "a" else encrypted.canary
     for seal in (False, True):
-        forged = Encryption((bytes(32),), seal=seal, migrate=False).encrypt(data, of)
+        forged = Encryption((bytes(32),), seal=seal, migrates=lambda: False).encrypt(data, of)
         encrypted.change({"data": forged})
         assert encrypted.get("look", f"session={encrypted.token}") == []

@@ -7,16 +7,32 @@ import zlib
 class Serializer:
     """Reads both formats; which one it writes is the step."""
 
-    def __init__(self, *, compress):
+    def __init__(self, *, compress, longest=1024**2):
         self.compress = compress
+        self.longest = longest
+
+    def bounded_by(self, max_size):
+        return Serializer(compress=self.compress, longest=max_size)
 
     def dumps(self, data):
         plain = json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
+        if len(plain) > self.longest:
+            raise ValueError(f"{len(plain)} bytes are more than {self.longest}")
         # JSON of a dict begins with a brace, so another first byte tells the formats apart
         return b"z" + zlib.compress(plain) if self.compress else plain
 
     def loads(self, stored):
-        return json.loads(zlib.decompress(stored[1:]) if stored[:1] == b"z" else stored)
+        if stored[:1] == b"z":
+            stored = self._decompressed(stored[1:])
+        return json.loads(stored)
+
+    def _decompressed(self, stored):
+        stream = zlib.decompressobj()
+        # a kilobyte may be a megabyte of zeros: no more is made of it than is allowed
+        plain = stream.decompress(stored, self.longest + 1)
+        if len(plain) > self.longest or not stream.eof:
+            raise ValueError(f"it was cut off, or has more than {self.longest} bytes")
+        return plain
 
 
 first_step = Serializer(compress=False)
