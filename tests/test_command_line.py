@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import pty
 import re
@@ -617,6 +618,21 @@ def test_revoke_logs_a_user_out_everywhere(backend: Backend, uri: str, run: Run)
     assert run(uri, "revoke", "--user", "alice") == (0, "1 session revoked\n", "")
     assert handles(backend.url) == set(others)
     assert run(uri, "revoke", "--user", "alice") == (0, "0 sessions revoked\n", "")
+
+
+def test_what_is_revoked_is_a_line_in_the_applications_log(
+    sqlite_uri: str, sqlite: Backend, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(sqlite_uri, "create-table")
+    alice, bob = fill(sqlite.url, {"user_id": "alice"}, {"user_id": "bob"})
+    caplog.set_level(logging.INFO, "pyramid_sqlsession")
+    run(sqlite_uri, "revoke", "--user", "alice")
+    run(sqlite_uri, "revoke", bob)
+    shown = [it.getMessage() for it in caplog.records if "has ended" in it.getMessage()]
+    assert shown == [
+        f"session {alice} has ended by command, of user 'alice'",
+        f"session {bob} has ended by command, of user 'bob'",
+    ]
 
 
 def test_revoke_ends_a_session_that_appears_meanwhile(backend: Backend, uri: str, run: Run) -> None:

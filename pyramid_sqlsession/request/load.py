@@ -104,7 +104,8 @@ def _found(store: Store, request: Any, id: bytes, token: str, record: Record) ->
         marker = None if is_late else marker_of(store.codec, token, record)
         return marker, CookieRejected(request, handle, "replaced")
     if now >= store.lifetime.expires_at(record.times):
-        return Shut(record), SessionEnded(request, handle, "expiry", record.user_id)
+        ended = SessionEnded(request, handle, "expiry", record.user_id)
+        return Shut(record, has_expired=True), None if record.is_told else ended
     decoded = store.codec.from_column(record.data, token)
     loaded = Loaded(id, record, decoded.serialized, decoded.data, decoded.as_configured)
     return loaded, None

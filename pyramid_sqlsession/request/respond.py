@@ -12,7 +12,7 @@ from ..driver_errors import is_busy_sqlite, reason
 from ..events import SessionEnded, send
 from ..frames import discreet
 from ..session.found import Loaded
-from ..transactions import current_transaction, will_be_retried
+from ..transactions import COMMITTED, current_transaction, will_be_retried
 from .failure import keep
 from .visit import Phase, Visit
 
@@ -35,6 +35,7 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
         _keep_to_limit(visit)
     else:
         _finish(visit)
+    _note_expiry(visit)
     _send(visit, response)
 
 
@@ -126,6 +127,25 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         name, why = loaded.record.handle, reason(error)
         log.warning("the data of session %s was not encrypted anew: %s", name, why)
+
+
+def _note_expiry(visit: Visit) -> None:
+    """Have the application told only once that the session has expired."""
+    shut, id, store = visit.state.shut, visit.id, visit.store
+    if shut is None or not shut.has_expired or shut.record.is_told or id is None:
+        return
+    if visit.transaction is not None and visit.transaction.status != COMMITTED:
+        # what a subscriber has written of it is gone
+        return
+    try:
+        if _is_anothers(visit):
+            return
+        with store.database.touching(visit.request) as connection:
+            store.rows.note_told(connection, id, shut.record.version)
+    except Exception as error:  # noqa: BLE001  # the request has succeeded without
+        level = logging.DEBUG if is_busy_sqlite(error) else logging.WARNING
+        name, why = shut.record.handle, reason(error)
+        log.log(level, "that session %s has expired will be told again: %s", name, why)
 
 
 def _is_anothers(visit: Visit) -> bool:

@@ -57,6 +57,7 @@ class Shut:
     """
 
     record: Record
+    has_expired: bool = False
 
 
 Found = Loaded | Marker | Shut

@@ -42,6 +42,11 @@ class Record:
         """The public name of the session."""
         return self.lineage.hex()
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the application was told that the session has expired."""
+        return bool(self.purge_after == 0)
+
     @classmethod
     def of(cls, row: Sequence[Any]) -> Record:
         """What a row of :data:`COLUMNS` says."""

@@ -51,6 +51,8 @@ class Rows(Reads):
         held: dict[Any, Any] = {columns["version"]: columns["version"]}
         self._hold = update(self.table).where(self._this).values(held)
         self._raise = update(self.table).where(same_version).values(next_version)
+        told: dict[Any, Any] = {columns["purge_after"]: 0}
+        self._note_told = update(self.table).where(same_version).values(told)
         self._rewrite = update(self.table).where(same_version).values(self._set("data"))
 
     def _build_touches(self) -> None:
@@ -135,6 +137,13 @@ class Rows(Reads):
     def bump(self, connection: Connection, id: bytes, version: int) -> bool:
         """Raise the version of a row that has this one; False if there is no such row."""
         return self._hits(connection, self._raise, {"b_id": id, "b_version": version})
+
+    def note_told(self, connection: Connection, id: bytes, version: int) -> None:
+        """Note that the application was told of the expiry. The next purge looks at the row.
+
+        A host with another clock may open the session all the same: its touch takes that back.
+        """
+        self.execute(connection, self._note_told, {"b_id": id, "b_version": version})
 
     def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
         """Store the same data in another way, if the row still has this version, which it keeps."""
