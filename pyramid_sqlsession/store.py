@@ -17,6 +17,7 @@ from .data.codec import Codec
 from .database.base import Database
 from .database.choice import choose_database
 from .lifetime import Lifetime
+from .session.found import csrf_keys_of
 from .settings.options import Settings
 from .table.model import is_built_in, resolve_model
 from .table.rows import Rows
@@ -45,6 +46,7 @@ class Store:
     sessions: Sessions
     cleaner: Cleaner
     clock: Callable[[], int]
+    csrf_keys: frozenset[str]
     _warned: set[str] = field(default_factory=set)
 
     def warn_once(self, message: str, *arguments: object) -> None:
@@ -84,6 +86,7 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
         sessions=Sessions(rows, lifetime, clock),
         cleaner=Cleaner(database, purge, interval=interval, batch=batch),
         clock=clock,
+        csrf_keys=csrf_keys_of(registry),
     )
 
 

@@ -17,6 +17,7 @@ from pyramid_tm import is_tm_active, maybe_tag_retryable, tm_tween_factory
 from .factory import SQLSessionFactory
 from .included import INCLUDED, SAVE, TM, described
 from .request.failure import leave_failed, watch_flushes
+from .request.policy import PolicyCheck
 from .request.save import save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
@@ -38,6 +39,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         return handler
     factory.prepare(registry)
     watch_flushes()
+    policy = PolicyCheck(factory.settings.userid_key)
     settings = registry.settings
     has_veto = bool(settings.get("tm.commit_veto", settings.get("pyramid_tm.commit_veto")))
 
@@ -47,6 +49,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         try:
             visit.store.cleaner.start()
             response = handler(request)
+            policy.look(visit)
             return _leave(visit, response, has_veto)
         except Exception:
             if visit.is_used:

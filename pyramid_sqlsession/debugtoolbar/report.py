@@ -219,5 +219,6 @@ def _secrets(visit: Visit, data: Versions) -> set[str]:
     """The tokens of this request, wherever the application may have put them."""
     sent = (visit.cookie or (None, None))[0]
     versions = (data.before, data.after, data.stored, data.lost or {})
-    csrf = [found for version in versions if isinstance(found := version.get(CSRF), str)]
+    values = (version.get(key) for version in versions for key in visit.store.csrf_keys)
+    csrf = [value for value in values if isinstance(value, str)]
     return {*filter(None, (*visit.tokens, sent)), *(it for it in csrf if len(it) >= _LONG_ENOUGH)}

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from ..events import SessionConflicted, send
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
-from ..session.found import CSRF, Loaded
+from ..session.found import Loaded
 from ..session.merge import merge
 from ..table.record import Record
 from ..transactions import has_attempts_left
@@ -55,9 +55,10 @@ def merged_with(
     """What this request changed since it was loaded, on top of *theirs*, and what both changed."""
     codec, state = visit.store.codec, visit.state
     base = codec.loads(loaded.serialized)
-    if CSRF not in state.assigned and (state.user_is_assigned or state.regenerated):
+    if state.user_is_assigned or state.regenerated:
         # also one that was made since this request has loaded the session and dropped it
-        base, theirs = ({k: v for k, v in it.items() if k != CSRF} for it in (base, theirs))
+        dropped = visit.store.csrf_keys - state.assigned
+        base, theirs = ({k: it[k] for k in it if k not in dropped} for it in (base, theirs))
     visit.merged = merge(base, state.read(), theirs, codec.differ, state.flashes)
     return visit.merged.data, visit.merged.conflicts
 

@@ -101,7 +101,7 @@ def _found(store: Store, request: Any, id: bytes, token: str, record: Record) ->
     now, handle = store.clock(), record.handle
     if record.replaced is not None:
         is_late = now >= record.replaced + store.settings.regenerate_grace
-        marker = None if is_late else marker_of(store.codec, token, record)
+        marker = None if is_late else marker_of(store.codec, store.csrf_keys, token, record)
         return marker, CookieRejected(request, handle, "replaced")
     if now >= store.lifetime.expires_at(record.times):
         ended = SessionEnded(request, handle, "expiry", record.user_id)

@@ -46,7 +46,8 @@ def _replace(writer: Writer, record: Record, data: Any, lineage: bytes) -> bool:
 def _visible(writer: Writer, record: Record) -> Any:
     """What a late request may see in the old row, as its column takes it."""
     codec, token = writer.store.codec, writer.cookies_token
-    return codec.to_column(marker_of(codec, token, record).visible, token)
+    marker = marker_of(codec, writer.store.csrf_keys, token, record)
+    return codec.to_column(marker.visible, token)
 
 
 def _insert(
@@ -74,7 +75,8 @@ def sign_in_late(writer: Writer, row: Record) -> None:
     It takes over what the marker has kept: a login form that was sent twice is one sign-in.
     """
     visit, state, sessions = writer.visit, writer.state, writer.store.sessions
-    marker = marker_of(writer.store.codec, writer.cookies_token, row)
+    store = writer.store
+    marker = marker_of(store.codec, store.csrf_keys, writer.cookies_token, row)
     if state.loaded is None:
         data = on_top_of(state, marker, writer.store.codec)
     else:

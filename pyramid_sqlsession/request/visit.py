@@ -101,6 +101,7 @@ class Visit:
             store.lifetime,
             store.codec,
             store.settings.userid_key,
+            store.csrf_keys,
             self.request.__dict__,
             lambda: self.counts,
             earlier_attempt(self.request),

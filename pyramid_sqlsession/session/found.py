@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
+
+from pyramid.interfaces import ICSRFStoragePolicy
 
 from ..data.codec import Codec
 from ..exceptions import SessionDataError
@@ -12,6 +15,12 @@ from ..table.record import Record
 
 CSRF = "_csrft_"
 """The key of Pyramid's CSRF token in a session."""
+
+
+def csrf_keys_of(registry: Any) -> frozenset[str]:
+    """The keys of CSRF tokens: the usual one, and that of another storage policy."""
+    policy = registry.queryUtility(ICSRFStoragePolicy)
+    return frozenset({CSRF, getattr(policy, "key", CSRF)})
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,13 @@ class Shut:
 Found = Loaded | Marker | Shut
 
 
-def marker_of(codec: Codec, token: str, record: Record) -> Marker:
+def marker_of(codec: Codec, csrf_keys: Iterable[str], token: str, record: Record) -> Marker:
     """What is left of a session in the row that was replaced; nothing if it cannot be read."""
     try:
         kept = codec.from_column(record.data, token).data
     except SessionDataError:
         kept = {}
-    visible = {CSRF: kept.pop(CSRF)} if CSRF in kept else {}
+    visible = {key: kept.pop(key) for key in csrf_keys if key in kept}
     return Marker(record, visible, kept)
 
 

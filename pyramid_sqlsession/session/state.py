@@ -12,7 +12,7 @@ from ..events import SessionEvent, send
 from ..exceptions import SessionClosed
 from ..lifetime import Lifetime
 from ..transactions import Attempt
-from .found import CSRF, Fate, Found, Loaded, Marker, Shut
+from .found import Fate, Found, Loaded, Marker, Shut
 from .merge import FlashQueue
 
 
@@ -59,6 +59,7 @@ class State:
     lifetime: Lifetime
     codec: Codec
     userid_key: str
+    csrf_keys: frozenset[str]
     attributes: Mapping[str, Any]
     is_visit: Callable[[], bool]
     earlier: Attempt | None = None
@@ -232,8 +233,7 @@ class State:
 
     def _restart(self, fate: Fate) -> None:
         """Be a new, empty session."""
-        self.fate = fate
-        self.data, self.assigned, self.flashes = {}, set(), {}
+        self.fate, self.data, self.assigned, self.flashes = fate, {}, set(), {}
         self.max_age, self.max_age_is_assigned = None, False
         self.may_have_changed = self.regenerated = False
         self.created = self.clock()
@@ -245,6 +245,6 @@ class State:
             self.notice_user()
 
     def _forget_csrf(self) -> None:
-        if CSRF not in self.assigned:
+        for key in self.csrf_keys - self.assigned:
             # whoever planted the session knows it; a form that is made from now on gets a new one
-            self.read().pop(CSRF, None)
+            self.read().pop(key, None)
