@@ -14,8 +14,10 @@ REQUESTS ?= 1000
 # How many times as often as usual "make reliability" tries everything.
 SCALE ?= 10
 
-# "make test SHARE=N" tries one in N cases of each test, other ones in each run.
+# "make test SHARE=N" tries one in N cases of each test, other ones in each run; only all of them cover
+# every branch.
 SHARE ?= 1
+COVERAGE := --cov --cov-report=term-missing --cov-fail-under=100
 
 # How long "make soak" lasts.
 SECONDS ?= 600
@@ -27,8 +29,7 @@ demo: $(VENV)/demo.stamp
 	PYTHONPATH=docs/demo $(BIN)/pserve docs/demo/development.ini
 
 test: lint servers
-	$(BIN)/python -m pytest --numprocesses=auto --share=$(SHARE) \
-		--cov --cov-report=term-missing --cov-fail-under=$(if $(filter 1,$(SHARE)),100,99)
+	$(BIN)/python -m pytest --numprocesses=auto $(if $(filter 1,$(SHARE)),$(COVERAGE),--share=$(SHARE))
 
 test-cluster: servers
 	$(BIN)/python -m pytest tests/cluster

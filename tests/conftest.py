@@ -29,7 +29,7 @@ from support.trials import Trials
 
 from pyramid_sqlsession.upkeep.cleanup import Cleaner
 
-_WAYS = re.compile("sqlite|postgresql|mariadb|mysqlclient|own|dbsession")
+_DATABASES = re.compile("sqlite|postgresql|mariadb|mysqlclient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,12 +64,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not in the share of each test's cases, other ones with each seed.
 
-    On each database, in each way to it, something of every test stays.
+    On each database something of every test stays.
     """
     option, cases = config.option, dict[str, list[pytest.Item]]()
     for item in items:
         name, _, case = item.nodeid.partition("[")
-        cases.setdefault(" ".join([name, *_WAYS.findall(case)]), []).append(item)
+        cases.setdefault(" ".join([name, *_DATABASES.findall(case)]), []).append(item)
     chosen = set[pytest.Item]()
     for name, them in cases.items():
         chance = random.Random(f"{option.hypothesis_seed} {name}")

@@ -1046,7 +1046,7 @@ def test_each_event_is_counted(
         sign_in(browser, "alice")
         sign_in(browser, "alice")
         another(browser).get("/home", headers={"Cookie": "session=nonsense"})
-        browser.post("/sign_out")
+        post(browser, "/sign_out")
     lines = page["counted"].splitlines()
     assert [statsd.recv(1000).decode() for _ in lines] == lines
 

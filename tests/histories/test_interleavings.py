@@ -1,9 +1,8 @@
 """Requests of one browser that meet, in the orders of their steps, on every database.
 
-Two requests in every order; a usual run tries one in a hundred of all combinations at each place:
-every pair of actions is among them, and every order at every place. ``--scale=100`` tries all.
-Three requests in the orders that make a difference; a usual run tries one in a thousand. Which
-ones these are depends on the seed of the run.
+Two requests in every order; a usual run tries one in four hundred of all combinations at each
+place, and ``--scale=400`` tries all. Three requests in the orders that make a difference; a usual
+run tries one in four thousand. Which ones these are depends on the seed of the run.
 """
 
 from __future__ import annotations

@@ -115,13 +115,13 @@ def starts(*actions: CheckedAction) -> tuple[str, ...]:
 def share(place: Place, trials: Trials) -> dict[str, Combination]:
     """The combinations to try at a place.
 
-    As many of a hundred of two requests as the scale says, and of a thousand of three.
+    As many of 400 of two requests as the scale says, and of 4,000 of three.
     """
     cases = {str(case): case for case in chain(combinations(), combinations_of_three())}
     two = [name for name, case in cases.items() if len(case.actions) == 2]
     three = [name for name, case in cases.items() if len(case.actions) == 3]
     # these have no common divisor with the numbers of interleavings: each of them has its turn
-    chosen = [*some(two, place, trials, 99), *some(three, place, trials, 997)]
+    chosen = [*some(two, place, trials, 397), *some(three, place, trials, 3989)]
     always = [f"{what}: {order}" for what, order in ALWAYS]
     return {name: cases[name] for name in dict.fromkeys(chosen + always)}
 

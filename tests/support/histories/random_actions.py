@@ -145,7 +145,8 @@ class Revoke:
     user: str | None
 
     def __call__(self, request: Any) -> Any:
-        return request.sqlsessions.revoke(self.handle, self.user)
+        whose = {} if self.user is None else {"user_id": self.user}
+        return request.sqlsessions.revoke(self.handle, **whose)
 
 
 @dataclass(frozen=True)
