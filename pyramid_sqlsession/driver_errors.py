@@ -49,7 +49,8 @@ def _sqlstate(error: Any) -> Any:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
-def _number(error: Any) -> Any:
+def number(error: Any) -> Any:
+    """The number of an error of MySQL's or MariaDB's; something else of other databases."""
     return error.args[0] if error.args else None
 
 
@@ -61,7 +62,7 @@ def is_conflict(error: BaseException | None) -> bool:
     """Whether a driver's error says that the same transaction may succeed if it is run again."""
     return (
         _sqlstate(error) in _POSTGRESQL_CONFLICTS
-        or (error is not None and _number(error) in _MYSQL_CONFLICTS)
+        or (error is not None and number(error) in _MYSQL_CONFLICTS)
         or _sqlite_says(error, "database( table| schema)? is locked")
     )
 
@@ -78,7 +79,7 @@ def is_timeout(error: BaseException) -> bool:
     """Whether the server has ended a statement that took too long."""
     original = getattr(error, "orig", None)
     is_canceled = _sqlstate(original) == _POSTGRESQL_TIMEOUT
-    return is_canceled or (original is not None and _number(original) in _MYSQL_TIMEOUTS)
+    return is_canceled or (original is not None and number(original) in _MYSQL_TIMEOUTS)
 
 
 def refuses_writes(error: BaseException) -> bool:
@@ -86,7 +87,7 @@ def refuses_writes(error: BaseException) -> bool:
     original = getattr(error, "orig", None)
     return (
         _sqlstate(original) == _POSTGRESQL_READ_ONLY
-        or (original is not None and _number(original) in _MYSQL_READ_ONLY)
+        or (original is not None and number(original) in _MYSQL_READ_ONLY)
         or _sqlite_says(original, "attempt to write a readonly database")
     )
 
@@ -104,7 +105,7 @@ def reason(error: BaseException) -> str:
 def _is_missing_table(error: Any) -> bool:
     return (
         _sqlstate(error) in _POSTGRESQL_NO_TABLE
-        or _number(error) in _MYSQL_NO_TABLE
+        or number(error) in _MYSQL_NO_TABLE
         or _sqlite_says(error, "no such (table|column)|table .* has no column")
     )
 
@@ -145,14 +146,14 @@ def _translate(error: DBAPIError, table: str, remark: str) -> None:
 def _is_answer_to_nowait(context: ExceptionContext) -> bool:
     """Whether the application has asked what is locked: what follows from that is its business."""
     error = context.original_exception
-    is_locked = _sqlstate(error) == _POSTGRESQL_LOCKED or _number(error) == _MYSQL_LOCKED
+    is_locked = _sqlstate(error) == _POSTGRESQL_LOCKED or number(error) == _MYSQL_LOCKED
     return is_locked and _NOWAIT.search(context.statement or "") is not None
 
 
 def _mark(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is None:
         return
-    if context.dialect.name in MYSQL and _number(context.original_exception) in _MYSQL_UNUSABLE:
+    if context.dialect.name in MYSQL and number(context.original_exception) in _MYSQL_UNUSABLE:
         context.is_disconnect = True
     if not is_conflict(context.original_exception) or _is_answer_to_nowait(context):
         return

@@ -49,20 +49,23 @@ class SQLSessions:
         """
         if user_id is None:
             return []
+        self._store.sessions.check(user_id)
         transaction, own = current_transaction(self._request), self._visit.id
         reading = self._store.database.reading(self._request, transaction)
         with undone_with(transaction), reading as connection:
             known = self._known(connection, user_id)
             return [] if known is None else self._store.sessions.of_user(connection, known, own)
 
-    def revoke(self, handle: str, user_id: Any = ANYBODY) -> bool:
-        """End a session, however old its handle is; False if there is none.
+    def revoke(self, handle: str | None, user_id: Any = ANYBODY) -> bool:
+        """End a session, however old its handle is; False if there is none, or no handle.
 
         :param user_id: end it only if it is this user's; None, who is nobody, has none.
         :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
         """
-        if user_id is None or _HANDLE.fullmatch(handle) is None:
+        if user_id is None or handle is None or _HANDLE.fullmatch(handle) is None:
             return False
+        if user_id is not ANYBODY:
+            self._store.sessions.check(user_id)
         sessions, lineages = self._store.sessions, [bytes.fromhex(handle)]
 
         def end(connection: Connection) -> list[Ended]:
@@ -85,6 +88,7 @@ class SQLSessions:
             raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
         if user_id is None:
             return 0
+        self._store.sessions.check(user_id)
         sessions, kept = self._store.sessions, bytes.fromhex(keep or "")
 
         def end(connection: Connection) -> list[Ended]:
@@ -106,6 +110,9 @@ class SQLSessions:
         # which of several cookies counts is known only as long as their rows are there
         transaction, own = current_transaction(request), visit.id
         writing = self._store.database.writing(request, transaction)
+        if visit.is_open:
+            # afterwards nobody could tell whose it was
+            visit.state.read()
         with undone_with(transaction), writing as (connection, _):
             ended = end(connection)
         if visit.is_open and any(own in session.ids for session in ended):

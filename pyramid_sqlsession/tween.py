@@ -18,7 +18,7 @@ from .factory import SQLSessionFactory
 from .included import INCLUDED, SAVE, TM, described
 from .request.failure import leave_failed, watch_flushes
 from .request.policy import PolicyCheck
-from .request.save import save
+from .request.save import remember, save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
 
@@ -49,10 +49,11 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         try:
             visit.store.cleaner.start()
             response = handler(request)
-            policy.look(visit)
+            policy.look(visit, transaction)
             return _leave(visit, response, has_veto)
         except Exception:
             if visit.is_used:
+                remember(visit)
                 # an exception view that raises has failed as the view did
                 visit.state.failure = None
             raise

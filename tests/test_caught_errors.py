@@ -7,6 +7,7 @@ with ours.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from pyramid.config import Configurator
 from pyramid.httpexceptions import HTTPFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.session import SignedCookieSessionFactory
-from sqlalchemy import Engine, delete, event, insert, select, text
+from sqlalchemy import Engine, create_engine, delete, event, insert, select, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from support.apps import (
@@ -28,9 +29,11 @@ from support.apps import (
     configurator,
     own_configurator,
     rows,
+    serve,
     session_cookies,
 )
 from support.failing import warnings
+from support.patience import PATIENCE, wait_until
 from support.servers import Backend
 from webtest import TestApp
 
@@ -445,3 +448,52 @@ def _of_user(app: Any, user: str) -> list[Any]:
     with engine.connect() as connection:
         sessions: list[Any] = factory._store.sessions.of_user(connection, user)
         return sessions
+
+
+def test_a_deadlock_takes_a_savepoint_along_and_the_request_fails(mariadb: Backend) -> None:
+    """MariaDB has rolled back everything, the revocation too, and says so to the savepoint only."""
+    engine = create_engine(mariadb.url)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        notes = [{"id": number, "text": "n"} for number in range(1, 200)]
+        connection.execute(insert(Note), notes)
+
+    def enter(request: Any) -> Any:
+        request.session[USER] = "alice"
+        return {}
+
+    def show(request: Any) -> Any:
+        return dict(request.session)
+
+    def revoke(request: Any) -> Any:
+        request.sqlsessions.revoke_user("alice")
+        database = request.dbsession
+        database.execute(text("UPDATE note SET text = 'a' WHERE id = 1"))
+        holds = threading.Event()
+
+        def hold_the_others() -> None:
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE note SET text = 'b' WHERE id >= 2"))
+                holds.set()
+                connection.execute(text("UPDATE note SET text = 'b' WHERE id = 1"))
+
+        other = threading.Thread(target=hold_the_others)
+        other.start()
+        assert holds.wait(PATIENCE)
+        with engine.connect() as watch:
+            waits = text(
+                "SELECT variable_value + 0 FROM information_schema.global_status "
+                "WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
+            )
+            wait_until(lambda: watch.scalar(waits))
+        with contextlib.suppress(SQLAlchemyError), database.begin_nested():
+            database.execute(text("UPDATE note SET text = 'a' WHERE id = 2"))
+        other.join(PATIENCE)
+        return {}
+
+    app = serve(configurator(engine), enter=enter, revoke=revoke, show=show)
+    app.get("/enter")
+    with pytest.raises(SessionLost):
+        app.get("/revoke")
+    assert app.get("/show").json == {USER: "alice"}
+    engine.dispose()

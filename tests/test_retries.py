@@ -9,17 +9,30 @@ from typing import Any
 import pytest
 from pyramid.response import Response
 from pyramid.threadlocal import get_current_request
+from pyramid_retry import RetryableException
 from sqlalchemy import Connection, Engine, create_engine, func, insert, select, text, update
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from support.apps import TABLE, Base, Note, configurator, listening, notes, prefixed
+from support.apps import (
+    TABLE,
+    Base,
+    Note,
+    configurator,
+    listening,
+    notes,
+    prefixed,
+    rows,
+)
+from support.apps import serve as browser_of
 from support.races import Action, Flight, Gate, Site, add, both, put, view
 from support.servers import Backend
+from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict
 
 Serve = Callable[..., Site]
+USER = "auth.userid"
 
 with_and_without_catch_all = pytest.mark.parametrize(
     "catch_all", [False, True], ids=["no exception view", "catch-all exception view"]
@@ -385,6 +398,48 @@ def test_a_conflict_of_the_session_is_run_again_whatever_exception_views_there_a
     assert second.attempts == 2
     assert site.data(token) == {"n": 2}
     assert notes(site.engine) == ["mine"]
+
+
+@pytest.mark.parametrize("catch_all", [False, True], ids=["no page", "a page for everything"])
+@pytest.mark.parametrize("wanted", ["step up", "sign out"])
+def test_an_attempt_that_fails_in_its_view_tells_the_next_one_whom_it_had_found(
+    engine: Engine, wanted: str, catch_all: bool
+) -> None:
+    """A revoked user is not brought back, and a sign-out not forgotten."""
+
+    def enter(request: Any) -> Any:
+        request.session[USER] = "alice"
+        return {}
+
+    def change(request: Any) -> Any:
+        attempts.append(len(request.session))
+        if wanted == "step up":
+            request.session[USER] = "alice"
+        else:
+            request.session.pop(USER, None)
+        if len(attempts) == 1:
+            if wanted == "step up":
+                other.get("/revoke")
+            else:
+                other.get("/enter")
+            raise RetryableException
+        return {}
+
+    def revoke(request: Any) -> Any:
+        return request.sqlsessions.revoke_user("alice")
+
+    attempts: list[int] = []
+    config = configurator(engine, {"retry.attempts": 3}, retry=True)
+    if catch_all:
+        config.add_exception_view(lambda request: Response("sorry"), Exception)
+    app = browser_of(config, enter=enter, change=change, revoke=revoke)
+    app.get("/enter")
+    other = TestApp(app.app)
+    other.set_cookie("session", app.cookies["session"].strip('"'))
+    app.get("/change")
+    assert attempts[0] == 1
+    live = [row for row in rows(engine) if row["replaced"] is None]
+    assert [row["user_id"] for row in live] == []
 
 
 def test_the_exception_view_renders_a_conflict_that_is_not_run_again(

@@ -14,7 +14,8 @@ from pyramid.csrf import (
 )
 from pyramid.security import forget, remember
 from sqlalchemy import Engine, create_engine
-from support.apps import configurator, put, rows, serve, show
+from sqlalchemy.exc import IntegrityError
+from support.apps import Note, configurator, notes, put, rows, serve, show
 from support.servers import Backend
 from webtest import TestApp
 
@@ -42,13 +43,6 @@ class Policy:
         return self.helper.forget(request, **options)
 
 
-class Failing:
-    """One that cannot tell."""
-
-    def authenticated_userid(self, request: Any) -> Any:
-        raise LookupError
-
-
 def enter(request: Any) -> Any:
     request.response.headerlist.extend(remember(request, "alice"))
     request.session["n"] = 1
@@ -65,9 +59,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for text in shown if "the security policy keeps the user elsewhere" in text]
 
 
-def browser(engine: Engine, policy: Any, **settings: str) -> Any:
+def browser(engine: Engine, policy: Any, tm_annotate: str = "true", **settings: str) -> Any:
     values = {f"sqlsession.{name}": value for name, value in settings.items()}
-    config = configurator(engine, {"tm.annotate_user": "false", **values})
+    config = configurator(engine, {"tm.annotate_user": tm_annotate, **values})
     config.set_security_policy(policy)
     return serve(config, enter=enter, leave=leave, show=show, nothing=lambda request: {})
 
@@ -102,28 +96,51 @@ def test_a_policy_of_another_key_is_right_where_the_setting_says_so(
     assert [row["user_id"] for row in rows(sqlite_engine)] == ["alice"]
 
 
-def test_the_policy_is_asked_until_somebody_is_signed_in_and_then_no_more(
+def test_the_policy_is_asked_by_pyramid_tm_and_by_nobody_else(
     sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy = Policy(SessionAuthenticationHelper())
     app = browser(sqlite_engine, policy)
-    app.get("/nothing")
-    # a request that does not use its session is none of ours
-    assert policy.asked == 0
-    app.get("/show")
-    assert policy.asked == 1
-    app.get("/enter")
-    asked = policy.asked
-    for _ in range(3):
-        app.get("/show")
-    assert policy.asked == asked
+    for number, path in enumerate(("/nothing", "/show", "/enter", "/show", "/leave", "/show"), 1):
+        app.get(path)
+        assert policy.asked == number
     assert warnings(caplog) == []
 
 
-def test_a_policy_that_fails_is_left_to_whoever_needs_it(sqlite_engine: Engine) -> None:
-    app = browser(sqlite_engine, Failing())
-    assert app.get("/show").json == {}
-    assert app.get("/show").json == {}
+def test_without_its_answer_nothing_is_known(
+    sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(AuthTktCookieHelper("secret", hashalg="sha512"))
+    app = browser(sqlite_engine, policy, tm_annotate="false")
+    for path in ("/enter", "/show"):
+        app.get(path)
+    assert policy.asked == 0
+    assert warnings(caplog) == []
+
+
+def test_what_the_policy_would_flush_is_flushed_by_the_application_alone(
+    sqlite_engine: Engine,
+) -> None:
+    class Querying(Policy):
+        """One that looks into the database, which writes first what is pending there."""
+
+        def authenticated_userid(self, request: Any) -> Any:
+            request.dbsession.query(Note).count()
+            return super().authenticated_userid(request)
+
+    def add(request: Any) -> Any:
+        request.session["seen"] = 1
+        request.dbsession.add(Note(id=1, text="a"))
+        return {}
+
+    config = configurator(sqlite_engine)
+    config.set_security_policy(Querying(SessionAuthenticationHelper()))
+    app = serve(config, add=add, enter=enter, show=show)
+    app.get("/enter")
+    app.get("/add")
+    with pytest.raises(IntegrityError):
+        app.get("/add")
+    assert notes(sqlite_engine) == ["a"]
 
 
 # ---- CSRF tokens

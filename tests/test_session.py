@@ -588,3 +588,16 @@ def test_popitem_of_an_empty_session_is_a_key_error(sqlite: Backend) -> None:
         return {}
 
     assert serve(configurator(create_engine(sqlite.url)), pop=pop).get("/pop").json == {}
+
+
+def test_pyramids_json_renderer_shows_what_the_session_holds(database: Engine) -> None:
+    app = serve(
+        configurator(database),
+        fill=lambda request: fill(request.session),
+        session=lambda request: request.session,
+        nested=lambda request: {"session": request.session},
+    )
+    app.get("/fill")
+    data = {"a": 1, "b": [1, 2], "c": {"d": None}}
+    assert app.get("/session").json == data
+    assert app.get("/nested").json == {"session": data}

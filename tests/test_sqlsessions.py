@@ -40,6 +40,7 @@ from support.apps import (
     listening,
     notes,
     own_configurator,
+    plain_engine,
     prefixed,
     rows,
     serve,
@@ -568,6 +569,55 @@ def test_a_savepoint_after_a_revocation_can_be_rolled_back(
         assert browser.get("/end").json == 1
         assert rows(engine) == []
         assert notes(engine) == []
+
+
+def test_a_revocation_that_a_savepoint_has_undone_is_not_acknowledged_for_a_session_that_lives(
+    backend: Backend,
+) -> None:
+    def end(request: Any) -> Any:
+        try:
+            with request.dbsession.begin_nested():
+                request.sqlsessions.revoke_user("alice")
+                raise Broken
+        except Broken:
+            return {}
+
+    engine = plain_engine(backend.url)
+    browser = Devices(configurator(engine), end=end).signed_in()
+    old = browser.cookies["session"].strip('"')
+    is_removed = "Max-Age=0" in session_cookies(browser.get("/end"))[0]
+    late = TestApp(browser.app)
+    late.set_cookie("session", old)
+    assert is_signed_in(late) is not is_removed
+    engine.dispose()
+
+
+def test_so_with_a_savepoint_of_the_request_on_an_engine_of_its_own(backend: Backend) -> None:
+    def end(request: Any) -> Any:
+        savepoint = request.tm.savepoint()
+        request.sqlsessions.revoke_user("alice")
+        savepoint.rollback()
+
+    browser = Devices(own_configurator(backend.url), end=end).signed_in()
+    old = browser.cookies["session"].strip('"')
+    is_removed = bool(session_cookies(browser.get("/end")))
+    late = TestApp(browser.app)
+    late.set_cookie("session", old)
+    assert is_signed_in(late) is not is_removed
+
+
+def test_a_wrong_argument_that_is_caught_leaves_the_applications_work(engine: Engine) -> None:
+    def end(request: Any) -> Any:
+        users = request.sqlsessions
+        request.dbsession.add(Note(text="kept"))
+        for call in (users.of_user, users.revoke_user, lambda it: users.revoke("0" * 32, it)):
+            with pytest.raises(TypeError):
+                call(object())
+        return users.revoke(None)
+
+    app = serve(configurator(engine), end=end)
+    assert app.get("/end").json is False
+    assert notes(engine) == ["kept"]
 
 
 def test_sessions_that_go_on_getting_new_tokens_are_a_conflict_in_the_end(sqlite: Backend) -> None:

@@ -810,6 +810,21 @@ def test_an_exception_view_that_revokes_the_own_session_ends_it(
 
 
 @everywhere
+def test_an_exception_view_finds_the_session_that_the_failed_view_has_revoked_unread(
+    ground: Ground,
+) -> None:
+    config = ground.configure(**{"tm.annotate_user": "false"})
+    app = failing(config, revoke, login_form, sign_in=sign_in, show=show)
+    app.get("/sign_in")
+    old = app.cookies["session"]
+    response = app.get("/fail", status=500)
+    # the revocation was rolled back, and the session is the one it was
+    assert session_cookies(response) == []
+    assert app.cookies["session"] == old
+    assert app.get("/show").json == {"auth.userid": "mia", "_csrft_": response.json["token"]}
+
+
+@everywhere
 def test_an_exception_view_that_revokes_with_an_old_token_ends_the_session_that_goes_on(
     ground: Ground,
 ) -> None:

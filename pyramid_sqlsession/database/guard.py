@@ -15,12 +15,17 @@ from sqlalchemy.engine import ExceptionContext
 from transaction.interfaces import ISavepointDataManager
 from zope.interface import implementer
 
+from ..driver_errors import MYSQL, number
 from ..exceptions import SessionLost
 
 _FAILED = "pyramid_sqlsession failed"
 
 # what psycopg and psycopg2 say, libpq's PQTRANS_INERROR; what pg8000 has from the server
 _IN_ERROR = (3, b"E")
+
+
+# MySQL's and MariaDB's deadlock, and the ROLLBACK TO that finds its savepoint gone with it
+_TAKES_SAVEPOINTS_ALONG = (1213, 1305)
 
 
 def note_errors(engine: Engine) -> None:
@@ -31,8 +36,15 @@ def note_errors(engine: Engine) -> None:
 def _note_error(context: ExceptionContext) -> None:
     connection = context.connection
     if connection is not None and not (connection.closed or connection.invalidated):
-        begun = connection.get_nested_transaction() or connection.get_transaction()
-        connection.info[_FAILED] = begun
+        all_of_it = connection.get_transaction()
+        if connection.info.get(_FAILED) is not all_of_it:
+            nested = None if _takes_all(context) else connection.get_nested_transaction()
+            connection.info[_FAILED] = nested or all_of_it
+
+
+def _takes_all(context: ExceptionContext) -> bool:
+    is_mysql = context.dialect.name in MYSQL
+    return is_mysql and number(context.original_exception) in _TAKES_SAVEPOINTS_ALONG
 
 
 def has_failed(connection: Connection) -> bool:

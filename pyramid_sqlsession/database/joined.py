@@ -92,7 +92,8 @@ def joined_in(transaction: Any, owner: object) -> JoinedWrite | None:
         joined: JoinedWrite = transaction.data(owner)
     except (AttributeError, KeyError):
         return None
-    return joined
+    # a savepoint from before it has joined was rolled back, and with it what has joined
+    return None if joined.connection.closed else joined
 
 
 def join(transaction: Any, owner: object, connection: Connection) -> JoinedWrite:

@@ -19,7 +19,7 @@ from ..session.failed import end_again, keep_apart, replay, restore
 from ..session.intent import is_changed
 from ..session.who import ends, signs_in
 from ..transactions import current_transaction, will_be_retried
-from .save import save
+from .save import remember, save
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -34,6 +34,7 @@ def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: boo
         maybe_tag_retryable(request, request.exc_info)
     # an exception view that has not asked for the session has not changed it
     state.note_failure()
+    remember(visit)
     has_ended_it = is_tm_active(request) and transaction is None
     may_commit = has_veto if transaction is not None else response.status_int < 400
     if may_commit and not has_ended_it and not will_be_retried(request, request.exception):

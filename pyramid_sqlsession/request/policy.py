@@ -13,6 +13,9 @@ log = logging.getLogger("pyramid_sqlsession")
 class PolicyCheck:
     """Looks until somebody is signed in, in requests that use their session; that settles it.
 
+    It does not ask the policy, which may do anything: pyramid_tm does so before each request, and
+    notes the answer in the transaction, unless ``tm.annotate_user`` is off.
+
     :param userid_key: the key under which the session is told of the user.
     """
 
@@ -20,15 +23,13 @@ class PolicyCheck:
         self._userid_key = userid_key
         self._is_settled = False
 
-    def look(self, visit: Visit) -> None:
+    def look(self, visit: Visit, transaction: Any) -> None:
         """Warn of a policy whose sign-ins the session does not see."""
-        if self._is_settled or not visit.is_used or visit.request.exception is not None:
-            return
-        user = self._signed_in(visit.request)
-        if user is None:
+        if self._is_settled or transaction is None or not (transaction.user and visit.is_used):
             return
         self._is_settled = True
-        if visit.state.user_now is None:
+        # as it was when the policy was asked
+        if visit.state.user is None and not visit.state.is_ended:
             log.warning(
                 "request.authenticated_userid is set, and session[%r] is not: the security policy "
                 "keeps the user elsewhere, so a sign-in gives the session no new token, and it can "
@@ -36,10 +37,3 @@ class PolicyCheck:
                 "that the policy uses, or set that key where you sign users in",
                 self._userid_key,
             )
-
-    def _signed_in(self, request: Any) -> Any:
-        try:
-            return request.authenticated_userid
-        except Exception:  # noqa: BLE001  # whoever needs the user is told what is wrong
-            self._is_settled = True
-            return None

@@ -118,7 +118,8 @@ def end(writer: Writer) -> None:
     has_ended = state.fate is Fate.REVOKED
     found = state.loaded or state.marker
     spare = None if writer.data is None or found is None else writer.cookies_id
-    lineages = [] if lineage is None or has_ended else [lineage]
+    # what was ended before may have been rolled back, with a savepoint for instance
+    lineages = [] if lineage is None else [lineage]
     lineages += _opened_next(visit)
     for ended in writer.store.sessions.end(writer.connection, lineages, spare):
         has_ended = True

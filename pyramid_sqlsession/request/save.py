@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ..exceptions import SessionBusy, SessionConflict
 from ..frames import discreet
 from ..session.intent import Intent, intent_of
+from ..session.who import ends, steps_up
 from ..table.record import Record
 from ..transactions import Attempt, remember_attempt
 from .alone import repeated
@@ -59,7 +60,7 @@ def save(visit: Visit, transaction: Any) -> None:
     if intent is Intent.DROP:
         visit.tell_conflict((), "dropped")
         return
-    _remember(visit, intent)
+    remember(visit)
     write = partial(_write_in, transaction, visit, intent)
     try:
         visit.saved = repeated(write) if transaction is None else write()
@@ -79,11 +80,14 @@ def _write_in(transaction: Any, visit: Visit, intent: Intent) -> Callable[[], bo
     return committed
 
 
-def _remember(visit: Visit, intent: Intent) -> None:
-    """Tell the next attempt what it cannot see, should this one be refused."""
-    state = visit.state
-    if state.loaded is not None and intent in (Intent.STEP_UP, Intent.END):
-        attempt = Attempt(state.loaded.record.lineage, state.user, intent is Intent.END)
+def remember(visit: Visit) -> None:
+    """Tell the next attempt what it cannot see, should this one be refused, or have failed."""
+    # what an exception view did is none of what the view wanted
+    state = visit.state.failed or visit.state
+    if state.loaded is None or state.data is None:
+        return
+    if ends(state) or steps_up(state):
+        attempt = Attempt(state.loaded.record.lineage, state.user, ends(state))
         remember_attempt(visit.request, attempt)
 
 

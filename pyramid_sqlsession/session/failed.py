@@ -62,9 +62,6 @@ def end_again(state: State) -> None:
     """Have a session ended when it is saved that was ended at once: that was rolled back."""
     if state.fate is Fate.REVOKED:
         state.fate = Fate.ENDED
-        if state.loaded is None:
-            # it was ended before it was read
-            state.find()
 
 
 def _loaded(state: State) -> dict[Any, Any]:

@@ -64,6 +64,10 @@ class LazyDict(MutableMapping[Any, Any]):
 
     __copy__ = copy
 
+    def __json__(self, _request: Any) -> dict[Any, Any]:
+        """The same, for Pyramid's JSON renderer."""
+        return self.copy()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
         return deepcopy(self.copy(), memo)
 

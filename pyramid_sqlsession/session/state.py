@@ -90,14 +90,14 @@ class State:
             return {}
         self.note_failure()
         if self.data is None:
-            event = self.find()
+            event = self._find()
             self._start({} if self.loaded is None else self.loaded.data)
             if event is not None:
                 # a subscriber may want to read the session
                 send(event)
         return self.data  # type: ignore[return-value]  # a start gives data
 
-    def find(self) -> SessionEvent | None:
+    def _find(self) -> SessionEvent | None:
         """Note what the cookie names, and leave the data alone; what is to be told of it."""
         self.is_loading = True
         try:
@@ -126,10 +126,6 @@ class State:
         if self.data is None:
             return
         self.failed = copy(self)
-        if self.fate is Fate.REVOKED and self.loaded is None:
-            # it was ended before it was read
-            self.data, self.fate = None, Fate.LIVE
-            return
         self._start({} if self.loaded is None else self.codec.loads(self.loaded.serialized))
         for key, queue in self.failed.flashes.items():
             messages = self.read().get(key, []) + [message for message, _ in queue.added]

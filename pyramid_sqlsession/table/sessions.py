@@ -29,7 +29,7 @@ from ..lifetime import Lifetime, Times
 from .model import underlying
 from .rows import Rows
 from .told import Ended, UserSession, live_ones, moment
-from .user_id import AsLong, check_charset, to_user_id
+from .user_id import AsLong, check_charset, check_kind, to_user_id
 
 _LISTED = ("id", "lineage", "created", "last_seen", "max_age")
 _LOCKED = ("id", "lineage", "user_id", "version")
@@ -89,6 +89,13 @@ class Sessions:
         self._live_in = row.where(
             lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), as_long, live
         ).with_for_update()
+
+    def check(self, user: Any) -> None:
+        """Make sure that it names a user.
+
+        :raises TypeError: if not.
+        """
+        check_kind(user, underlying(self._type))
 
     def converted(self, connection: Connection, user: Any) -> Any:
         """What the column ``user_id`` holds for a user.

@@ -25,7 +25,7 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
     :raises ValueError: if there is no such value. The messages do not show the user.
     """
     plain = underlying(type_)
-    _check_kind(user, plain)
+    check_kind(user, plain)
     if isinstance(plain, Uuid):
         uuid = _as_uuid(user)
         return uuid if plain.as_uuid else str(uuid)
@@ -99,8 +99,11 @@ for name in MYSQL:
     compiles(AsLong, name)(_on_mysql)
 
 
-def _check_kind(user: Any, type_: TypeEngine[Any]) -> None:
-    """Let nobody take the text of an object, or of a flag, for a user's name."""
+def check_kind(user: Any, type_: TypeEngine[Any]) -> None:
+    """Let nobody take the text of an object, or of a flag, for a user's name.
+
+    :raises TypeError: if it is nothing that names a user.
+    """
     try:
         own = type_.python_type
     except NotImplementedError:

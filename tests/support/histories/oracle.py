@@ -425,25 +425,27 @@ class Users:
 
     def revoke(self, handle: str, user_id: str | None = None) -> bool:
         """End a session, however old its handle is."""
+        # who ends sessions has to know whose the own one is
+        self._visit.used = True
         rows = self._visit.rows.values()
         is_theirs = any(row.user_id == user_id for row in rows if row.lineage == handle)
         return (user_id is None or is_theirs) and self._end(handle)
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
         """End all sessions of a user but one; how many there were."""
+        self._visit.used = True
         theirs = {row.lineage for row in self._visit.rows.values() if row.user_id == user}
         return sum(self._end(lineage) for lineage in sorted(theirs) if lineage != keep)
 
     def _end(self, lineage: str) -> bool:
         visit, found = self._visit, self._visit.found
         ended = visit.end(lineage)
-        if found is not None and found.lineage == lineage:
-            if not visit.used:
-                visit.find(None)
-            # nobody's marker opens nothing of the session that took its place
-            if ended and (found.replaced is None or found.user_id is not None):
-                visit.revoked = True
-                visit._session.invalidate()
+        if not ended or found is None or found.lineage != lineage:
+            return ended
+        # nobody's marker opens nothing of the session that took its place
+        if found.replaced is None or found.user_id is not None:
+            visit.revoked = True
+            visit._session.invalidate()
         return ended
 
 
