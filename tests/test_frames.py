@@ -311,6 +311,7 @@ def no_subscriber(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def no_subscriber_of_a_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
     site.subscriber_fails = True
+    site.app.reset()
     site.app.set_cookie("session", "x" * 43)
     return "/change"
 
