@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from .events import SessionEnded, send
 from .factory import SQLSessionFactory
 from .request.alone import undone_with
+from .session.who import has_opened
 from .table.told import Ended, UserSession
 from .transactions import current_transaction
 
@@ -115,7 +116,8 @@ class SQLSessions:
             visit.state.read()
         with undone_with(transaction), writing as (connection, _):
             ended = end(connection)
-        if visit.is_open and any(own in session.ids for session in ended):
+        is_own = any(own in session.ids for session in ended)
+        if visit.is_open and is_own and has_opened(visit.state):
             visit.state.revoked()
         for session in ended:
             handle = session.lineage.hex()

@@ -186,6 +186,19 @@ def test_a_late_step_up_finds_the_session_that_gets_another_token_at_that_moment
     assert site.handle(slow.token) == site.handle(newest)
 
 
+@where_late_writes_merge
+def test_whoever_revokes_an_anonymous_session_with_its_old_token_keeps_the_cookie(
+    place: Place,
+) -> None:
+    site = place.serve()
+    old = site.start(cart=["tea"])
+    name = site.handle(site.visit(regenerate, old).token)
+    late = site.visit(revoke_one(name), old)
+    assert late.result
+    assert not late.cookies
+    assert rows(site.engine) == []
+
+
 @in_places(["sqlite-wal"])
 def test_a_second_sign_in_joins_a_session_that_another_request_writes_at_that_moment(
     place: Place,

@@ -30,10 +30,17 @@ def steps_up(state: State) -> bool:
 
 def ends(state: State) -> bool:
     """Whether the session that was found ends, whatever follows it."""
-    # a sign-out is a deliberate act, also with the old token of a session that lives on
-    is_somebodys = state.marker is not None and state.marker.record.user_id is not None
-    is_found = state.loaded is not None or state.shut is not None or is_somebodys
+    is_found = has_opened(state) or state.shut is not None
     return leaves(state) or state.fate is Fate.REVOKED or (state.is_ended and is_found)
+
+
+def has_opened(state: State) -> bool:
+    """Whether the cookie has opened a session, or is a user's old one of a session that lives on.
+
+    Who signs out with that does so deliberately; nobody's old one opens nothing.
+    """
+    is_somebodys = state.marker is not None and state.marker.record.user_id is not None
+    return state.loaded is not None or is_somebodys
 
 
 def lineage_of(state: State) -> bytes | None:
