@@ -214,16 +214,22 @@ def impatient(backend: Backend, milliseconds: int) -> Engine:
     return create_engine(backend.url, connect_args={"init_command": limit})
 
 
+def slow_down_deletions(engine: Engine, seconds: float) -> None:
+    """Have the deletion of each row take so long, on PostgreSQL."""
+    function = (
+        "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_sleep({seconds}); RETURN old; END $$"
+    )
+    trigger = "CREATE TRIGGER dawdle BEFORE DELETE ON sqlsession FOR EACH ROW "
+    execute(engine, [function, f"{trigger} EXECUTE FUNCTION dawdle()"])
+
+
 def test_a_statement_timeout_shortens_the_batches(
     postgresql: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = create_engine(postgresql.url)
     Base.metadata.create_all(engine)
-    execute(engine, [
-        ("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_sleep(0.03); RETURN old; END $$"),
-        "CREATE TRIGGER dawdle BEFORE DELETE ON sqlsession FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    ])  # fmt: skip
+    slow_down_deletions(engine, 0.03)
     add(engine, *range(40))
     batches = list(purge_of().batches(impatient(postgresql, 300), 16))
     assert sum(batches) == 40
@@ -236,11 +242,7 @@ def test_a_statement_timeout_shortens_the_batches(
 def test_what_is_left_of_a_batch_is_shortened_too(postgresql: Backend) -> None:
     engine = create_engine(postgresql.url)
     Base.metadata.create_all(engine)
-    execute(engine, [
-        ("CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_sleep(0.2); RETURN old; END $$"),
-        "CREATE TRIGGER dawdle BEFORE DELETE ON sqlsession FOR EACH ROW EXECUTE FUNCTION dawdle()",
-    ])  # fmt: skip
+    slow_down_deletions(engine, 0.2)
     add(engine, *range(8))
     slow, sizes = impatient(postgresql, 700), list[int]()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyramid_tm import is_tm_active
@@ -98,19 +100,14 @@ def _touch(visit: Visit, loaded: Loaded) -> None:
         return
     times = before.seen(now, before.max_age)
     purge_after = store.lifetime.purge_after(times, record.purge_after)
-    try:
+    is_recorded = False
+    with _unnoticed("activity of session %s was not recorded: %s", record.handle):
         if _is_anothers(visit):
             return
         with store.database.touching(visit.request) as connection:
             is_recorded = store.rows.touch(connection, loaded.id, record, now, purge_after)
-    except Exception as error:  # noqa: BLE001  # the request has succeeded without
-        # on SQLite every writer is in the way of every other
-        level = logging.DEBUG if is_busy_sqlite(error) else logging.WARNING
-        name, why = loaded.record.handle, reason(error)
-        log.log(level, "activity of session %s was not recorded: %s", name, why)
-    else:
-        if is_recorded:
-            visit.refresh_cookie(before, times)
+    if is_recorded:
+        visit.refresh_cookie(before, times)
 
 
 def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
@@ -137,15 +134,22 @@ def _note_expiry(visit: Visit) -> None:
     if visit.transaction is not None and visit.transaction.status != COMMITTED:
         # what a subscriber has written of it is gone
         return
-    try:
+    with _unnoticed("that session %s has expired will be told again: %s", shut.record.handle):
         if _is_anothers(visit):
             return
         with store.database.touching(visit.request) as connection:
             store.rows.note_told(connection, id, shut.record.version)
-    except Exception as error:  # noqa: BLE001  # the request has succeeded without
+
+
+@contextmanager
+def _unnoticed(line: str, handle: str) -> Iterator[None]:
+    """Let what is done in here fail with a line in the log: the request has succeeded without."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # as the docstring says
+        # on SQLite every writer is in the way of every other
         level = logging.DEBUG if is_busy_sqlite(error) else logging.WARNING
-        name, why = shut.record.handle, reason(error)
-        log.log(level, "that session %s has expired will be told again: %s", name, why)
+        log.log(level, line, handle, reason(error))
 
 
 def _is_anothers(visit: Visit) -> bool:

@@ -33,7 +33,7 @@ class Ended:
     """A session that was ended.
 
     ``ids``
-      Those of its user's rows: what an anonymous visitor left behind at a sign-in is none of them.
+      Those of its rows that were found.
     """
 
     lineage: bytes
@@ -43,11 +43,11 @@ class Ended:
 
 def live_ones(rows: Sequence[Any]) -> list[Ended]:
     """The live sessions whose rows these are; markers, and rows that have expired, are none."""
-    ids: dict[tuple[bytes, Any], set[bytes]] = {}
+    ids: dict[bytes, set[bytes]] = {}
     for row in rows:
-        ids.setdefault((row.r_lineage, row.r_user_id), set()).add(row.r_id)
+        ids.setdefault(row.r_lineage, set()).add(row.r_id)
     users = {row.r_lineage: row.r_user_id for row in rows if row.r_live}
-    return [Ended(lineage, user, frozenset(ids[lineage, user])) for lineage, user in users.items()]
+    return [Ended(lineage, user, frozenset(ids[lineage])) for lineage, user in users.items()]
 
 
 def moment(seconds: int) -> datetime:

@@ -90,13 +90,10 @@ def _as_ever(*_: Any, **__: Any) -> str:
     return "1 = 1"
 
 
+@compiles(AsLong, *MYSQL)
 def _on_mysql(element: AsLong, compiler: Any, **options: Any) -> str:
     # both may be NULL
     return " <=> ".join(f"char_length({compiler.process(it, **options)})" for it in element.clauses)
-
-
-for name in MYSQL:
-    compiles(AsLong, name)(_on_mysql)
 
 
 def check_kind(user: Any, type_: TypeEngine[Any]) -> None:
