@@ -410,6 +410,7 @@ class Browsers(RuleBasedStateMachine):
                 "user_id": row["user_id"],
                 "lineage": row["lineage"].hex(),
                 "replaced": row["replaced"],
+                "told": row["purge_after"] == 0,
             }
             for id, row in table.items()
         }

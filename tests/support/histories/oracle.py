@@ -44,6 +44,8 @@ class Row:
     max_age: int | None = None
     user_id: str | None = None
     replaced: int | None = None
+    # the application knows that it has expired
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,14 @@ class Visit:
         new = self.rows.get(self._new)
         if new is not None and new.user_id is not None:
             self.store.keep_to_limit(new.user_id, self.now)
+        self._tell()
         return self.touch()
+
+    def _tell(self) -> None:
+        """Tell the application that the session has expired."""
+        shut, row = self.shut, self.store.rows.get(self.id)
+        if self.used and shut is not None and row is not None and row.version == shut.version:
+            row.told = True
 
     def touch(self) -> Cookie | None:
         """Record the visit, whatever became of the transaction."""
@@ -222,7 +231,7 @@ class Visit:
         # another request that came in between has recorded the visit of both
         if not is_due or (row.version, row.last_seen) != (loaded.version, loaded.last_seen):
             return None
-        row.last_seen = self.now
+        row.last_seen, row.told = self.now, False
         return self._again(row, loaded)
 
     def _again(self, row: Row, before: Row) -> Cookie | None:
