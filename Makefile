@@ -91,6 +91,7 @@ $(VENV)/%.stamp: pyproject.toml | $(VENV)/stamp
 # The one driver that is built from source; its tests are skipped, or fail, as the servers' are.
 servers: $(VENV)/testing.stamp
 	@tests/support/install_servers.sh
+	@tests/support/unpack_servers.sh
 	@$(BIN)/python -c 'import MySQLdb' 2>/dev/null || \
 		$(PIP) mysqlclient >$(VENV)/mysqlclient.log 2>&1 || \
 		echo "mysqlclient cannot be built ($(VENV)/mysqlclient.log): tests that need it will not run"

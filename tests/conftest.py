@@ -1,8 +1,8 @@
-"""Fixtures: a fresh database for each test, on SQLite, PostgreSQL and MariaDB.
+"""Fixtures: a fresh database for each test, on SQLite, PostgreSQL, MariaDB and MySQL.
 
-A test that is true of every database takes ``backend`` (or ``engine``) and runs on all three; one
-that is about a single database takes ``sqlite``, ``postgresql`` or ``mariadb``. A server is started
-when the first test asks for it.
+A test that is true of every database takes ``backend`` (or ``engine``) and runs on all four; one
+that is about a single database takes ``sqlite``, ``postgresql``, ``mariadb`` or ``mysql``. A server
+is started when the first test asks for it.
 """
 
 from __future__ import annotations
@@ -24,24 +24,29 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from support.apps import close_served
 from support.places import Place, open_place
-from support.servers import Backend, MariaDB, PostgreSQL, Server, serving
+from support.servers import Backend, MariaDB, MySQL, PostgreSQL, Server, serving, use_newer_servers
 from support.trials import Trials
 
 from pyramid_sqlsession.upkeep.cleanup import Cleaner
 
-_DATABASES = re.compile("sqlite|postgresql|mariadb|mysqlclient")
+_DATABASES = re.compile("sqlite|postgresql|mariadb|mysqlclient|mysql")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the suites that try things often."""
     parser.addoption("--scale", type=int, default=1, help="try everything N times as often")
     parser.addoption("--share", type=int, default=1, help="try one in N cases of each test")
+    parser.addoption(
+        "--newer-servers", action="store_true", help="start those of unpack_servers.sh"
+    )
     parser.addoption("--record", type=Path, help="append what was tried to this file")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose a seed for the random tests, unless one is given."""
+    """Choose a seed for the random tests, unless one is given; and the servers."""
+    if config.option.newer_servers:
+        use_newer_servers()
     if config.option.hypothesis_seed is None:
         given = getattr(config, "workerinput", {})
         config.option.hypothesis_seed = given.get("seed", secrets.randbelow(2**32))
@@ -107,6 +112,13 @@ def mariadb_server() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Server]:
+    """A MySQL server for the whole run."""
+    with serving(MySQL) as server:
+        yield server
+
+
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Backend:
     """A fresh SQLite database in a file."""
@@ -135,9 +147,16 @@ def mariadb(mariadb_server: Server) -> Iterator[Backend]:
         yield Backend(mariadb_server.name, url, mariadb_server)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture
+def mysql(mysql_server: Server) -> Iterator[Backend]:
+    """A fresh database on a real MySQL server."""
+    with mysql_server.database() as url:
+        yield Backend(mysql_server.name, url, mysql_server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mysql"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """A fresh database, on each of the three in turn."""
+    """A fresh database, on each of the four in turn."""
     chosen: Backend = request.getfixturevalue(request.param)
     return chosen
 

@@ -31,7 +31,7 @@ from support.apps import (
 )
 from support.patience import at_once
 from support.races import Gate
-from support.servers import Backend
+from support.servers import Backend, on_servers
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionTableError, SQLSessionFactory
@@ -187,7 +187,7 @@ def test_a_trigger_that_keeps_a_row_does_not_keep_the_purge_for_ever(
     assert len(rows(engine)) == 5
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 @pytest.mark.parametrize("size", [2, 500])
 def test_rows_that_other_rows_refer_to_are_left_and_do_not_stop_the_purge(
     backend: Backend,
@@ -286,10 +286,10 @@ def strict(backend: Backend) -> Iterator[Engine]:
     """An engine whose statements do not wait for a lock: they fail."""
     options: dict[str, Any] = {
         "postgresql": {"options": "-c lock_timeout=500"},
-        "mariadb": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+        "mysql": {"init_command": "SET innodb_lock_wait_timeout = 1"},
         "sqlite": {"timeout": 10},
     }
-    engine = create_engine(backend.url, connect_args=options[backend.name])
+    engine = create_engine(backend.url, connect_args=options[backend.dialect])
     yield engine
     engine.dispose()
 
@@ -340,7 +340,7 @@ def refresh(connection: Any, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_session_that_is_being_refreshed_is_skipped_without_waiting(
     engine: Engine, strict: Engine, table: Any, clock: Clock
 ) -> None:
@@ -440,7 +440,7 @@ def test_purges_at_once_share_the_work(
     assert sum(deleted) <= 300
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_purge_passes_what_another_one_is_deleting(
     engine: Engine, strict: Engine, table: Any, clock: Clock
 ) -> None:
@@ -698,7 +698,7 @@ def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(
     assert line.endswith("no thread can be started: can't start new thread")
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 @pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own engine"])
 def test_a_database_that_is_down_is_one_log_line_and_another_try_later(
     backend: Backend, engine: Engine, ticks: Ticks, caplog: pytest.LogCaptureFixture, own: bool

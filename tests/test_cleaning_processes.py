@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, insert, text
 from support.patience import PATIENCE, wait_until
 from support.processes import Fetch, web_server
-from support.servers import Backend, free_port
+from support.servers import Backend, free_port, on_servers
 
 from pyramid_sqlsession.table.model import SQLSessionRow, create_table
 
@@ -153,7 +153,7 @@ def test_a_process_ends_at_once_while_the_thread_pauses(backend: Backend, folder
     assert (ended.returncode, ended.stdout) == (0, "1\n0\n"), ended.stderr
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_a_process_ends_soon_while_the_thread_waits_for_the_database(
     backend: Backend, engine: Engine, folder: Path, expired: Callable[[], int]
 ) -> None:
@@ -162,11 +162,11 @@ def test_a_process_ends_soon_while_the_thread_waits_for_the_database(
             "LOCK TABLE sqlsession IN ACCESS EXCLUSIVE MODE",
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
         ),
-        "mariadb": (
+        "mysql": (
             "LOCK TABLES sqlsession WRITE",
             "SELECT count(*) FROM information_schema.processlist WHERE state LIKE 'Waiting for%'",
         ),
-    }[backend.name]
+    }[backend.dialect]
     with engine.connect() as holder:
         holder.execute(text(lock))
         process = subprocess.Popen(

@@ -233,7 +233,7 @@ def test_create_table_makes_a_missing_index_but_none_that_has_another_name(
     backend: Backend, uri: str, run: Run
 ) -> None:
     engine = create_engine(backend.url)
-    on = " ON sqlsession" if backend.name == "mariadb" else ""
+    on = " ON sqlsession" if backend.dialect == "mysql" else ""
     with engine.begin() as connection:
         connection.execute(text(f"DROP INDEX ix_sqlsession_lineage{on}"))
         connection.execute(text(f"DROP INDEX ix_sqlsession_purge_after{on}"))

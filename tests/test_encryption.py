@@ -1067,8 +1067,9 @@ def test_the_longest_session_that_can_be_configured_fits_the_column(
     backend: Backend, kind: dict[str, Any]
 ) -> None:
     # PyMySQL sends two characters a byte, and the server takes 16 MiB
-    is_mysql = backend.name == "mariadb"
-    engine = create_engine(backend.with_driver("mysql+mysqldb") if is_mysql else backend.url)
+    engine = create_engine(
+        backend.with_driver("mysql+mysqldb") if backend.dialect == "mysql" else backend.url
+    )
     size = 15 * 1024**2
 
     def fill(request: Any) -> Any:

@@ -168,7 +168,7 @@ def test_the_absolute_timeout_is_never_extended(engine: Engine, clock: Clock) ->
 def test_activity_is_recorded_once_per_touch_interval(
     backend: Backend, engine: Engine, clock: Clock
 ) -> None:
-    lock = ["SELECT"] if backend.name == "mariadb" else []
+    lock = ["SELECT"] if backend.dialect == "mysql" else []
     app = browser(engine, clock, touch_interval="1m")
     app.get("/write")
     clock.advance(59)
@@ -287,7 +287,7 @@ def test_a_cookie_whose_end_the_absolute_timeout_fixes_is_not_sent_again(
 def test_where_somebody_else_owns_the_transaction_a_visit_is_recorded_all_the_same(
     backend: Backend, engine: Engine, clock: Clock
 ) -> None:
-    lock = ["SELECT"] if backend.name == "mariadb" else []
+    lock = ["SELECT"] if backend.dialect == "mysql" else []
     app = browser(engine, clock, touch_interval="1m")
     app.get("/write")
     clock.advance(DAY)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, event, insert, text
 from sqlalchemy.exc import DBAPIError
 from support import ini_apps
 from support.apps import EPOCH, TABLE, Base, Clock, SessionRow, listening, rows
-from support.servers import Backend
+from support.servers import Backend, on_servers
 
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
@@ -21,8 +21,6 @@ from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 HOUR = 3600
-
-on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ REFUSING = {
         ),
         "CREATE TRIGGER refuse BEFORE DELETE ON sqlsession FOR EACH ROW EXECUTE FUNCTION refuse()",
     ],
-    "mariadb": [
+    "mysql": [
         (
             "CREATE TRIGGER refuse BEFORE DELETE ON sqlsession FOR EACH ROW "
             "IF old.version = 666 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poison'; END IF"
@@ -109,7 +107,7 @@ def execute(engine: Engine, statements: list[str]) -> None:
 def test_a_row_whose_deletion_raises_is_logged_and_holds_up_no_other(
     backend: Backend, engine: Engine, table: Any, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    execute(engine, REFUSING[backend.name])
+    execute(engine, REFUSING[backend.dialect])
     # all due in one second, the poisoned ones among them and first
     add(engine, *range(0, 20, 3), version=666)
     add(engine, *(number for number in range(20) if number % 3))
@@ -260,7 +258,7 @@ def test_what_is_left_of_a_batch_is_shortened_too(postgresql: Backend) -> None:
 def test_so_does_one_that_ends_the_search(backend: Backend, engine: Engine, table: Any) -> None:
     add(engine, *range(20))
     slow = impatient(backend, 100)
-    sleep = {"postgresql": "pg_sleep(5)", "mariadb": "sleep(5)"}[backend.name]
+    sleep = "sleep(5)" if backend.dialect == "mysql" else "pg_sleep(5)"
     sizes = []
 
     def dawdle(
@@ -285,7 +283,7 @@ def test_a_search_that_always_takes_too_long_is_an_error(
 ) -> None:
     add(engine, 1)
     slow = impatient(backend, 50)
-    sleep = {"postgresql": "pg_sleep(5)", "mariadb": "sleep(5)"}[backend.name]
+    sleep = "sleep(5)" if backend.dialect == "mysql" else "pg_sleep(5)"
 
     def dawdle(
         connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any
@@ -311,8 +309,8 @@ def test_a_purge_locks_no_row_that_it_does_not_delete(
     add(engine, *range(live, live + 5), purge_after=EPOCH - HOUR - 1)
     add(engine, *range(live + 5, live + 10), purge_after=EPOCH - HOUR + 1)
     add(engine, *range(live + 10, live + 3000), last_seen=EPOCH, purge_after=EPOCH + HOUR)
-    analyze = {"postgresql": "ANALYZE sqlsession", "mariadb": "ANALYZE TABLE sqlsession"}
-    execute(engine, [analyze[backend.name]])
+    analyze = "ANALYZE TABLE sqlsession" if backend.dialect == "mysql" else "ANALYZE sqlsession"
+    execute(engine, [analyze])
     free: list[int] = []
 
     def look(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:

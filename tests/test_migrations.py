@@ -35,7 +35,7 @@ from support.apps import (
 )
 from support.docs.pages import DOCS, EXAMPLES, named_blocks
 from support.docs.programs import python
-from support.servers import Backend, MariaDB, serving
+from support.servers import Backend, MariaDB, on_servers, serving
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
@@ -51,12 +51,18 @@ QUICKSTART = EXAMPLES / "quickstart"
 TABLE: Any = SQLSessionRow.__table__
 DAY = 86400
 
-DDL = {"postgresql": "ddl-postgresql", "mariadb": "ddl-mariadb", "sqlite": "ddl-sqlite"}
-PARTITIONS = {"postgresql": "partitions-postgresql", "mariadb": "partitions-mariadb"}
+DDL = {
+    "postgresql": "ddl-postgresql",
+    "mysql": "ddl-mariadb",
+    "sqlite": "ddl-sqlite",
+}
+PARTITIONS = {
+    "postgresql": "partitions-postgresql",
+    "mysql": "partitions-mariadb",
+}
 
-only_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-only_mariadb = pytest.mark.parametrize("backend", ["mariadb"], indirect=True)
+only_mysql = pytest.mark.parametrize("backend", ["mariadb", "mysql"], indirect=True)
 
 
 # ---- the page
@@ -198,7 +204,7 @@ def test_the_table_is_made_used_and_dropped_by_migrations(project: Project, engi
     assert inspect(engine).get_table_names() == ["alembic_version"]
 
 
-@only_servers
+@on_servers
 def test_a_migration_generated_on_sqlite_is_right_on_servers(
     project_on_sqlite: Project, backend: Backend
 ) -> None:
@@ -279,7 +285,7 @@ def test_a_table_that_is_there_is_marked_as_migrated(
     notes = "CREATE TABLE notes (id INTEGER NOT NULL PRIMARY KEY, text VARCHAR(200) NOT NULL)"
     assert "op.create_table('sqlsession'" in project_on_sqlite.autogenerate()
     project_on_sqlite.use(backend.url)
-    execute(engine, notes, *statements_of(DDL[backend.name]))
+    execute(engine, notes, *statements_of(DDL[backend.dialect]))
     stamp = BLOCKS["stamp"].removeprefix("$ alembic -c development.ini ").strip()
     project_on_sqlite.alembic(stamp, *UPGRADE)
 
@@ -383,13 +389,13 @@ def test_the_sql_on_the_page_is_what_sqlalchemy_emits(backend: Backend, engine: 
         dialects.append(make_url("mariadb+pymysql://").get_dialect()())
     for dialect in dialects:
         expected = [flat(str(ddl.compile(dialect=dialect))) for ddl in emitted]
-        assert statements_of(DDL[backend.name]) == expected
+        assert statements_of(DDL[backend.dialect]) == expected
 
 
 def test_the_sql_on_the_page_makes_a_table_that_needs_no_migration(
     backend: Backend, engine: Engine
 ) -> None:
-    execute(engine, *statements_of(DDL[backend.name]))
+    execute(engine, *statements_of(DDL[backend.dialect]))
     assert differences(engine) == []
     own = own_configurator(backend.url, create_table="false")
     for browser in (app(engine), serve(own, put=put, show=show)):
@@ -516,44 +522,46 @@ def test_indexes_cannot_be_built_anew_in_a_transaction(on_postgresql: Engine) ->
             Operations(context).execute(reindex)
 
 
-# ---- MariaDB
+# ---- MariaDB and MySQL
 
-FILL_MARIADB = """
+FILL_MYSQL = """
     INSERT INTO sqlsession
     SELECT UNHEX(SHA2(seq, 256)), UNHEX(MD5(seq)), NULL, REPEAT('x', 500),
         1, 0, 0, NULL, seq, NULL
-    FROM seq_1_to_{}
+    FROM JSON_TABLE(
+        CONCAT('[', REPEAT('0,', {} - 1), '0]'), '$[*]' COLUMNS (seq FOR ORDINALITY)
+    ) AS numbers
 """
 
 
-@pytest.fixture
-def on_mariadb(mariadb: Backend) -> Iterator[Engine]:
-    """MariaDB with the table."""
-    engine = create_engine(mariadb.url)
-    execute(engine, *statements_of(DDL["mariadb"]))
+@pytest.fixture(params=["mariadb", "mysql"])
+def on_mysql(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """MariaDB or MySQL with the table."""
+    engine = create_engine(request.getfixturevalue(request.param).url)
+    execute(engine, *statements_of(DDL["mysql"]))
     yield engine
     engine.dispose()
 
 
-def test_the_size_of_the_table_is_found(on_mariadb: Engine) -> None:
-    ((empty,),) = execute(on_mariadb, *statements_of("size"))
-    execute(on_mariadb, FILL_MARIADB.format(2000), "ANALYZE TABLE sqlsession")
-    ((filled,),) = execute(on_mariadb, *statements_of("size"))
+def test_the_size_of_the_table_is_found(on_mysql: Engine) -> None:
+    ((empty,),) = execute(on_mysql, *statements_of("size"))
+    execute(on_mysql, FILL_MYSQL.format(2000), "ANALYZE TABLE sqlsession")
+    ((filled,),) = execute(on_mysql, *statements_of("size"))
     assert filled > empty + 2000 * 500
 
 
 @pytest.mark.parametrize("read_committed", [True, False])
 def test_a_new_session_waits_for_a_deletion_above_read_committed(
-    on_mariadb: Engine, read_committed: bool
+    on_mysql: Engine, read_committed: bool
 ) -> None:
-    execute(on_mariadb, FILL_MARIADB.format(10))
+    execute(on_mysql, FILL_MYSQL.format(10))
     choose, delete = statements_of("read-committed")
-    with on_mariadb.connect() as purging, on_mariadb.connect() as visitor:
+    with on_mysql.connect() as purging, on_mysql.connect() as visitor:
         if read_committed:
             purging.exec_driver_sql(choose)
         assert purging.exec_driver_sql(delete).rowcount == 10
         visitor.exec_driver_sql("SET innodb_lock_wait_timeout = 0")
-        insert = FILL_MARIADB.replace("seq,", "seq + 4000000000,").format(1)
+        insert = FILL_MYSQL.replace("seq,", "seq + 4000000000,").format(1)
         if read_committed:
             assert visitor.exec_driver_sql(insert).rowcount == 1
         else:
@@ -583,22 +591,24 @@ def test_a_log_of_statements_refuses_what_is_written_at_read_committed() -> None
 
 
 def file_size(engine: Engine) -> int:
+    is_mariadb = getattr(engine.dialect, "is_mariadb", False)
+    tablespaces = "innodb_sys_tablespaces" if is_mariadb else "innodb_tablespaces"
     ((size,),) = execute(
         engine,
-        "SELECT file_size FROM information_schema.innodb_sys_tablespaces "
+        f"SELECT file_size FROM information_schema.{tablespaces} "
         "WHERE name = CONCAT(DATABASE(), '/sqlsession')",
     )
     return int(size)
 
 
 @pytest.mark.parametrize("block", ["optimize", "rebuild"])
-def test_the_table_is_built_anew_after_a_large_purge(on_mariadb: Engine, block: str) -> None:
-    execute(on_mariadb, FILL_MARIADB.format(20_000))
-    filled = file_size(on_mariadb)
-    execute(on_mariadb, "DELETE FROM sqlsession WHERE purge_after <= 18000")
-    assert file_size(on_mariadb) == filled
-    told = execute(on_mariadb, *statements_of(block))
-    assert file_size(on_mariadb) < filled / 2
+def test_the_table_is_built_anew_after_a_large_purge(on_mysql: Engine, block: str) -> None:
+    execute(on_mysql, FILL_MYSQL.format(20_000))
+    filled = file_size(on_mysql)
+    execute(on_mysql, "DELETE FROM sqlsession WHERE purge_after <= 18000")
+    assert file_size(on_mysql) == filled
+    told = execute(on_mysql, *statements_of(block))
+    assert file_size(on_mysql) < filled / 2
     assert ("recreate + analyze instead" in str(told)) == (block == "optimize")
 
 
@@ -608,13 +618,13 @@ def test_the_table_is_built_anew_after_a_large_purge(on_mariadb: Engine, block: 
 @pytest.fixture
 def partitioned(backend: Backend, engine: Engine) -> Engine:
     """A database with a partitioned table."""
-    if backend.name == "mariadb":
-        execute(engine, *statements_of(DDL["mariadb"]))
-    execute(engine, *statements_of(PARTITIONS[backend.name]))
+    if backend.dialect == "mysql":
+        execute(engine, *statements_of(DDL["mysql"]))
+    execute(engine, *statements_of(PARTITIONS[backend.dialect]))
     return engine
 
 
-@only_servers
+@on_servers
 def test_sessions_live_and_end_in_a_partitioned_table(partitioned: Engine) -> None:
     clock = Clock()
     served = app(partitioned, clock=clock)
@@ -635,7 +645,7 @@ def test_sessions_live_and_end_in_a_partitioned_table(partitioned: Engine) -> No
     assert rows(partitioned, TABLE) == []
 
 
-@only_servers
+@on_servers
 @pytest.mark.parametrize(
     "sql",
     [
@@ -649,12 +659,12 @@ def test_a_statement_by_id_looks_into_one_partition(partitioned: Engine, sql: st
         plan = execute(partitioned, f"EXPLAIN {sql} WHERE id = '\\x00'")
         assert len(set(re.findall(r"on (sqlsession_\d)", str(plan)))) == 1
     else:
-        execute(partitioned, FILL_MARIADB.format(10))
+        execute(partitioned, FILL_MYSQL.format(10))
         plan = execute(partitioned, f"EXPLAIN PARTITIONS {sql} WHERE id = UNHEX(SHA2(1, 256))")
         assert [re.sub(r"\d", "", row[3]) for row in plan] == ["p"]
 
 
-@only_servers
+@on_servers
 def test_there_are_no_partitions_by_time(engine: Engine) -> None:
     time = (
         "CREATE TABLE by_time (id BINARY(32) PRIMARY KEY, purge_after BIGINT) "
@@ -688,14 +698,14 @@ def test_storage_parameters_belong_to_each_partition(partitioned: Engine) -> Non
     execute(partitioned, "ANALYZE sqlsession", *statements_of("reindex"))
 
 
-@only_mariadb
+@only_mysql
 def test_alembic_sees_no_difference_in_a_table_that_was_partitioned(partitioned: Engine) -> None:
     assert differences(partitioned) == []
 
 
-@only_mariadb
+@only_mysql
 def test_a_prime_number_of_partitions_is_filled_evenly(partitioned: Engine) -> None:
-    execute(partitioned, FILL_MARIADB.format(14_000))
+    execute(partitioned, FILL_MYSQL.format(14_000))
     assert max(partition_rows(partitioned, 7)) < 1.2 * min(partition_rows(partitioned, 7))
     execute(partitioned, "ALTER TABLE sqlsession PARTITION BY KEY (id) PARTITIONS 8")
     assert max(partition_rows(partitioned, 8)) > 2.5 * min(partition_rows(partitioned, 8))
@@ -709,16 +719,16 @@ def partition_rows(engine: Engine, partitions: int) -> list[int]:
     return [count for ((count,),) in counts]
 
 
-@only_mariadb
+@only_mysql
 def test_partitioning_makes_writers_wait(engine: Engine) -> None:
-    execute(engine, *statements_of(DDL["mariadb"]))
+    execute(engine, *statements_of(DDL["mysql"]))
     (partition,) = statements_of("partitions-mariadb")
     for option in ("ALGORITHM=INPLACE", "LOCK=NONE"):
         with pytest.raises(DBAPIError, match="is not supported"):
             execute(engine, partition.replace("sqlsession", f"sqlsession {option}"))
 
 
-@only_mariadb
+@only_mysql
 def test_a_partitioned_table_has_no_foreign_keys(partitioned: Engine) -> None:
     execute(partitioned, "CREATE TABLE users (id INTEGER PRIMARY KEY)")
     foreign_key = "ALTER TABLE sqlsession ADD FOREIGN KEY (version) REFERENCES users (id)"
@@ -726,9 +736,9 @@ def test_a_partitioned_table_has_no_foreign_keys(partitioned: Engine) -> None:
         execute(partitioned, foreign_key)
 
 
-@only_mariadb
+@only_mysql
 def test_one_partition_is_built_anew(partitioned: Engine) -> None:
-    execute(partitioned, FILL_MARIADB.format(100))
+    execute(partitioned, FILL_MYSQL.format(100))
     ((*_, status),) = execute(partitioned, *statements_of("rebuild-partition"))
     assert status == "OK"
     assert len(rows(partitioned, TABLE)) == 100

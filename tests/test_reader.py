@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_en
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from support.apps import listening, own_configurator, put, serve, show, statements
-from support.servers import Backend, MariaDB, PostgreSQL, Server, serving
+from support.servers import Backend, MariaDB, MySQL, PostgreSQL, Server, serving
 
 from pyramid_sqlsession import SessionMixin, SessionTableError
 from pyramid_sqlsession.database.reader import Reader
@@ -33,6 +33,8 @@ DRIVERS = {
     "psycopg": ("postgresql", "postgresql+psycopg"),
     "pymysql": ("mariadb", "mysql+pymysql"),
     "mysqldb": ("mariadb", "mysql+mysqldb"),
+    "pymysql-mysql": ("mysql", "mysql+pymysql"),
+    "mysqldb-mysql": ("mysql", "mysql+mysqldb"),
     "sqlite": ("sqlite", "sqlite"),
 }
 
@@ -151,7 +153,9 @@ def test_a_read_leaves_no_connection_open(url: str, model: Any) -> None:
     assert stored.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # a QueuePool's
 
 
-@pytest.fixture(scope="module", params=[PostgreSQL, MariaDB], ids=["postgresql", "mariadb"])
+@pytest.fixture(
+    scope="module", params=[PostgreSQL, MariaDB, MySQL], ids=["postgresql", "mariadb", "mysql"]
+)
 def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for tests that kill it."""
     with serving(request.param) as server:

@@ -27,6 +27,7 @@ with_dbsession = in_places(
         "postgresql-serializable",
         "mariadb-read-committed",
         "mariadb-repeatable-read",
+        "mysql-repeatable-read",
     ]
 )
 

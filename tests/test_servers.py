@@ -15,16 +15,26 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from support import servers
 from support.patience import at_once, wait_until
-from support.servers import Backend, MariaDB, PostgreSQL, Server, free_port, serving, unavailable
+from support.servers import (
+    Backend,
+    MariaDB,
+    MySQL,
+    PostgreSQL,
+    Server,
+    free_port,
+    serving,
+    unavailable,
+)
 
 DRIVERS = {
     "sqlite": ["sqlite+pysqlite"],
     "postgresql": ["postgresql+psycopg"],
     "mariadb": ["mysql+pymysql", "mysql+mysqldb", "mariadb+pymysql", "mariadb+mysqldb"],
+    "mysql": ["mysql+pymysql", "mysql+mysqldb"],
 }
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
 def served(request: pytest.FixtureRequest) -> Backend:
     """A fresh database on each of the servers."""
     chosen: Backend = request.getfixturevalue(request.param)
@@ -79,7 +89,8 @@ def test_a_database_answers(engine: Engine) -> None:
 
 def test_a_server_is_the_kind_it_says(served: Backend) -> None:
     """Nothing stands in for another database."""
-    versions = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
+    # MySQL says a number only
+    versions = {"postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "9."}
     engine = create_engine(served.url, poolclass=NullPool)
     with engine.connect() as connection:
         assert versions[served.name] in str(connection.scalar(text("SELECT version()")))
@@ -93,6 +104,7 @@ def test_a_database_has_the_isolation_level_its_maker_ships(
         "sqlite": "SERIALIZABLE",
         "postgresql": "READ COMMITTED",
         "mariadb": "REPEATABLE READ",
+        "mysql": "REPEATABLE READ",
     }
     with engine.connect() as connection:
         assert connection.get_isolation_level() == levels[backend.name]
@@ -260,24 +272,26 @@ def test_two_servers_have_two_ports() -> None:
     assert free_port() != free_port()
 
 
-@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
+@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB, MySQL])
 def test_a_missing_server_is_skipped(monkeypatch: pytest.MonkeyPatch, kind: type[Server]) -> None:
     """One line says what is missing, and what would install it."""
     monkeypatch.setattr(servers, "PLACES", [])
+    monkeypatch.setattr(servers, "NEWER", [])
     monkeypatch.delenv("CI", raising=False)
-    advice = r"not installed: tests/support/install_servers\.sh"
+    advice = r"tests/support/(install|unpack)_servers\.sh"
     with pytest.raises(pytest.skip.Exception, match=advice), serving(kind):
         pass
 
 
-@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB])
+@pytest.mark.parametrize("kind", [PostgreSQL, MariaDB, MySQL])
 def test_a_missing_server_fails_where_nothing_may_be_missing(
     monkeypatch: pytest.MonkeyPatch, kind: type[Server]
 ) -> None:
     """A run in CI does not pass for want of a database."""
     monkeypatch.setattr(servers, "PLACES", [])
+    monkeypatch.setattr(servers, "NEWER", [])
     monkeypatch.setenv("CI", "true")
-    advice = r"not installed.* and CI is set"
+    advice = r"tests/support/(install|unpack)_servers\.sh .* and CI is set"
     with pytest.raises(pytest.fail.Exception, match=advice), serving(kind):
         pass
 

@@ -278,6 +278,7 @@ def test_a_space_at_the_end_does_not_join_anothers_session(engine: Engine) -> No
 LATIN = {
     "postgresql": "client_encoding=latin1",
     "mariadb": "charset=latin1",
+    "mysql": "charset=latin1",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Engine, create_engine, event, text
 from support.apps import EPOCH, Clock, configurator, own_configurator, serve, show
-from support.servers import Backend
+from support.servers import Backend, on_servers
 from webtest import TestApp
 
 from pyramid_sqlsession.database.aside import maintaining
@@ -19,13 +19,18 @@ DAY = 86400
 
 # what other programs do to a table while visitors read it
 LOCKS = [
-    pytest.param("postgresql", "LOCK TABLE sqlsession IN SHARE MODE", id="share"),
-    pytest.param("postgresql", "LOCK TABLE sqlsession IN EXCLUSIVE MODE", id="exclusive"),
-    pytest.param("postgresql", "CREATE INDEX another ON sqlsession (created)", id="create index"),
-    pytest.param("mariadb", "LOCK TABLES sqlsession READ", id="lock tables"),
-    pytest.param("mariadb", "FLUSH TABLES sqlsession WITH READ LOCK", id="dump"),
+    pytest.param("postgresql", "LOCK TABLE sqlsession IN SHARE MODE", id="postgresql-share"),
+    pytest.param(
+        "postgresql", "LOCK TABLE sqlsession IN EXCLUSIVE MODE", id="postgresql-exclusive"
+    ),
+    pytest.param(
+        "postgresql", "CREATE INDEX another ON sqlsession (created)", id="postgresql-create-index"
+    ),
+    pytest.param("mariadb", "LOCK TABLES sqlsession READ", id="mariadb-lock-tables"),
+    pytest.param("mariadb", "FLUSH TABLES sqlsession WITH READ LOCK", id="mariadb-dump"),
+    pytest.param("mysql", "LOCK TABLES sqlsession READ", id="mysql-lock-tables"),
+    pytest.param("mysql", "FLUSH TABLES sqlsession WITH READ LOCK", id="mysql-dump"),
 ]
-on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def test_a_visit_does_not_wait_for_a_lock_of_the_whole_table(
         other.execute(text(lock))
         assert app.get("/show").json == {"n": 1}
         other.rollback()
-        if backend.name == "mariadb":
+        if backend.dialect == "mysql":
             other.execute(text("UNLOCK TABLES"))
     assert last_seen(engine) == EPOCH
     lines = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
@@ -92,7 +97,7 @@ CHOSEN = {
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "SET lock_timeout = 7000",
     ),
-    "mariadb": (
+    "mysql": (
         "SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "SET lock_wait_timeout = 77, innodb_lock_wait_timeout = 7",
     ),
@@ -101,6 +106,8 @@ ASKED = {
     "postgresql": "SELECT current_setting('transaction_isolation'), "
     "current_setting('lock_timeout')",
     "mariadb": "SELECT @@tx_isolation, @@lock_wait_timeout, @@innodb_lock_wait_timeout, "
+    "@@autocommit",
+    "mysql": "SELECT @@transaction_isolation, @@lock_wait_timeout, @@innodb_lock_wait_timeout, "
     "@@autocommit",
 }
 
@@ -111,7 +118,7 @@ def chosen_by_a_listener(backend: Backend) -> Engine:
 
     def choose(connection: Any, record: Any) -> None:
         cursor = connection.cursor()
-        for statement in CHOSEN[backend.name]:
+        for statement in CHOSEN[backend.dialect]:
             cursor.execute(statement)
         connection.commit()
 
@@ -150,10 +157,10 @@ def test_a_visit_that_could_not_be_recorded_leaves_it_likewise(
     clock.advance(DAY)
     lock = {
         "postgresql": "LOCK TABLE sqlsession IN SHARE MODE",
-        "mariadb": "LOCK TABLES sqlsession READ",
+        "mysql": "LOCK TABLES sqlsession READ",
     }
     with engine.connect() as other:
-        other.execute(text(lock[backend.name]))
+        other.execute(text(lock[backend.dialect]))
         # a request that wrote would wait, as is its right
         app.get("/show")
         other.rollback()
@@ -166,9 +173,9 @@ def test_a_visit_that_could_not_be_recorded_leaves_it_likewise(
 def test_the_cleaning_leaves_a_connection_as_a_listener_has_set_it(backend: Backend) -> None:
     chosen = chosen_by_a_listener(backend)
     before = state(chosen, backend)
-    level = {"postgresql": "SHOW transaction_isolation", "mariadb": "SELECT 'READ COMMITTED'"}
+    level = {"postgresql": "SHOW transaction_isolation", "mysql": "SELECT 'READ COMMITTED'"}
     with maintaining(chosen) as connection:
-        assert connection.scalar(text(level[backend.name])).lower() == "read committed"
+        assert connection.scalar(text(level[backend.dialect])).lower() == "read committed"
     assert state(chosen, backend) == before
 
 
@@ -199,8 +206,8 @@ def test_a_connection_that_died_in_its_pool_is_a_log_line_and_then_replaced(
     clock.advance(DAY)
     ask, kill = {
         "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
-        "mariadb": ("SELECT connection_id()", "KILL {}"),
-    }[backend.name]
+        "mysql": ("SELECT connection_id()", "KILL {}"),
+    }[backend.dialect]
 
     def die(request: Any) -> Any:
         answer = show(request)

@@ -21,7 +21,7 @@ from support.apps import (
     show,
 )
 from support.patience import at_once, wait_until
-from support.servers import Backend, PostgreSQL, Standby, serving
+from support.servers import Backend, PostgreSQL, Standby, on_servers, serving
 from webtest import TestApp
 
 from pyramid_sqlsession import SQLSessionFactory
@@ -31,7 +31,7 @@ HOUR = 3600
 DAY = 24 * HOUR
 WAITS = {
     "postgresql": {"options": "-c lock_timeout=500"},
-    "mariadb": {"init_command": "SET innodb_lock_wait_timeout = 1"},
+    "mysql": {"init_command": "SET innodb_lock_wait_timeout = 1"},
     "sqlite": {"timeout": 7},
 }
 
@@ -189,7 +189,7 @@ def test_whatever_goes_wrong_with_a_touch_is_a_log_line(
 # ---- at the same time
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 @both_ways
 def test_of_requests_at_once_one_records_the_visit_and_none_is_in_its_way(
     way: str, backend: Backend, engine: Engine, clock: Clock, caplog: pytest.LogCaptureFixture
@@ -244,7 +244,7 @@ def test_a_touch_beside_a_write_of_the_same_second_leaves_what_was_written(
     assert row["purge_after"] == EPOCH + 33 * DAY
 
 
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 @both_ways
 def test_a_touch_is_a_transaction_on_connections_in_autocommit_too(
     way: str, backend: Backend, engine: Engine, clock: Clock

@@ -37,7 +37,7 @@ from support.apps import (
     show,
     statements,
 )
-from support.servers import Backend
+from support.servers import Backend, on_servers
 from transaction.interfaces import NoTransaction, TransientError
 
 from pyramid_sqlsession import SessionDataError
@@ -539,7 +539,7 @@ def test_an_exception_after_the_view_ended_the_transaction_stores_no_session(
 
 
 # SQLite cannot change a column's default
-@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+@on_servers
 def test_the_row_of_the_session_may_refer_to_a_row_that_the_same_request_made(
     engine: Engine,
 ) -> None:

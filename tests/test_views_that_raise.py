@@ -51,7 +51,7 @@ from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflicted
 
-SERVERS = ("sqlite", "postgresql", "mariadb")
+SERVERS = ("sqlite", "postgresql", "mariadb", "mysql")
 OURS = [*itertools.product(SERVERS, ("dbsession", "own"))]
 MANNERS = [({}, False), (VETO, True), ({}, True), (VETO, False)]
 

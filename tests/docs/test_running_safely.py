@@ -23,7 +23,11 @@ from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 BLOCKS = named_blocks(DOCS / "howto" / "running_safely.rst")
-GRANTS = {"postgresql": BLOCKS["grants-postgresql"], "mariadb": BLOCKS["grants-mariadb"]}
+GRANTS = {
+    "postgresql": BLOCKS["grants-postgresql"],
+    "mariadb": BLOCKS["grants-mariadb"],
+    "mysql": BLOCKS["grants-mariadb"],
+}
 TLS = {name: BLOCKS[name] for name in ("tls-postgresql", "tls-mariadb")}
 PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 USER = "auth.userid"
@@ -91,7 +95,7 @@ def live_through_everything(owner: Engine) -> None:
 def test_the_grants_on_the_page_are_enough_and_no_more(backend: Backend, owner: Engine) -> None:
     live_through_everything(owner)
     table, role = "sqlsession", "shop_web"
-    if backend.name == "mariadb":
+    if backend.dialect == "mysql":
         table, role = f"{owner.url.database}.sqlsession", "'shop_web'@'%'"
     for privilege in PRIVILEGES:
         execute(owner, f"REVOKE {privilege} ON {table} FROM {role}")

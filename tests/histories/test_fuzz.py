@@ -187,7 +187,7 @@ def site(database: Engine) -> Site:
     return open_site(database)
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
 def server_site(request: pytest.FixtureRequest) -> Iterator[Site]:
     backend: Backend = request.getfixturevalue(request.param)
     engine = create_engine(backend.url)

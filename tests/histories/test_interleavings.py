@@ -121,9 +121,6 @@ def note(event: SessionConflicted | SessionEnded) -> None:
     event.request.environ["tests.flight"].told.append(event)
 
 
-DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
-
-
 @everywhere
 # all combinations take an hour; every wait in here has a deadline of its own
 @pytest.mark.timeout(7200)
@@ -144,7 +141,7 @@ def test_requests_that_meet_keep_every_promise_in_every_order_of_their_steps(
     trials.record(
         "two or three requests, in one order of their steps",
         "no key lost, no session revived, no cookie without its row, nothing of an aborted request",
-        DATABASES[place.engine.dialect.name],
+        place.title,
         len(chosen),
         lost=lost,
     )

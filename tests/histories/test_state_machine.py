@@ -53,7 +53,6 @@ from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
 TIMES = oracle.Times(ttl=1000, absolute_ttl=5000, touch_interval=60, grace=30)
-DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
 
 
 def id_of(token: str | None) -> str | None:
@@ -439,6 +438,9 @@ WORLDS = {
     "mariadb-read-committed": (3, 2),
     "mariadb-repeatable-read": (None, None),
     "own-mariadb": (3, None),
+    "mysql-read-committed": (3, None),
+    "mysql-repeatable-read": (3, 2),
+    "own-mysql": (None, None),
 }
 
 
@@ -469,6 +471,6 @@ def test_every_browser_sees_what_a_plain_model_predicts(
     trials.record(
         "a step in a random history of several browsers",
         "what a plain model predicts",
-        DATABASES[place.engine.dialect.name],
+        place.title,
         world.steps,
     )

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install the servers that the tests and benchmarks start, Chromium, wrk, which puts load on web
-# servers, openssl, which makes a certificate for one, and what builds mysqlclient, as far as this
-# machine allows: as root, from Debian's packages. Else one line says what is missing. Nothing is
-# started: the tests run the servers themselves.
+# servers, openssl, which makes a certificate for one, what builds mysqlclient and what
+# unpack_servers.sh needs, as far as this machine allows: as root, from Debian's packages. Else one
+# line says what is missing. Nothing is started: the tests run the servers themselves.
 set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -21,6 +21,7 @@ missing() {
     command -v openssl >/dev/null || printf ' openssl'
     command -v mariadb_config >/dev/null || printf ' libmariadb-dev'
     command -v pkg-config >/dev/null || printf ' pkg-config'
+    command -v patchelf >/dev/null || printf ' patchelf'
 }
 
 packages=$(missing)

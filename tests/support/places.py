@@ -14,7 +14,7 @@ from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from support.apps import Base, SessionRow, configurator, own_configurator, prefixed
 from support.races import Site, view
-from support.servers import Backend, Server
+from support.servers import TITLES, Backend, Server
 
 from pyramid_sqlsession import SQLSessionFactory
 
@@ -66,16 +66,21 @@ class Place:
             values["sqlsession.sqlalchemy.isolation_level"] = self.isolation_level
         return own_configurator(url, values, retry=retry, model=SessionRow)
 
+    @property
+    def title(self) -> str:
+        """The database, for the record of what was tried."""
+        return TITLES[ALL_PLACES[self.name][0]]
+
     def waiting(self, connection: Connection) -> int:
         """How many transactions wait for another one's lock; always one on SQLite."""
         query = {
-            "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
+            "postgresql": "SELECT 'waiting', count(*) FROM pg_locks WHERE NOT granted",
             # innodb_trx would not do: whoever asks often is answered from a cache
-            "mysql": "SELECT variable_value + 0 FROM information_schema.global_status "
-            "WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS'",
-            "sqlite": "SELECT 1",
+            "mysql": "SHOW GLOBAL STATUS LIKE 'innodb_row_lock_current_waits'",
+            "sqlite": "SELECT 'waiting', 1",
         }[self.engine.dialect.name]
-        return int(connection.scalar(text(query)) or 0)
+        _, count = connection.execute(text(query)).one()
+        return int(count)
 
     @contextmanager
     def watching(self) -> Iterator[Connection]:
@@ -166,10 +171,13 @@ ALL_PLACES: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
         "mariadb",
         partial(server_place, level="REPEATABLE READ", driver="mysql+mysqldb"),
     ),
+    "mysql-read-committed": ("mysql", partial(server_place, level="READ COMMITTED")),
+    "mysql-repeatable-read": ("mysql", partial(server_place, level="REPEATABLE READ")),
     "own-sqlite": ("sqlite", own_place),
     "own-postgresql": ("postgresql", own_place),
     "own-postgresql-serializable": ("postgresql", partial(own_place, level="SERIALIZABLE")),
     "own-mariadb": ("mariadb", own_place),
+    "own-mysql": ("mysql", own_place),
 }
 # the places whose database refuses a write that comes too late
 REFUSING = (

@@ -1,4 +1,4 @@
-"""Real PostgreSQL and MariaDB servers for one test run, and a fresh database on them for each test.
+"""Real database servers for one test run, and a fresh database on them for each test.
 
 A server lives in a temporary directory, listens on loopback only, on a free port, with a random
 password, and ends with the process that started it: by :meth:`Server.close`, else by the kernel
@@ -42,20 +42,33 @@ USER = "tests"
 TIMEOUT = 60
 PREFIX = "pyramid_sqlsession-tests-"
 
-# Debian keeps PostgreSQL's programs out of PATH, and MariaDB's where only root's PATH looks.
-PLACES = [
-    *os.get_exec_path(),
-    "/usr/local/sbin",
-    "/usr/sbin",
-    *map(
-        str,
-        sorted(
-            Path("/usr/lib/postgresql").glob("*/bin"),
-            key=lambda path: [int(part) for part in re.findall(r"\d+", str(path))],
-            reverse=True,
-        ),
-    ),
-]
+
+def program_folders(root: Path) -> list[str]:
+    """Where Debian keeps servers: PostgreSQL's out of PATH, others where only root's PATH looks."""
+    versions = sorted(
+        root.glob("usr/lib/postgresql/*/bin"),
+        key=lambda path: [int(part) for part in re.findall(r"\d+", path.parent.name)],
+        reverse=True,
+    )
+    return [*map(str, versions), str(root / "usr/sbin"), str(root / "usr/bin")]
+
+
+def newer_root() -> Path:
+    """Where ``unpack_servers.sh`` puts servers that are newer than the machine's."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path("/var/cache") if os.geteuid() == 0 else cache
+    return Path(
+        os.environ.get("PYRAMID_SQLSESSION_SERVERS") or folder / "pyramid_sqlsession/servers"
+    )
+
+
+NEWER = program_folders(newer_root())
+PLACES = [*os.get_exec_path(), "/usr/local/sbin", *program_folders(Path("/"))]
+
+
+def use_newer_servers() -> None:
+    """Start newer servers than the machine's where there are any."""
+    PLACES[:0] = NEWER
 
 
 def unavailable(what: str) -> NoReturn:
@@ -65,12 +78,18 @@ def unavailable(what: str) -> NoReturn:
     pytest.skip(what)
 
 
-def find_program(*names: str) -> str:
-    """The path of the first of these programs that there is; else the test cannot run."""
-    for name in names:
-        if found := shutil.which(name, path=os.pathsep.join(PLACES)):
-            return str(Path(found).resolve())
-    unavailable(f"{names[0]} is not installed: tests/support/install_servers.sh installs it")
+def find_program(name: str) -> str:
+    """The path of this program; if there is none, the test cannot run."""
+    if found := shutil.which(name, path=os.pathsep.join(PLACES)):
+        return str(Path(found).resolve())
+    unavailable(f"{name} is not installed: tests/support/install_servers.sh installs it")
+
+
+def find_newer_program(name: str) -> str:
+    """The path of a program that the machine itself does not have, or another one by its name."""
+    if found := shutil.which(name, path=os.pathsep.join(NEWER)):
+        return found
+    unavailable(f"there is no {name}: tests/support/unpack_servers.sh gets it")
 
 
 class Server(abc.ABC):
@@ -343,26 +362,40 @@ class MariaDB(Server):
     stop_signal = signal.SIGTERM
 
     def install(self) -> None:
-        find_program("mariadbd")
-        self.write(
-            "init.sql",
-            f"CREATE USER IF NOT EXISTS {USER}@'{self.host}' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO {USER}@'{self.host}' WITH GRANT OPTION;\n",
-        )
+        self.write_init_file()
         self.run(
             find_program("mariadb-install-db"),
             # Only the first place is right for this one.
             "--no-defaults",
+            f"--basedir={self._base(self.program())}",
             f"--datadir={self.directory / 'data'}",
             "--auth-root-authentication-method=socket",
             "--skip-name-resolve",
             "--skip-test-db",
         )
 
+    def write_init_file(self) -> None:
+        """Write what makes the administrator."""
+        self.write(
+            "init.sql",
+            f"CREATE USER IF NOT EXISTS {USER}@'{self.host}' IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL ON *.* TO {USER}@'{self.host}' WITH GRANT OPTION;\n",
+        )
+
+    @staticmethod
+    def _base(program: str) -> Path:
+        """Where a server's own files are: the messages of another version do not fit."""
+        return Path(program).parents[1]
+
+    def program(self) -> str:
+        """The server's program."""
+        return find_program("mariadbd")
+
     def command(self) -> tuple[str, ...]:
         return (
-            find_program("mariadbd"),
+            self.program(),
             "--no-defaults",
+            f"--basedir={self._base(self.program())}",
             f"--datadir={self.directory / 'data'}",
             f"--tmpdir={self.directory}",
             f"--init-file={self.directory / 'init.sql'}",
@@ -409,11 +442,42 @@ class MariaDB(Server):
         self.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
+class MySQL(MariaDB):
+    """A MySQL server; durable across a crash of its own, not of the machine."""
+
+    name = "mysql"
+
+    def program(self) -> str:
+        # Debian's own mysqld is MariaDB
+        return find_newer_program("mysqld")
+
+    def install(self) -> None:
+        self.write_init_file()
+        data = f"--datadir={self.directory / 'data'}"
+        self.run(self.program(), "--no-defaults", "--initialize-insecure", data)
+
+    def command(self) -> tuple[str, ...]:
+        return (
+            *super().command(),
+            "--secure-file-priv=NULL",
+            "--mysqlx=OFF",
+            *self.leaner(),
+        )
+
+    def leaner(self) -> tuple[str, ...]:
+        """What halves the memory that it takes."""
+        return "--skip-log-bin", "--performance-schema=OFF", "--innodb-redo-log-capacity=8M"
+
+
+TITLES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mariadb": "MariaDB", "mysql": "MySQL"}
+"""How their makers write them."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """A fresh, empty database made for one test.
 
-    :ivar name: ``sqlite``, ``postgresql`` or ``mariadb``.
+    :ivar name: ``sqlite``, ``postgresql``, ``mariadb`` or ``mysql``.
     :ivar url: its SQLAlchemy URL.
     :ivar server: the server it is on; None for SQLite.
     """
@@ -421,6 +485,11 @@ class Backend:
     name: str
     url: str
     server: Server | None = None
+
+    @property
+    def dialect(self) -> str:
+        """SQLAlchemy's name of what is spoken there; MariaDB and MySQL speak the same."""
+        return make_url(self.url).get_backend_name()
 
     def with_driver(self, drivername: str) -> str:
         """The URL of the same database by another driver, such as ``mysql+mysqldb``."""
@@ -432,6 +501,10 @@ class Backend:
         except ImportError as error:
             unavailable(f"the driver {drivername} is not installed ({error})")
         return url.render_as_string(hide_password=False)
+
+
+on_servers = pytest.mark.parametrize("backend", ["postgresql", "mariadb", "mysql"], indirect=True)
+"""For a test of a backend: not on SQLite."""
 
 
 @contextlib.contextmanager

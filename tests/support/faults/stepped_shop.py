@@ -33,12 +33,12 @@ from support.apps import (
 )
 from support.patience import wait_until
 from support.races import Flight, Site, view
-from support.servers import Backend, Server
+from support.servers import TITLES, Backend, Server
 
 log = logging.getLogger(__name__)
 
-DRIVERS = {"postgresql": None, "mariadb": None, "mysqlclient": "mysql+mysqldb"}
-TITLES = {"postgresql": "PostgreSQL", "mariadb": "MariaDB"}
+DRIVERS = {"postgresql": None, "mariadb": None, "mysql": None, "mysqlclient": "mysql+mysqldb"}
+KINDS = {"mysqlclient": "mariadb"}
 
 
 class Order(Flight):
@@ -231,7 +231,7 @@ def _halves(stored: dict[str, Any], noted: list[str]) -> Iterator[str]:
 
 
 WAYS = ("dbsession", "dbsession+retry", "own", "own+retry")
-SHOPS = [f"{way}-{driver}" for way in WAYS for driver in ("postgresql", "mariadb")]
+SHOPS = [f"{way}-{driver}" for way in WAYS for driver in ("postgresql", "mariadb", "mysql")]
 SHOPS += ["dbsession-mysqlclient", "own-mysqlclient"]
 WITHOUT_RETRIES = [name for name in SHOPS if "retry" not in name]
 
@@ -240,7 +240,7 @@ WITHOUT_RETRIES = [name for name in SHOPS if "retry" not in name]
 def open_shop(request: pytest.FixtureRequest, name: str) -> Iterator[SteppedShop]:
     """The shop of this name."""
     way, driver = name.split("-")
-    kind = "postgresql" if driver == "postgresql" else "mariadb"
+    kind = KINDS.get(driver, driver)
     server: Server = request.getfixturevalue(f"{kind}_server")
     with server.database() as url:
         drivername = DRIVERS[driver]
