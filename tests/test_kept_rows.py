@@ -208,7 +208,10 @@ def impatient(backend: Backend, milliseconds: int) -> Engine:
     if backend.name == "postgresql":
         options = {"options": f"-c statement_timeout={milliseconds}"}
         return create_engine(backend.url, connect_args=options)
-    limit = f"SET max_statement_time = {milliseconds / 1000}"
+    limit = {
+        "mariadb": f"SET max_statement_time = {milliseconds / 1000}",
+        "mysql": f"SET max_execution_time = {milliseconds}",
+    }[backend.name]
     return create_engine(backend.url, connect_args={"init_command": limit})
 
 
@@ -269,7 +272,7 @@ def test_so_does_one_that_ends_the_search(backend: Backend, engine: Engine, tabl
             (limit,) = [value for value in values if value in (16, 8, 4)]
             sizes.append(limit)
             if limit > 4:
-                return f"SELECT {sleep}", ()
+                return f"SELECT {sleep} FROM sqlsession", ()
         return statement, parameters
 
     event.listen(slow, "before_cursor_execute", dawdle, retval=True)
@@ -288,7 +291,7 @@ def test_a_search_that_always_takes_too_long_is_an_error(
     def dawdle(
         connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any
     ) -> tuple[str, Any]:
-        return f"SELECT {sleep}", ()
+        return f"SELECT {sleep} FROM sqlsession", ()
 
     event.listen(slow, "before_cursor_execute", dawdle, retval=True)
     with pytest.raises(DBAPIError):

@@ -63,6 +63,7 @@ def newer_root() -> Path:
 
 
 NEWER = program_folders(newer_root())
+PYTHONS = newer_root() / "pythons"
 PLACES = [*os.get_exec_path(), "/usr/local/sbin", *program_folders(Path("/"))]
 
 
