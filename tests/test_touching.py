@@ -62,7 +62,7 @@ def configured(way: str, url: str, clock: Clock, engine: dict[str, Any], **optio
 @pytest.fixture(params=["dbsession", "own engine"])
 def site(request: pytest.FixtureRequest, backend: Backend, clock: Clock) -> TestApp:
     """An application whose session is a day old, on connections that do not wait for locks."""
-    waits = {"connect_args": WAITS[backend.name]}
+    waits = {"connect_args": WAITS[backend.dialect]}
     app = serve(configured(request.param, backend.url, clock, waits), put=put, show=show)
     app.get("/put")
     clock.advance(DAY)

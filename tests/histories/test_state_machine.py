@@ -437,6 +437,7 @@ WORLDS = {
     "own-postgresql-serializable": (3, None),
     "mariadb-read-committed": (3, 2),
     "mariadb-repeatable-read": (None, None),
+    "mariadb-snapshot": (3, None),
     "own-mariadb": (3, None),
     "mysql-read-committed": (3, None),
     "mysql-repeatable-read": (3, 2),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from support.apps import Base, SessionRow, configurator, own_configurator, prefixed
 from support.races import Site, view
 from support.servers import TITLES, Backend, Server
@@ -147,6 +147,13 @@ def server_place(backend: Backend, name: str, level: str, driver: str | None = N
     return Place(name, engine, late_fails=fails, waiting_fails=fails)
 
 
+def snapshot_place(backend: Backend, name: str) -> Place:
+    """MariaDB with snapshot isolation, its default from 11.6 on."""
+    init = {"init_command": "SET SESSION innodb_snapshot_isolation = ON"}
+    url = make_url(backend.url).update_query_dict(init)
+    return Place(name, create_engine(url), late_fails=True, waiting_fails=True)
+
+
 def own_place(backend: Backend, name: str, level: str | None = None) -> Place:
     return Place(
         name,
@@ -167,6 +174,7 @@ ALL_PLACES: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
     "postgresql-serializable": ("postgresql", partial(server_place, level="SERIALIZABLE")),
     "mariadb-read-committed": ("mariadb", partial(server_place, level="READ COMMITTED")),
     "mariadb-repeatable-read": ("mariadb", partial(server_place, level="REPEATABLE READ")),
+    "mariadb-snapshot": ("mariadb", snapshot_place),
     "mysqlclient": (
         "mariadb",
         partial(server_place, level="REPEATABLE READ", driver="mysql+mysqldb"),
@@ -185,6 +193,7 @@ REFUSING = (
     "sqlite-begin-rollback",
     "postgresql-repeatable-read",
     "postgresql-serializable",
+    "mariadb-snapshot",
 )
 
 

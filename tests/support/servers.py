@@ -411,7 +411,13 @@ class MariaDB(Server):
             "--innodb-flush-log-at-trx-commit=2",
             # A database that cannot be dropped is to be an error, not a day's wait.
             "--lock-wait-timeout=20",
+            *self.own_options(),
         )
+
+    def own_options(self) -> tuple[str, ...]:
+        """What only MariaDB knows."""
+        # the default depends on its version; "mariadb-snapshot" is a place with it
+        return ("--innodb-snapshot-isolation=OFF",)
 
     def connect(self) -> Any:
         """A connection of the administrator's, in autocommit, below SQLAlchemy."""
@@ -457,13 +463,8 @@ class MySQL(MariaDB):
         data = f"--datadir={self.directory / 'data'}"
         self.run(self.program(), "--no-defaults", "--initialize-insecure", data)
 
-    def command(self) -> tuple[str, ...]:
-        return (
-            *super().command(),
-            "--secure-file-priv=NULL",
-            "--mysqlx=OFF",
-            *self.leaner(),
-        )
+    def own_options(self) -> tuple[str, ...]:
+        return "--secure-file-priv=NULL", "--mysqlx=OFF", *self.leaner()
 
     def leaner(self) -> tuple[str, ...]:
         """What halves the memory that it takes."""
