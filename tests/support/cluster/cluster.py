@@ -1,4 +1,4 @@
-"""What the clusters of the tests have in common: servers that replicate to each other as they commit.
+"""What clusters have in common: servers that replicate to each other as they commit.
 
 Every node takes writes. All of them run on loopback, each on ports of its own, and end with the
 process that started them, as every server of :mod:`support.servers` does.
@@ -29,6 +29,7 @@ class Cluster(abc.ABC):
     """Nodes that hold the same databases.
 
     :cvar title: for the record of what was tried.
+    :cvar page: the page about it.
     :cvar waits: has a connection wait, before it reads, for what was committed on any node.
     :cvar waiting: the name of what :attr:`waits` sets, for the record too.
     :cvar conflicts: the errors of a transaction that another node's was faster than.
@@ -37,6 +38,7 @@ class Cluster(abc.ABC):
     """
 
     title: ClassVar[str]
+    page: ClassVar[str]
     waits: ClassVar[str]
     waiting: ClassVar[str]
     conflicts: ClassVar[frozenset[int]]

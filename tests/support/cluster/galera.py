@@ -95,6 +95,7 @@ class Galera(Cluster):
     """Galera nodes."""
 
     title = "Galera, three nodes"
+    page = "galera.rst"
     waits = "SET SESSION wsrep_sync_wait = 1"
     waiting = "wsrep_sync_wait=1"
     conflicts = frozenset({1213})

@@ -114,6 +114,7 @@ class Group(Cluster):
     """Members of a group."""
 
     title = "Group Replication, three members"
+    page = "group_replication.rst"
     waits = "SET SESSION group_replication_consistency = 'BEFORE'"
     waiting = "group_replication_consistency=BEFORE"
     conflicts = frozenset({1213, 3101, 1180})
