@@ -6,6 +6,8 @@ import secrets
 import select
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -17,6 +19,9 @@ from ..driver_errors import mark_conflicts_retryable
 from .options import converted, missing_driver, parsed
 
 _POLL = "pyramid_sqlsession poll"
+# how a driver's connection tells its socket: psycopg, psycopg2 and mysqlclient; pg8000; PyMySQL;
+# mysql-connector in Python; mariadb, whose public attribute would close what it shows
+_SOCKETS = ("fileno", "_usock.fileno", "_sock.fileno", "_socket.sock.fileno", "_get_socket")
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
@@ -98,8 +103,8 @@ def _notice_closed_ones(engine: Engine) -> None:
 def _poll_of(dbapi_connection: Any) -> Any:
     """What tells whether there is something to read; no word if the driver hides its socket."""
     poll = select.poll()
-    # PyMySQL has it in an attribute that is not public, and there is no other way
-    fileno = getattr(getattr(dbapi_connection, "_sock", dbapi_connection), "fileno", None)
-    if fileno is not None:
-        poll.register(fileno(), select.POLLIN)
+    for name in _SOCKETS:
+        with suppress(AttributeError):
+            poll.register(attrgetter(name)(dbapi_connection)(), select.POLLIN)
+            break
     return poll

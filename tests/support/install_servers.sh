@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install the servers that the tests and benchmarks start, Chromium, wrk, which puts load on web
-# servers, openssl, which makes a certificate for one, and what builds mysqlclient, as far as this
-# machine allows: as root, from Debian's packages. Else one line says what is missing. Nothing is
-# started: the tests run the servers themselves.
+# servers, openssl, which makes a certificate for one, and what builds drivers of MariaDB, as far as
+# this machine allows: as root, from Debian's packages. Else one line says what is missing. Nothing
+# is started: the tests run the servers themselves.
 set -eu
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
