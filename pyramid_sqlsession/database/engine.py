@@ -12,10 +12,11 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Engine, engine_from_config, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..driver_errors import mark_conflicts_retryable
+from ..driver_errors import mark_conflicts_retryable, refuses_writes
 from .options import converted, missing_driver, parsed
 
 _POLL = "pyramid_sqlsession poll"
@@ -67,6 +68,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         event.listen(engine, "connect", _tune_sqlite)
     else:
         _notice_closed_ones(engine)
+        event.listen(engine, "handle_error", _leave_if_read_only)
     return engine, "SERIALIZABLE" if is_sqlite else level
 
 
@@ -78,6 +80,16 @@ def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
         return
     if mode == "wal":
         dbapi_connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _leave_if_read_only(context: ExceptionContext) -> None:
+    """Let the pool connect anew, to whoever may be written now: a primary was demoted.
+
+    Its connections stay open, and every write on them would fail for ever. Nobody but us uses this
+    engine, so that it is no transaction which somebody has begun as a read-only one.
+    """
+    if context.sqlalchemy_exception is not None and refuses_writes(context.sqlalchemy_exception):
+        context.is_disconnect = True
 
 
 def _notice_closed_ones(engine: Engine) -> None:
