@@ -98,9 +98,7 @@ def test_a_node_that_waits_misses_nothing(
 
 @pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+mysqldb"])
 def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster, driver: str) -> None:
-    page = (
-        Path(__file__).parents[2] / "docs" / cluster.page
-    ).read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / cluster.page).read_text("utf-8")
     (block,) = re.findall(r"code-block:: ini\n\n((?:   .*\n)+)", page)
     parser = ConfigParser()
     parser.read_string(f"[app:main]\n{block}")
