@@ -33,6 +33,7 @@ class Cluster(abc.ABC):
     :cvar waits: has a connection wait, before it reads, for what was committed on any node.
     :cvar waiting: the name of what :attr:`waits` sets, for the record too.
     :cvar conflicts: the errors of a transaction that another node's was faster than.
+    :cvar stalled: those of them that use up ten attempts while the others give up a killed node.
     :cvar cut_off: the errors of a node that is not one of more than half of them.
     :cvar woken: the errors of a node that has yet to hear what it missed.
     """
@@ -42,6 +43,7 @@ class Cluster(abc.ABC):
     waits: ClassVar[str]
     waiting: ClassVar[str]
     conflicts: ClassVar[frozenset[int]]
+    stalled: ClassVar[frozenset[int]]
     cut_off: ClassVar[frozenset[int]]
     woken: ClassVar[frozenset[int]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pymysql
 from support.cluster.cluster import Cluster
@@ -99,6 +100,7 @@ class Galera(Cluster):
     waits = "SET SESSION wsrep_sync_wait = 1"
     waiting = "wsrep_sync_wait=1"
     conflicts = frozenset({1213})
+    stalled: ClassVar = frozenset[int]()
     cut_off = frozenset({1047, 1180})
     woken = frozenset({1047, 1205})
     nodes: list[Node]

@@ -118,6 +118,7 @@ class Group(Cluster):
     waits = "SET SESSION group_replication_consistency = 'BEFORE'"
     waiting = "group_replication_consistency=BEFORE"
     conflicts = frozenset({1213, 3101, 1180})
+    stalled = frozenset({3101})
     cut_off = frozenset({3100, 1290})
     woken = frozenset({3797})
     nodes: list[Member]
