@@ -88,10 +88,12 @@ $(VENV)/%.stamp: pyproject.toml | $(VENV)/stamp
 	@$(PIP) --editable '.[$*]'
 	@touch $@
 
-# The one driver that is built from source; its tests are skipped, or fail, as the servers' are.
+# The drivers that are built from source; their tests are skipped, or fail, as the servers' are.
 servers: $(VENV)/testing.stamp
 	@tests/support/install_servers.sh
 	@tests/support/unpack_servers.sh
-	@$(BIN)/python -c 'import MySQLdb' 2>/dev/null || \
-		$(PIP) mysqlclient >$(VENV)/mysqlclient.log 2>&1 || \
-		echo "mysqlclient cannot be built ($(VENV)/mysqlclient.log): tests that need it will not run"
+	@for driver in mariadb mysqlclient; do \
+		$(BIN)/python -m pip show $$driver >/dev/null 2>&1 || \
+		$(PIP) $$driver >$(VENV)/$$driver.log 2>&1 || \
+		echo "$$driver cannot be built ($(VENV)/$$driver.log): tests that need it will not run"; \
+	done

@@ -18,40 +18,48 @@ from .exceptions import SessionConflict, SessionTableError
 # the names of SQLAlchemy's dialects
 MYSQL = ("mysql", "mariadb")
 
-# a lock that was not free in time (lock_timeout, innodb_lock_wait_timeout), or at once (NOWAIT)
-_POSTGRESQL_LOCKED = "55P03"
-_MYSQL_LOCKED = 1205
 _NOWAIT = re.compile(r"\bNOWAIT\b", re.IGNORECASE)
-# serialization failure, deadlock
-_POSTGRESQL_CONFLICTS = ("40001", "40P01", _POSTGRESQL_LOCKED)
-# record changed since last read, deadlock, table changed since the transaction began; Galera's
-# certification is a 1213
-_MYSQL_CONFLICTS = (1020, 1213, 1412, _MYSQL_LOCKED)
+
+# What the servers call their errors: PostgreSQL has a text, MySQL and MariaDB have a number.
+
+# a lock that was not free in time (lock_timeout, innodb_lock_wait_timeout), or at once (NOWAIT)
+_LOCKED = ("55P03", 1205)
+# serialization failure, deadlock; record changed since last read, deadlock, table changed since the
+# transaction began, certification by Group Replication (Galera's is a 1213)
+_CONFLICTS = ("40001", "40P01", 1020, 1213, 1412, 3101, *_LOCKED)
+# a COMMIT that failed: with InnoDB's error 149, a deadlock, it is a conflict too (Group
+# Replication); a Galera node has lost its quorum else
+_COMMIT_FAILED = 1180
+_DEADLOCK = re.compile(r"\b149\b")
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
-# connection would keep its locks; the error of a COMMIT that the loss met
-_MYSQL_UNUSABLE = (1047, 1180)
+# connection would keep its locks
+_UNUSABLE = (1047, _COMMIT_FAILED)
+# mysql-connector's of a connection that it knows to be closed: SQLAlchemy waits for a full stop
+_CLOSED = re.compile(r".*MySQL Connection not available$")
 
 # query canceled; a SELECT that took too long, on MySQL, and a statement, on MariaDB
-_POSTGRESQL_TIMEOUT = "57014"
-_MYSQL_TIMEOUTS = (3024, 1969)
-
+_TIMEOUTS = ("57014", 3024, 1969)
 # read-only transaction; read_only, a read-only transaction, innodb_read_only
-_POSTGRESQL_READ_ONLY = "25006"
-_MYSQL_READ_ONLY = (1290, 1792, 1836)
-
+_READ_ONLY = ("25006", 1290, 1792, 1836)
 # undefined table, undefined column; no such table, unknown column
-_POSTGRESQL_NO_TABLE = ("42P01", "42703")
-_MYSQL_NO_TABLE = (1146, 1054)
+_NO_TABLE = ("42P01", "42703", 1146, 1054)
 
 
-def _sqlstate(error: Any) -> Any:
+def code(error: Any) -> str | int | None:
+    """What the server calls a driver's error: its SQLSTATE on PostgreSQL, its number on MySQL.
+
+    None if the server has not said it, and on other databases.
+    """
+    first = next(iter(getattr(error, "args", ())), None)
+    if isinstance(first, dict):
+        # pg8000 hands on the fields of the server's message
+        return first.get("C")
+    # mariadb and mysql-connector say errno; with PyMySQL and mysqlclient it comes first
+    number = getattr(error, "errno", first)
+    if isinstance(number, int):
+        return number
     # psycopg and asyncpg say sqlstate, psycopg2 says pgcode
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-
-
-def number(error: Any) -> Any:
-    """The number of an error of MySQL's or MariaDB's; something else of other databases."""
-    return error.args[0] if error.args else None
 
 
 def _sqlite_says(error: Any, pattern: str) -> bool:
@@ -61,8 +69,8 @@ def _sqlite_says(error: Any, pattern: str) -> bool:
 def is_conflict(error: BaseException | None) -> bool:
     """Whether a driver's error says that the same transaction may succeed if it is run again."""
     return (
-        _sqlstate(error) in _POSTGRESQL_CONFLICTS
-        or (error is not None and number(error) in _MYSQL_CONFLICTS)
+        code(error) in _CONFLICTS
+        or (code(error) == _COMMIT_FAILED and _DEADLOCK.search(str(error)) is not None)
         or _sqlite_says(error, "database( table| schema)? is locked")
     )
 
@@ -77,18 +85,14 @@ def is_busy_sqlite(error: BaseException) -> bool:
 
 def is_timeout(error: BaseException) -> bool:
     """Whether the server has ended a statement that took too long."""
-    original = getattr(error, "orig", None)
-    is_canceled = _sqlstate(original) == _POSTGRESQL_TIMEOUT
-    return is_canceled or (original is not None and number(original) in _MYSQL_TIMEOUTS)
+    return code(getattr(error, "orig", None)) in _TIMEOUTS
 
 
 def refuses_writes(error: BaseException) -> bool:
     """Whether the database can only be read."""
     original = getattr(error, "orig", None)
-    return (
-        _sqlstate(original) == _POSTGRESQL_READ_ONLY
-        or (original is not None and number(original) in _MYSQL_READ_ONLY)
-        or _sqlite_says(original, "attempt to write a readonly database")
+    return code(original) in _READ_ONLY or _sqlite_says(
+        original, "attempt to write a readonly database"
     )
 
 
@@ -103,10 +107,8 @@ def reason(error: BaseException) -> str:
 
 
 def _is_missing_table(error: Any) -> bool:
-    return (
-        _sqlstate(error) in _POSTGRESQL_NO_TABLE
-        or number(error) in _MYSQL_NO_TABLE
-        or _sqlite_says(error, "no such (table|column)|table .* has no column")
+    return code(error) in _NO_TABLE or _sqlite_says(
+        error, "no such (table|column)|table .* has no column"
     )
 
 
@@ -145,17 +147,24 @@ def _translate(error: DBAPIError, table: str, remark: str) -> None:
 
 def _is_answer_to_nowait(context: ExceptionContext) -> bool:
     """Whether the application has asked what is locked: what follows from that is its business."""
-    error = context.original_exception
-    is_locked = _sqlstate(error) == _POSTGRESQL_LOCKED or number(error) == _MYSQL_LOCKED
+    is_locked = code(context.original_exception) in _LOCKED
     return is_locked and _NOWAIT.search(context.statement or "") is not None
+
+
+def _is_unusable(error: BaseException) -> bool:
+    """Whether the connection is good for nothing, although SQLAlchemy does not take it for lost."""
+    return code(error) in _UNUSABLE or _CLOSED.match(str(error)) is not None
 
 
 def _mark(context: ExceptionContext) -> None:
     if context.sqlalchemy_exception is None:
         return
-    if context.dialect.name in MYSQL and number(context.original_exception) in _MYSQL_UNUSABLE:
-        context.is_disconnect = True
-    if not is_conflict(context.original_exception) or _is_answer_to_nowait(context):
+    error = context.original_exception
+    if not is_conflict(error):
+        if context.dialect.name in MYSQL and _is_unusable(error):
+            context.is_disconnect = True
+        return
+    if _is_answer_to_nowait(context):
         return
     mark_error_retryable(context.sqlalchemy_exception)
     is_commit = context.statement is None

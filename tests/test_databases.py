@@ -66,7 +66,6 @@ from pyramid_sqlsession.database.connections import (
     giving_up,
     roll_back,
 )
-from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
 from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, create_table, resolve_model
 
 DEFAULT: Any = SQLSessionRow.__table__
@@ -96,15 +95,6 @@ def test_an_engine_a_model_and_the_table_are_made_from_a_url(
     assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
     (row,) = rows(engine, DEFAULT)
     assert (row["version"], row["data"]) == (3, b'{"n":3}')
-
-
-@pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+mysqldb", "mariadb+pymysql"])
-def test_every_driver_of_mariadb_works(mariadb: Backend, driver: str) -> None:
-    if driver.endswith("mysqldb"):
-        pytest.importorskip("MySQLdb")
-    app = own(mariadb.with_driver(driver))
-    assert [app.get("/count").json for _ in range(3)] == [1, 2, 3]
-    assert app.get("/read").json == {"n": 3}
 
 
 def test_nothing_is_connected_before_the_first_session_is_used(sqlite: Backend) -> None:
@@ -767,17 +757,6 @@ def test_a_connection_that_cannot_roll_back_is_not_used_again(mariadb: Backend) 
         roll_back(connection)
         assert connection.invalidated
         roll_back(connection)
-
-
-@pytest.mark.parametrize("number", [1047, 1180])
-def test_a_galera_node_without_its_quorum_is_a_lost_connection(
-    mariadb: Backend, number: int
-) -> None:
-    engine = create_engine(mariadb.url)
-    mark_conflicts_retryable(engine)
-    with engine.connect() as connection, pytest.raises(DBAPIError) as caught:
-        connection.exec_driver_sql(f"SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = {number}")
-    assert caught.value.connection_invalidated
 
 
 def test_sessions_are_listed_as_the_transaction_left_them(backend: Backend) -> None:

@@ -6,17 +6,23 @@ import secrets
 import select
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Engine, engine_from_config, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..driver_errors import mark_conflicts_retryable
+from ..driver_errors import mark_conflicts_retryable, refuses_writes
 from .options import converted, missing_driver, parsed
 
 _POLL = "pyramid_sqlsession poll"
+# how a driver's connection tells its socket: psycopg, psycopg2 and mysqlclient; pg8000; PyMySQL;
+# mysql-connector in Python; mariadb, whose public attribute would close what it shows
+_SOCKETS = ("fileno", "_usock.fileno", "_sock.fileno", "_socket.sock.fileno", "_get_socket")
 _LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 
 
@@ -62,6 +68,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         event.listen(engine, "connect", _tune_sqlite)
     else:
         _notice_closed_ones(engine)
+        event.listen(engine, "handle_error", _leave_if_read_only)
     return engine, "SERIALIZABLE" if is_sqlite else level
 
 
@@ -73,6 +80,16 @@ def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
         return
     if mode == "wal":
         dbapi_connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _leave_if_read_only(context: ExceptionContext) -> None:
+    """Let the pool connect anew, to whoever may be written now: a primary was demoted.
+
+    Its connections stay open, and every write on them would fail for ever. Nobody but us uses this
+    engine, so that it is no transaction which somebody has begun as a read-only one.
+    """
+    if context.sqlalchemy_exception is not None and refuses_writes(context.sqlalchemy_exception):
+        context.is_disconnect = True
 
 
 def _notice_closed_ones(engine: Engine) -> None:
@@ -98,8 +115,8 @@ def _notice_closed_ones(engine: Engine) -> None:
 def _poll_of(dbapi_connection: Any) -> Any:
     """What tells whether there is something to read; no word if the driver hides its socket."""
     poll = select.poll()
-    # PyMySQL has it in an attribute that is not public, and there is no other way
-    fileno = getattr(getattr(dbapi_connection, "_sock", dbapi_connection), "fileno", None)
-    if fileno is not None:
-        poll.register(fileno(), select.POLLIN)
+    for name in _SOCKETS:
+        with suppress(AttributeError):
+            poll.register(attrgetter(name)(dbapi_connection)(), select.POLLIN)
+            break
     return poll

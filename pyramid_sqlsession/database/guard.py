@@ -15,7 +15,7 @@ from sqlalchemy.engine import ExceptionContext
 from transaction.interfaces import ISavepointDataManager
 from zope.interface import implementer
 
-from ..driver_errors import MYSQL, number
+from ..driver_errors import MYSQL, code
 from ..exceptions import SessionLost
 
 _FAILED = "pyramid_sqlsession failed"
@@ -44,7 +44,7 @@ def _note_error(context: ExceptionContext) -> None:
 
 def _takes_all(context: ExceptionContext) -> bool:
     is_mysql = context.dialect.name in MYSQL
-    return is_mysql and number(context.original_exception) in _TAKES_SAVEPOINTS_ALONG
+    return is_mysql and code(context.original_exception) in _TAKES_SAVEPOINTS_ALONG
 
 
 def has_failed(connection: Connection) -> bool:

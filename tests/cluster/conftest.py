@@ -1,4 +1,4 @@
-"""Fixtures: a Galera cluster for the whole run, and applications each on a node of its own."""
+"""Fixtures: clusters, one after the other, and applications each on a node of its own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import create_engine, make_url
 from support.apps import Base
-from support.cluster.galera import WAYS, Cluster, Places, clustering
+from support.cluster.cluster import WAYS, Cluster, Places
+from support.cluster.galera import galera
+from support.cluster.group import group
 from support.places import Place
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="session", params=[galera, group])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Three nodes."""
-    with clustering(3) as cluster:
+    with request.param(3) as cluster:
         yield cluster
 
 
@@ -29,8 +31,8 @@ def places(cluster: Cluster) -> Iterator[Places]:
     """Makes a place for each node, all of one new database; every place has its own pool."""
     made: list[Place] = []
 
-    def make(way: str, sync_wait: int = 0) -> list[Place]:
-        init = {"init_command": f"SET SESSION wsrep_sync_wait = {sync_wait}"}
+    def make(way: str, *, patient: bool = False) -> list[Place]:
+        init = {"init_command": cluster.waits} if patient else {}
         for node, url in enumerate(urls, 1):
             whole = make_url(url).update_query_dict(init)
             place = Place(f"node {node}", create_engine(whole), own=way == "own engine")

@@ -1,4 +1,4 @@
-"""Reading on one node of a Galera cluster what was written on another one a moment ago."""
+"""Reading on one node of a cluster what was written on another one a moment ago."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url, text
-from support.cluster.galera import GALERA, Cluster, Node, Places
+from support.cluster.cluster import Cluster, Places
 from support.patience import wait_until
 from support.races import Site, put
-from support.servers import Backend
+from support.servers import Backend, MariaDB
 from support.trials import Trials
 
 from pyramid_sqlsession.database.engine import make_engine
@@ -23,7 +23,7 @@ USER = "auth.userid"
 
 
 @contextmanager
-def behind(node: Node) -> Iterator[None]:
+def behind(node: MariaDB) -> Iterator[None]:
     """A node that receives what the others commit, and applies it only when the block ends."""
     with node.connect() as connection, connection.cursor() as cursor:
         cursor.execute("FLUSH TABLES WITH READ LOCK")
@@ -31,7 +31,7 @@ def behind(node: Node) -> Iterator[None]:
         cursor.execute("UNLOCK TABLES")
 
 
-def is_waiting(node: Node, site: Site) -> bool:
+def is_waiting(node: MariaDB, site: Site) -> bool:
     """Whether one of an application's queries has no answer yet."""
     name = site.engine.url.database
     query = "SELECT count(*) FROM information_schema.processlist"
@@ -49,7 +49,9 @@ def end(session: Any) -> None:
 def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
     cluster: Cluster, places: Places, way: str
 ) -> None:
-    hasty, patient = ([place.serve(3) for place in places(way, wait)] for wait in (0, 1))
+    hasty, patient = (
+        [place.serve(3) for place in places(way, patient=patient)] for patient in (False, True)
+    )
     hasty[0].visit(put(USER, "anna"))
     cluster.agree()
     with behind(cluster.nodes[1]):
@@ -63,7 +65,9 @@ def test_a_node_that_lags_behind_does_not_know_a_new_session_unless_it_waits(
 def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
     cluster: Cluster, places: Places, way: str
 ) -> None:
-    hasty, patient = ([place.serve(3) for place in places(way, wait)] for wait in (0, 1))
+    hasty, patient = (
+        [place.serve(3) for place in places(way, patient=patient)] for patient in (False, True)
+    )
     token = patient[0].start(**{USER: "anna"})
     cluster.agree()
     with behind(cluster.nodes[1]):
@@ -77,7 +81,7 @@ def test_a_node_that_lags_behind_shows_an_ended_session_unless_it_waits(
 def test_a_node_that_waits_misses_nothing(
     cluster: Cluster, places: Places, way: str, trials: Trials
 ) -> None:
-    sites = [place.serve(3) for place in places(way, 1)]
+    sites = [place.serve(3) for place in places(way, patient=True)]
     missed = revived = 0
     for number in trials.times(50):
         here, there = sites[number % 3], sites[(number + 1) % 3]
@@ -86,15 +90,15 @@ def test_a_node_that_waits_misses_nothing(
         here.visit(end, token)
         revived += there.visit(read, token).result != {}
     count = len(trials.times(50))
-    fault = "signed in on one node, seen on another, wsrep_sync_wait=1"
-    trials.record(fault, "the user is signed in", GALERA, count, lost=missed)
-    fault = "signed out on one node, seen on another, wsrep_sync_wait=1"
-    trials.record(fault, "the user is signed out", GALERA, count, lost=revived)
+    fault = f"signed in on one node, seen on another, {cluster.waiting}"
+    trials.record(fault, "the user is signed in", cluster.title, count, lost=missed)
+    fault = f"signed out on one node, seen on another, {cluster.waiting}"
+    trials.record(fault, "the user is signed out", cluster.title, count, lost=revived)
 
 
 @pytest.mark.parametrize("driver", ["mysql+pymysql", "mysql+mysqldb"])
 def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster, driver: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "galera.rst").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / cluster.page).read_text("utf-8")
     (block,) = re.findall(r"code-block:: ini\n\n((?:   .*\n)+)", page)
     parser = ConfigParser()
     parser.read_string(f"[app:main]\n{block}")
@@ -102,5 +106,6 @@ def test_the_settings_of_the_page_have_a_node_wait(cluster: Cluster, driver: str
     node = cluster.nodes[0]
     here = make_url(Backend(node.name, node.url("mysql"), node).with_driver(driver))
     engine, _ = make_engine({"url": here.update_query_dict(written.query)})
+    variable, value = cluster.waiting.split("=")
     with engine.connect() as connection:
-        assert connection.scalar(text("SELECT @@wsrep_sync_wait")) == 1
+        assert str(connection.scalar(text(f"SELECT @@{variable}"))) == value

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
-from support.apps import Base
 from support.faults.shop import Shop, more_from_each, ordering
+from support.faults.standby import pair
 from support.patience import wait_until
-from support.servers import PostgreSQL, Standby, serving
+from support.servers import PostgreSQL
 from support.trials import Trials
 
 log = logging.getLogger(__name__)
 
 both_ways = pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own-engine"])
-
-
-@contextlib.contextmanager
-def pair(*settings: str) -> Iterator[tuple[PostgreSQL, Standby, str]]:
-    """A primary with these settings, its standby, and a URL of both: of the one that may write."""
-    with serving(PostgreSQL) as primary, serving(Standby, primary) as standby:
-        primary.execute(*primary.create_statements("shop"), *settings)
-        url = make_url(primary.url("shop")).set(host=None, port=None)
-        hosts = [f"{server.host}:{server.port}" for server in (primary, standby)]
-        url = url.update_query_dict(
-            {"host": hosts, "target_session_attrs": "read-write", "connect_timeout": "5"}
-        )
-        engine = create_engine(url)
-        Base.metadata.create_all(engine)
-        engine.dispose()
-        standby.catch_up()
-        yield primary, standby, url.render_as_string(hide_password=False)
 
 
 SYNCHRONOUS = (

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install the servers that the tests and benchmarks start, Chromium, wrk, which puts load on web
-# servers, openssl, which makes a certificate for one, what builds mysqlclient and what
+# servers, openssl, which makes a certificate for one, and what builds drivers of MariaDB and what
 # unpack_servers.sh needs, as far as this machine allows: as root, from Debian's packages. Else one
 # line says what is missing. Nothing is started: the tests run the servers themselves.
 set -eu

@@ -164,6 +164,10 @@ def own_place(backend: Backend, name: str, level: str | None = None) -> Place:
     )
 
 
+def driver_place(backend: Backend, name: str, drivername: str, *, own: bool) -> Place:
+    return Place(name, create_engine(backend.with_driver(drivername)), own=own)
+
+
 ALL_PLACES: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
     "sqlite-rollback": ("sqlite", sqlite_place),
     "sqlite-wal": ("sqlite", sqlite_place),
@@ -187,6 +191,24 @@ ALL_PLACES: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
     "own-mariadb": ("mariadb", own_place),
     "own-mysql": ("mysql", own_place),
 }
+DRIVERS = {
+    "sqlite-sqlite3": "sqlite+pysqlite",
+    "postgresql-psycopg": "postgresql+psycopg",
+    "postgresql-psycopg2": "postgresql+psycopg2",
+    "postgresql-pg8000": "postgresql+pg8000",
+    "mariadb-pymysql": "mysql+pymysql",
+    "mariadb-mysqlclient": "mysql+mysqldb",
+    "mariadb-mysqlconnector": "mysql+mysqlconnector",
+    "mariadb-mariadbconnector": "mariadb+mariadbconnector",
+}
+BY_DRIVER: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
+    f"{name}-{way}": (
+        name.partition("-")[0],
+        partial(driver_place, drivername=drivername, own=way == "own-engine"),
+    )
+    for name, drivername in DRIVERS.items()
+    for way in ("dbsession", "own-engine")
+}
 # the places whose database refuses a write that comes too late
 REFUSING = (
     "sqlite-begin-wal",
@@ -199,7 +221,7 @@ REFUSING = (
 
 @contextmanager
 def open_place(request: pytest.FixtureRequest, name: str) -> Iterator[Place]:
-    kind, make = ALL_PLACES[name]
+    kind, make = (ALL_PLACES | BY_DRIVER)[name]
     with ExitStack() as stack:
         if kind == "sqlite":
             path = request.getfixturevalue("tmp_path_factory").mktemp(name) / "database.sqlite"

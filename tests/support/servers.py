@@ -42,6 +42,9 @@ USER = "tests"
 TIMEOUT = 60
 PREFIX = "pyramid_sqlsession-tests-"
 
+# What drivers do not know of the queries in our URLs.
+UNKNOWN: dict[str, list[str]] = {"pymysql": [], "mariadbconnector": ["ssl_disabled", "charset"]}
+
 
 def program_folders(root: Path) -> list[str]:
     """Where Debian keeps servers: PostgreSQL's out of PATH, others where only root's PATH looks."""
@@ -260,6 +263,10 @@ class Server(abc.ABC):
     def drop(self, name: str) -> None:
         """Drop a database, ending the connections that are left to it."""
 
+    def terminate(self, name: str) -> int:
+        """End every connection to a database, and come back when they are gone: how many."""
+        raise NotImplementedError
+
 
 AServer = TypeVar("AServer", bound=Server)
 
@@ -319,6 +326,10 @@ class PostgreSQL(Server):
 
     def drop(self, name: str) -> None:
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def terminate(self, name: str) -> int:
+        query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname"
+        return len(self.execute(f"{query} = '{name}'"))
 
 
 class Standby(PostgreSQL):
@@ -442,11 +453,18 @@ class MariaDB(Server):
 
     def drop(self, name: str) -> None:
         # An open transaction would hold the drop up by its metadata locks.
+        self.terminate(name)
+        self.execute(f"DROP DATABASE IF EXISTS {name}")
+
+    def terminate(self, name: str) -> int:
         query = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
-        for (connection,) in self.execute(query):
+        found = self.execute(query)
+        for (connection,) in found:
             with contextlib.suppress(pymysql.OperationalError):
                 self.execute(f"KILL {connection}")
-        self.execute(f"DROP DATABASE IF EXISTS {name}")
+        # KILL does not wait for it
+        wait_until(lambda: not {*found} & {*self.execute(query)})
+        return len(found)
 
 
 class MySQL(MariaDB):
@@ -496,8 +514,7 @@ class Backend:
     def with_driver(self, drivername: str) -> str:
         """The URL of the same database by another driver, such as ``mysql+mysqldb``."""
         url = make_url(self.url).set(drivername=drivername)
-        if url.get_driver_name() != "pymysql":
-            url = url.difference_update_query(["ssl_disabled"])
+        url = url.difference_update_query(UNKNOWN.get(url.get_driver_name(), ["ssl_disabled"]))
         try:
             url.get_dialect().import_dbapi()
         except ImportError as error:

@@ -1,33 +1,16 @@
-"""A Galera cluster for one test run: MariaDB servers that replicate to each other as they commit.
-
-Every node takes writes. All of them run on loopback, each on ports of its own, and end with the
-process that started them, as every server of :mod:`support.servers` does.
-"""
+"""A Galera cluster for one test run, of MariaDB servers."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import pymysql
-from sqlalchemy import make_url
-from sqlalchemy.exc import OperationalError
+from support.cluster.cluster import Cluster
 from support.patience import wait_until
-from support.places import Place
-from support.races import Site
 from support.servers import MariaDB, find_program, free_port, serving, unavailable
-
-from pyramid_sqlsession import SessionConflict
-
-GALERA = "Galera, three nodes"
-"""For the record of what was tried."""
-
-WAYS = ("dbsession", "own engine")
-"""How applications use the database."""
-
-Places = Callable[..., list[Place]]
 
 PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
 
@@ -109,62 +92,31 @@ class Node(MariaDB):
         return str(value)
 
 
-class Cluster:
-    """Nodes that hold the same databases."""
+class Galera(Cluster):
+    """Galera nodes."""
 
-    def __init__(self, nodes: list[Node]) -> None:
-        self.nodes = nodes
-
-    @contextlib.contextmanager
-    def database(self) -> Iterator[list[str]]:
-        """A new, empty database: its URL on each node. Dropped at the end."""
-        self.heal()
-        with self.nodes[0].database() as url:
-            name = make_url(url).database
-            assert name is not None
-            try:
-                yield [node.url(name) for node in self.nodes]
-            finally:
-                self.heal()
-
-    def heal(self) -> None:
-        """Come back when every node runs and all are one cluster, whatever a test has left."""
-        self.restore_quorum()
-        for node in self.nodes:
-            node.start()
+    title = "Galera, three nodes"
+    page = "galera.rst"
+    waits = "SET SESSION wsrep_sync_wait = 1"
+    waiting = "wsrep_sync_wait=1"
+    conflicts = frozenset({1213})
+    stalled: ClassVar = frozenset[int]()
+    cut_off = frozenset({1047, 1180})
+    woken = frozenset({1047, 1205})
+    nodes: list[Node]
 
     def restore_quorum(self) -> None:
-        """Let those nodes that run be the cluster, as an administrator does."""
         running = [node for node in self.nodes if node.running]
         if running and not any(node.answers() for node in running):
             running[0].execute("SET GLOBAL wsrep_provider_options = 'pc.bootstrap = true'")
             wait_until(running[0].answers)
 
-    def agree(self) -> None:
-        """Come back when every running node has applied what was committed on any of them."""
-        for node in self.nodes:
-            if node.running:
-                node.execute("SET SESSION wsrep_sync_wait = 1", "SELECT 1")
-
 
 @contextlib.contextmanager
-def clustering(size: int) -> Iterator[Cluster]:
+def galera(size: int) -> Iterator[Galera]:
     """A running cluster until the block ends."""
     nodes: list[Node] = []
     with contextlib.ExitStack() as stack:
         for _ in range(size):
             stack.enter_context(serving(Node, nodes))
-        yield Cluster(nodes)
-
-
-def started(cluster: Cluster, site: Site, **data: Any) -> str:
-    """The token of a new session with this data, which every node knows."""
-    token = site.start(**data)
-    cluster.agree()
-    return token
-
-
-def number_of(error: BaseException | None) -> Any:
-    """MariaDB's number of an error; None if it is none of the database's."""
-    cause = error.__cause__ if isinstance(error, SessionConflict) else error
-    return cause.orig.args[0] if isinstance(cause, OperationalError) and cause.orig else None
+        yield Galera(nodes)

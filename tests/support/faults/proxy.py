@@ -145,6 +145,7 @@ class Proxy:
     """Stands between clients and a server.
 
     :param window: the bytes that are taken from a client which the server is not given yet.
+    :ivar target: the address of the server that new connections are passed on to.
     :ivar delay: the seconds that each packet takes.
     :ivar silent: new connections get no answer.
     """
@@ -152,7 +153,7 @@ class Proxy:
     def __init__(self, host: str, port: int, *, window: int | None = None) -> None:
         self.delay = 0.0
         self.silent = False
-        self._target = (host, port)
+        self.target = (host, port)
         self._trap: Trap | None = None
         self._links: dict[Link, asyncio.Task[Any] | None] = {}
         self._listener = socket.create_server((HOST, 0))
@@ -211,7 +212,7 @@ class Proxy:
 
     async def _accept(self, reader: Any, writer: Any) -> None:
         try:
-            server = await asyncio.open_connection(*self._target)
+            server = await asyncio.open_connection(*self.target)
         except OSError:
             writer.transport.abort()
             return

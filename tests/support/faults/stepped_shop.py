@@ -31,7 +31,6 @@ from support.apps import (
     rows,
     serve,
 )
-from support.patience import wait_until
 from support.races import Flight, Site, view
 from support.servers import TITLES, Backend, Server
 
@@ -168,16 +167,7 @@ class SteppedShop:
 
     def terminate(self) -> int:
         """Have the server end every connection to the database; how many there were."""
-        name = self.engine.url.database
-        if self.engine.dialect.name == "postgresql":
-            query = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname"
-            return len(self.server.execute(f"{query} = '{name}'"))
-        listed = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
-        found = self.server.execute(listed)
-        self.server.execute(*(f"KILL {connection}" for (connection,) in found), "SELECT 1")
-        # KILL does not
-        wait_until(lambda: not self.server.execute(listed))
-        return len(found)
+        return self.server.terminate(str(self.engine.url.database))
 
     def broken_promises(self, *customers: SteppedCustomer) -> int:
         """How often something is wrong in the database; each is a line in the log."""
