@@ -67,7 +67,8 @@ from pyramid_sqlsession.database.connections import (
     roll_back,
 )
 from pyramid_sqlsession.driver_errors import mark_conflicts_retryable
-from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, create_table, resolve_model
+from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, resolve_model
+from pyramid_sqlsession.table.storage import create_table
 
 DEFAULT: Any = SQLSessionRow.__table__
 

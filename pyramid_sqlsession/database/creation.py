@@ -7,7 +7,7 @@ from weakref import WeakSet
 from sqlalchemy import Connection, Engine, Table
 
 from ..driver_errors import MYSQL, translated
-from ..table.model import create_table
+from ..table.storage import create_table
 from .beside import in_transaction, is_open
 
 _PATIENCE = {

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
 from ..driver_errors import translated
-from ..table.model import create_table
 from ..table.record import Record
 from ..table.rows import Rows
+from ..table.storage import create_table
 from .aside import touching
 from .base import Writing
 from .connections import commit, connect, dooming, giving_up
