@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import is_undecodable, translated
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from .json_text import read_as_text
 from .model import MIXED_IN, is_copied, unique_columns
 from .record import COLUMNS, Record
 
@@ -38,7 +39,7 @@ class Reads:
         """The columns that the application's model has added."""
         unique = unique_columns(self.table)
         self._copied = tuple(name for name in self.own_columns if is_copied(columns[name], unique))
-        row = select(*(columns[name] for name in COLUMNS))
+        row = select(*(read_as_text(columns[name]) for name in COLUMNS))
         this = id == bindparam("b_id")
         self.select = row.where(this)
         """Reads a row; its parameter is the id."""

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
 from ..driver_errors import MYSQL
+from .json_text import written_as_text
 from .reads import Reads
 from .record import Record
 
@@ -69,7 +70,8 @@ class Rows(Reads):
         self._touch = self._touch_locked.where(columns["id"] == free)
 
     def _set(self, *names: str) -> dict[Any, Any]:
-        return {self.columns[name]: bindparam(f"b_{name}") for name in names}
+        columns = ((name, self.columns[name]) for name in names)
+        return {column: written_as_text(column, f"b_{name}") for name, column in columns}
 
     def _written(self, *names: str) -> dict[Any, Any]:
         """What a data write sets, beside these columns."""
