@@ -67,4 +67,7 @@ class SessionNotLive(RuntimeError):
 
 
 class SessionTableError(RuntimeError):
-    """The session table is missing or lacks a column of the model."""
+    """The session table is missing, lacks a column of the model, or keeps a row as it is.
+
+    The last is what row-level security or a trigger may do without an error.
+    """

@@ -17,7 +17,8 @@ from support.patience import PATIENCE, wait_until
 from support.processes import Fetch, web_server
 from support.servers import Backend, free_port, on_servers
 
-from pyramid_sqlsession.table.model import SQLSessionRow, create_table
+from pyramid_sqlsession.table.model import SQLSessionRow
+from pyramid_sqlsession.table.storage import create_table
 
 TABLE: Any = SQLSessionRow.__table__
 

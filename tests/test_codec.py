@@ -38,6 +38,13 @@ class Pickle:
         return pickle.loads(stored)  # noqa: S301  # the test has made it
 
 
+class Wrapped(TypeDecorator[Any]):
+    """A type of an application that wraps JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+
 class Shouting(TypeDecorator[str]):
     """A type of an application that wraps Text."""
 
@@ -62,10 +69,19 @@ def test_each_kind_of_column_gets_what_it_stores() -> None:
     data = {"name": "Zo\u00eb"}
     assert codec(LargeBinary()).to_column(data, TOKEN) == b'{"name":"Zo\\u00eb"}'
     assert codec(Text()).to_column(data, TOKEN) == '{"name":"Zo\\u00eb"}'
-    for type_ in (JSON(), JSONB()):
-        assert codec(type_).to_column(data, TOKEN) == data
-        read = codec(type_).from_column(data, TOKEN)
-        assert read == Decoded(codec().dumps(data), data, as_configured=True)
+    for type_ in (JSON(), JSONB(), JSON().with_variant(JSONB(), "postgresql")):
+        assert codec(type_).to_column(data, TOKEN) == '{"name":"Zo\\u00eb"}'
+        spaced = '{"name": "Zo\u00eb"}'
+        for stored in ('{"name":"Zo\\u00eb"}', spaced, spaced.encode()):
+            read = codec(type_).from_column(stored, TOKEN)
+            assert read == Decoded(codec().dumps(data), data, as_configured=True)
+
+
+def test_a_type_around_json_gets_and_gives_what_json_does() -> None:
+    data = {"name": "Zo\u00eb", "f": 0.5}
+    assert codec(Wrapped()).to_column(data, TOKEN) == data
+    read = codec(Wrapped()).from_column(data, TOKEN)
+    assert read == Decoded(codec().dumps(data), data, as_configured=True)
 
 
 class Color(IntEnum):
@@ -194,7 +210,59 @@ def test_brackets_in_texts_are_not_taken_for_depth() -> None:
 
 def test_a_json_column_holds_every_other_value() -> None:
     data = {"n": 1, "f": 0.5, "t": True, "none": None, "l": ["x", {"y": 2}]}
-    assert codec(JSON()).to_column(data, TOKEN) == data
+    assert codec(JSON()).to_column(data, TOKEN) == codec().dumps(data).decode()
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES, max_size=5))
+def test_a_json_column_gives_back_what_it_does_not_refuse(data: dict[str, Any]) -> None:
+    this = codec(JSON())
+    if refusal(JSON(), data) is None:
+        read = this.from_column(this.to_column(data, TOKEN), TOKEN)
+        assert read == Decoded(this.dumps(data), data, as_configured=True)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**30, -(10**4000)])
+@pytest.mark.parametrize("type_", [JSON(), JSONB(), Wrapped()], ids=["json", "jsonb", "own"])
+def test_a_json_column_refuses_an_integer_that_mysql_would_make_a_float_of(
+    type_: Any, number: int
+) -> None:
+    assert codec().loads(codec().to_column({"n": number}, TOKEN)) == {"n": number}
+    message = r"session\['n'\]\[0\] is an integer of more than 64 bits, which a JSON column"
+    with pytest.raises(SessionDataError, match=message):
+        codec(type_).to_column({"n": [number]}, TOKEN)
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), True, False, 0])
+def test_a_json_column_takes_integers_of_64_bits(number: int) -> None:
+    assert json.loads(codec(JSON()).to_column({"n": number}, TOKEN)) == {"n": number}
+
+
+@pytest.mark.parametrize(
+    ("data", "stored"),
+    [
+        ({"f": 1e16}, '{"f":10000000000000000.0}'),
+        ({"f": -1.25e20}, '{"f":-125000000000000000000.0}'),
+        ({"f": 1e15, "g": 1e-7}, '{"f":1000000000000000.0,"g":1e-07}'),
+        ({"1e+16": "1e+16"}, '{"1e+16":"1e+16"}'),
+        ({'"1e+16': ['\\"', 1e16, '"']}, '{"\\"1e+16":["\\\\\\"",10000000000000000.0,"\\""]}'),
+    ],
+    ids=["large", "negative", "not large", "text", "quotes"],
+)
+def test_a_float_has_no_exponent_that_jsonb_would_make_an_integer_of(
+    data: Any, stored: str
+) -> None:
+    assert codec(JSON()).to_column(data, TOKEN) == stored
+    assert codec(JSON()).from_column(stored, TOKEN).data == data
+
+
+def test_a_json_columns_keys_have_no_order() -> None:
+    one, other = {"a": 1, "b": {"c": 2.0, "d": 3}}, {"b": {"d": 3, "c": 2.0}, "a": 1}
+    for type_, are_same in ((JSON(), True), (JSONB(), True), (Wrapped(), True), (Text(), False)):
+        this = codec(type_)
+        assert this.are_same(this.dumps(one), this.dumps(other)) is are_same
+        assert this.differ("k", one, other) is not are_same
+        assert this.differ("k", 1, 1.0)
+        assert this.differ("k", [1, 2], [2, 1])
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x\udfffy"])

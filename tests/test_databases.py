@@ -66,7 +66,8 @@ from pyramid_sqlsession.database.connections import (
     giving_up,
     roll_back,
 )
-from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, create_table, resolve_model
+from pyramid_sqlsession.table.model import DATA, ID, SQLSessionRow, resolve_model
+from pyramid_sqlsession.table.storage import create_table
 
 DEFAULT: Any = SQLSessionRow.__table__
 
@@ -779,3 +780,49 @@ def test_a_conflict_does_not_end_a_transaction_around_the_requests(mariadb: Back
         with pytest.raises(SessionConflict), connection.begin_nested(), giving_up(connection):
             raise SessionConflict("another request was faster")
         assert connection.exec_driver_sql("SELECT n FROM outside").scalar() == 1
+
+
+@pytest.mark.parametrize("way", ["dbsession", "own"])
+@pytest.mark.parametrize("first", ["count", "read", "write"])
+def test_a_table_that_was_dropped_is_made_again_at_the_next_request(
+    engine: Engine, backend: Backend, way: str, first: str
+) -> None:
+    def write(request: Any) -> None:
+        # without a cookie nothing is read before
+        request.session["n"] = 5
+
+    views: Any = {"count": count, "read": read, "write": write}
+    if way == "own":
+        app = serve(own_configurator(backend.url), **views)
+    else:
+        settings = {"sqlsession.create_table": "true", "sqlsession.model": SQLSessionRow}
+        app = serve(configurator(engine, settings, create=False), **views)
+    assert app.get("/count").json == 1
+    SQLSessionRow.__table__.drop(engine)  # type: ignore[attr-defined]
+    if first == "write":
+        app.reset()
+    with pytest.raises(SessionTableError, match="'sqlsession' is missing"):
+        app.get(f"/{first}")
+    assert [app.get("/count").json for _ in range(2)] == [1, 2]
+    # SQLite's PRAGMAs tell an old connection what was there before
+    engine.dispose()
+    assert len(inspect(engine).get_indexes("sqlsession")) == 3
+
+
+@pytest.mark.parametrize("way", ["dbsession", "own"])
+def test_it_is_not_made_again_where_nobody_has_asked_for_it(
+    sqlite_engine: Engine, sqlite: Backend, way: str
+) -> None:
+    engine = sqlite_engine
+    SQLSessionRow.__table__.create(engine)  # type: ignore[attr-defined]
+    if way == "own":
+        app = serve(own_configurator(sqlite.url, create_table="false"), count=count)
+    else:
+        given = {"sqlsession.model": SQLSessionRow}
+        app = serve(configurator(engine, given, create=False), count=count)
+    assert app.get("/count").json == 1
+    SQLSessionRow.__table__.drop(engine)  # type: ignore[attr-defined]
+    for _ in range(2):
+        with pytest.raises(SessionTableError, match="'sqlsession' is missing"):
+            app.get("/count")
+    assert inspect(engine).get_table_names() == []

@@ -143,8 +143,9 @@ def test_data_that_is_made_to_be_hard_to_read_costs_little(
 ) -> None:
     app = make(max_size="2 MiB")
     change(sqlite_engine, "data = ?", data)
-    line = assert_harmless(app, caplog)
-    assert not any(shown in line for shown in ("secret", "ttt", "999", "[[["))
+    # the row's name may hold anything
+    why = assert_harmless(app, caplog).partition("cannot be read")[2]
+    assert not any(shown in why for shown in ("secret", "ttt", "999", "[[["))
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", "[" * 5000, "9" * 5000], ids=lambda it: it[:5])

@@ -533,7 +533,7 @@ def test_an_update_that_the_database_swallows_is_an_error_that_says_so(
             "CREATE TRIGGER swallow BEFORE UPDATE ON sqlsession FOR EACH ROW "
             "EXECUTE FUNCTION swallow()"
         )
-    with pytest.raises(SessionTableError, match="a trigger on the session table"):
+    with pytest.raises(SessionTableError, match="a trigger or a rule on the session table"):
         app.get("/0")
 
 

@@ -19,8 +19,8 @@ from ..database.aside import maintaining
 from ..driver_errors import reason
 from ..events import SessionEnded
 from ..store import Store
-from ..table.model import create_table
 from ..table.sessions import Sessions
+from ..table.storage import create_table
 from ..table.told import Ended
 from ..upkeep.census import AGES, SIZES, Census, Figures
 from ..upkeep.purge import Purge

@@ -16,8 +16,9 @@ from sqlalchemy import JSON
 from sqlalchemy.types import TypeEngine
 
 from ..exceptions import SessionDataError, SessionTooLarge
+from ..table.json_text import is_sent_as_text
 from ..table.model import underlying
-from .serializer import JSONSerializer, Serializer
+from .serializer import JSONSerializer, Serializer, in_order, spelled_out
 
 if TYPE_CHECKING:
     # its library is an extra
@@ -61,6 +62,7 @@ class Codec:
         self._encryption = encryption
         plain = underlying(type_)
         self._is_json = isinstance(plain, JSON)
+        self._is_sent_as_text = is_sent_as_text(type_)
         self._is_text = not self._is_json and plain.python_type is str
         if self._is_json and serializer != "json":
             raise ConfigurationError(
@@ -103,7 +105,11 @@ class Codec:
 
     def differ(self, key: Any, one: Any, other: Any) -> bool:
         """Whether two values of a key are stored differently."""
-        return self.dumps({key: one}) != self.dumps({key: other})
+        return not self.are_same(self.dumps({key: one}), self.dumps({key: other}))
+
+    def are_same(self, one: bytes, other: bytes) -> bool:
+        """Whether two serialized sessions are stored alike: in a JSON column keys have no order."""
+        return one == other or (self._is_json and in_order(one) == in_order(other))
 
     def to_column(self, data: dict[Any, Any], token: str, serialized: bytes | None = None) -> Any:
         """The value of the data column.
@@ -117,16 +123,19 @@ class Codec:
             serialized = self.dumps(data)
         if isinstance(self.serializer, JSONSerializer):
             self.serializer.check(data, for_json_column=self._is_json)
+        if self._is_sent_as_text:
+            serialized = spelled_out(serialized)
         if len(serialized) > self.max_size:
             raise SessionTooLarge(
                 f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
                 f"{self.max_size}: keep large things in tables of their own"
             )
-        if self._is_json:
+        if self._is_json and not self._is_sent_as_text:
             return self.loads(serialized)
         if self._encryption is not None:
             return self._encryption.encrypt(serialized, token)
-        return serialized.decode() if self._is_text else serialized
+        is_text = self._is_text or self._is_sent_as_text
+        return serialized.decode() if is_text else serialized
 
     def from_column(self, value: Any, token: str) -> Decoded:
         """The session that :meth:`to_column` has stored.
@@ -151,6 +160,9 @@ class Codec:
         """The serialized session in a value, which is not worked on if it is too long."""
         if self._is_json:
             try:
+                if isinstance(value, (str, bytes)):
+                    # the database may have spaced it out, and some drivers give bytes
+                    value = self.loads(value.encode() if isinstance(value, str) else value)
                 return self.dumps(value), True
             except SessionDataError:
                 # it names the path

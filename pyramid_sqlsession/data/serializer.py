@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from decimal import Decimal
 from traceback import clear_frames
 from typing import Any, Protocol
 
@@ -16,6 +17,10 @@ _SEQUENCES = frozenset({list, tuple})
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
+# MySQL makes floats of all others, silently
+_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+
+_TEXT_OR_LARGE_FLOAT = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+')
 
 
 class Serializer(Protocol):
@@ -88,6 +93,24 @@ class JSONSerializer:
         return data
 
 
+def spelled_out(serialized: bytes) -> bytes:
+    """JSON without the exponents that make integers of floats in a JSONB column, as in 1e16."""
+    if b"e+" not in serialized:
+        return serialized
+    return _TEXT_OR_LARGE_FLOAT.sub(_without_exponent, serialized)
+
+
+def _without_exponent(found: re.Match[bytes]) -> bytes:
+    if found[0].startswith(b'"'):
+        return found[0]
+    return f"{Decimal(found[0].decode()):f}.0".encode()
+
+
+def in_order(serialized: bytes) -> str:
+    """JSON whose objects have their keys in one order."""
+    return json.dumps(json.loads(serialized), sort_keys=True)
+
+
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
@@ -155,7 +178,13 @@ def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
             raise SessionDataError(
                 f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
             )
-    elif value is not None and not isinstance(value, int):
+    elif isinstance(value, int):
+        if for_json_column and not _SMALLEST <= value <= _LARGEST:
+            raise SessionDataError(
+                f"{path} is an integer of more than 64 bits, which a JSON column cannot hold: "
+                "store it as a string"
+            )
+    elif value is not None:
         raise SessionDataError(
             f"{path} is of type {type(value).__name__}, which JSON cannot hold: store plain "
             "strings, numbers, booleans, lists and dicts, or set sqlsession.serializer"

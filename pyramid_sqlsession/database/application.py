@@ -56,7 +56,7 @@ class AppDatabase:
         self._rows = rows
         # a session that routes reads to a replica has to give the primary, which knows all sessions
         self._bind_arguments = {"mapper": inspect(model), "clause": rows.table.update()}
-        self._creation = Creation(rows.table) if create else None
+        self._creation = Creation(rows.table, wanted=create)
         self._engines = ShownEngines()
         self._beside = Beside()
         self._has_warned = False
@@ -87,7 +87,8 @@ class AppDatabase:
                 transaction.doom()
         bind, can_read = self._ready(dbsession, joins=joins)
         joined = joined_in(transaction, bind)
-        with dooming(transaction if joins or joined is not None else None):
+        is_in_it = joins or joined is not None
+        with self._creation.watching(bind.engine), dooming(transaction if is_in_it else None):
             connection = self._connection(dbsession) if can_read else None
             if joined is not None:
                 connection = joined.connection
@@ -107,7 +108,7 @@ class AppDatabase:
             with dooming(transaction):
                 self._give_up(dbsession, transaction, getattr(request, "exception", None))
         bind, _ = self._ready(dbsession, joins=joins)
-        with dooming(transaction):
+        with self._creation.watching(bind.engine), dooming(transaction):
             if joins and not is_read_only(dbsession):
                 with giving_up(connection := self._joined(dbsession, request.tm)):
                     yield connection, lambda: transaction.status == COMMITTED
@@ -222,7 +223,7 @@ class AppDatabase:
         With it comes whether the request can use the table through its database session by now.
         """
         bind, creation = self._shown(dbsession), self._creation
-        if creation is None or creation.is_done(bind.engine):
+        if creation.is_done(bind.engine):
             return bind, joins
         if has_one_connection(bind.engine):
             creation.within(self._beside.only(bind))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Table
 
 from ..driver_errors import MYSQL, translated
-from ..table.model import create_table
+from ..exceptions import SessionTableError
+from ..table.storage import create_table
 from .beside import in_transaction, is_open
 
 _PATIENCE = {
@@ -18,15 +21,25 @@ _PATIENCE = {
 
 
 class Creation:
-    """Makes the table once in each engine that it is shown."""
+    """Makes the table once in each engine that it is shown, if that is *wanted*."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, wanted: bool) -> None:
         self._table = table
+        self._wanted = wanted
         self._done: WeakSet[Engine] = WeakSet()
 
     def is_done(self, engine: Engine) -> bool:
-        """Whether the table is there for good, as far as this process knows."""
-        return engine in self._done
+        """Whether the table is there for good, as far as this process knows or cares."""
+        return not self._wanted or engine in self._done
+
+    @contextmanager
+    def watching(self, engine: Engine) -> Iterator[None]:
+        """Have the table made again at its next use, if somebody has dropped it."""
+        try:
+            yield
+        except SessionTableError:
+            self._done.discard(engine)
+            raise
 
     def apart(self, engine: Engine) -> None:
         """Make it on a connection of its own: nobody else's work is committed or rolled back.

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..events import SessionConflicted, send
-from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from ..exceptions import SessionConflict, SessionDataError
 from ..session.found import Loaded
 from ..session.merge import merge
 from ..table.record import Record
@@ -33,10 +33,7 @@ def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> 
     :raises SessionTableError: if nobody was first, and the row cannot be written all the same.
     """
     if newer.version == loaded.record.version:
-        raise SessionTableError(
-            f"the row of session {newer.handle} is there, unchanged, and an UPDATE does not reach "
-            "it: look for row-level security or a trigger on the session table"
-        )
+        raise visit.store.rows.ignored("UPDATE")
     try:
         theirs = visit.store.codec.from_column(newer.data, token).data
     except SessionDataError as error:

@@ -132,9 +132,15 @@ def end(writer: Writer) -> None:
     # another request may have made a CSRF token since this one has read the session
     row = None if spare is None else writer.store.rows.load(writer.connection, spare, lock=True)
     if row is not None and row.lineage == lineage:
-        writer.mark(row, follower, _visible(writer, row), None)
+        _leave_marker(writer, row, follower)
     user_id = writer.insert(follower, writer.data)
     send(SessionCreated(visit.request, follower.hex(), user_id))
+
+
+def _leave_marker(writer: Writer, row: Record, follower: bytes) -> None:
+    """Make a locked row the marker of the session that follows."""
+    if not writer.mark(row, follower, _visible(writer, row), None):
+        raise writer.store.rows.ignored("UPDATE")
 
 
 def _opened_next(visit: Visit) -> list[bytes]:

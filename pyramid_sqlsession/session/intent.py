@@ -113,4 +113,4 @@ def _is_other(state: State, loaded: Loaded, codec: Codec) -> bool:
 
 def _is_stored_differently(state: State, loaded: Loaded, codec: Codec) -> bool:
     state.serialized = codec.dumps(state.read())
-    return state.serialized != loaded.serialized
+    return not codec.are_same(state.serialized, loaded.serialized)

@@ -12,7 +12,6 @@ another name or with another type (``data`` as ``Text``, ``JSON`` or ``JSONB``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,8 +19,6 @@ from pyramid.exceptions import ConfigurationError
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
-    Engine,
     Integer,
     LargeBinary,
     String,
@@ -30,7 +27,6 @@ from sqlalchemy import (
     inspect,
 )
 from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -104,8 +100,14 @@ class _Base(DeclarativeBase):
     """The metadata of the model that is used where the application has none."""
 
 
+# another engine may be the server's default, and lack transactions
+_OPTIONS = {"mysql_engine": "InnoDB", "mariadb_engine": "InnoDB"}
+
+
 class SQLSessionRow(SessionMixin, _Base):
     """The model that is used where the application declares none."""
+
+    __table_args__ = _OPTIONS
 
 
 @cache
@@ -115,7 +117,8 @@ def built_in_model(table: str) -> type:
     class _OtherBase(DeclarativeBase):
         pass
 
-    return type("SQLSessionRow", (SessionMixin, _OtherBase), {"__tablename__": table})
+    options = {"__tablename__": table, "__table_args__": _OPTIONS}
+    return type("SQLSessionRow", (SessionMixin, _OtherBase), options)
 
 
 def is_built_in(model: Any) -> bool:
@@ -176,15 +179,3 @@ def is_copied(column: Column[Any], unique: set[Any]) -> bool:
     """Whether the row that replaces another one may hold the same value in this column."""
     is_generated = column.computed is not None or column.identity is not None
     return not (is_generated or column in unique)
-
-
-def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist; who commits a connection is its owner."""
-    try:
-        # what fails must not take along the transaction that it is in
-        with bind.begin_nested() if isinstance(bind, Connection) else nullcontext():
-            table.create(bind, checkfirst=True)
-    except DBAPIError:
-        # another process may have been faster
-        if not inspect(bind).has_table(table.name, schema=table.schema):
-            raise

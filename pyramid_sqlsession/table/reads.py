@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import is_undecodable, translated
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from .json_text import read_as_text
 from .model import MIXED_IN, is_copied, unique_columns
 from .record import COLUMNS, Record
 
@@ -38,7 +39,7 @@ class Reads:
         """The columns that the application's model has added."""
         unique = unique_columns(self.table)
         self._copied = tuple(name for name in self.own_columns if is_copied(columns[name], unique))
-        row = select(*(columns[name] for name in COLUMNS))
+        row = select(*(read_as_text(columns[name]) for name in COLUMNS))
         this = id == bindparam("b_id")
         self.select = row.where(this)
         """Reads a row; its parameter is the id."""
@@ -46,6 +47,24 @@ class Reads:
         these = id.in_(bindparam("b_ids", expanding=True))
         self._select_several = row.add_columns(id).where(these)
         self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
+
+    def hides(self, connection: Connection) -> bool:
+        """Whether the database may hide from a lock what it shows to a plain SELECT.
+
+        PostgreSQL does, where row-level security has a policy for the one and none for the other;
+        and it finds nothing else so: what was changed or deleted since its snapshot is an error to
+        whoever locks it there, or a plain SELECT does not find it either.
+        """
+        return connection.dialect.name == "postgresql"
+
+    def ignored(self, what: str) -> SessionTableError:
+        """An error that says of a statement that the database does nothing instead."""
+        return SessionTableError(
+            f"{what} of a row of the session table {self.table.fullname!r} changes nothing, and "
+            "the database reports no error: look for row-level security, which needs policies that "
+            "let the application SELECT, INSERT, UPDATE and DELETE all its sessions, and for a "
+            "trigger or a rule on the session table that does nothing instead"
+        )
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
         """The result of a statement on the table."""
@@ -57,9 +76,12 @@ class Reads:
 
         :param lock: lock it, and see what other transactions committed since this one began.
         :raises SessionDataError: if the type of a column cannot read what the row holds.
+        :raises SessionTableError: if there is one, and it cannot be locked.
         """
         statement = self._locking_select if lock else self.select
         found = self._found(connection, statement, {"b_id": id})
+        if not found and lock and self.hides(connection) and self.load(connection, id) is not None:
+            raise self.ignored("UPDATE")
         return Record.of(found[0]) if found else None
 
     def load_several(self, connection: Connection, ids: Sequence[bytes]) -> list[Record | None]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
 from ..driver_errors import MYSQL
+from .json_text import written_as_text
 from .reads import Reads
 from .record import Record
 
@@ -38,7 +39,9 @@ class Rows(Reads):
 
         @lru_cache(maxsize=64)
         def insert_with(own: tuple[str, ...]) -> Insert:
-            return insert(self.table).values(self._set(*_NEW, *_WRITTEN, *own))
+            new = insert(self.table).values(self._set(*_NEW, *_WRITTEN, *own))
+            # which is known of others without it
+            return new.execution_options(preserve_rowcount=True)
 
         @lru_cache(maxsize=64)
         def update_with(own: tuple[str, ...]) -> Update:
@@ -67,7 +70,8 @@ class Rows(Reads):
         self._touch = self._touch_locked.where(columns["id"] == free)
 
     def _set(self, *names: str) -> dict[Any, Any]:
-        return {self.columns[name]: bindparam(f"b_{name}") for name in names}
+        columns = ((name, self.columns[name]) for name in names)
+        return {column: written_as_text(column, f"b_{name}") for name, column in columns}
 
     def _written(self, *names: str) -> dict[Any, Any]:
         """What a data write sets, beside these columns."""
@@ -105,9 +109,13 @@ class Rows(Reads):
         :param values: ``lineage``, ``created``, ``user_id``, ``data``, ``last_seen``, ``max_age``
             and ``purge_after``.
         :param own: values of :attr:`own_columns`; the others get their defaults.
+        :raises SessionTableError: if it is not there then.
         """
         parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
-        self.execute(connection, self._insert(tuple(sorted(own))), parameters)
+        result = self.execute(connection, self._insert(tuple(sorted(own))), parameters)
+        # a trigger may also have put it into another table: a partition
+        if result.rowcount == 0 and self.load(connection, id) is None:
+            raise self.ignored("INSERT")
 
     def update(
         self,
@@ -135,8 +143,16 @@ class Rows(Reads):
         return self._hits(connection, self._mark, parameters)
 
     def bump(self, connection: Connection, id: bytes, version: int) -> bool:
-        """Raise the version of a row that has this one; False if there is no such row."""
-        return self._hits(connection, self._raise, {"b_id": id, "b_version": version})
+        """Raise the version of a row that has this one; False if there is no such row.
+
+        :raises SessionTableError: if there is one, and it stays as it is.
+        """
+        if self._hits(connection, self._raise, {"b_id": id, "b_version": version}):
+            return True
+        row = self.load(connection, id, lock=True)
+        if row is not None and row.version == version:
+            raise self.ignored("UPDATE")
+        return False
 
     def note_told(self, connection: Connection, id: bytes, version: int) -> None:
         """Note that the application was told of the expiry. The next purge looks at the row.

@@ -7,25 +7,13 @@ transaction. So the two wait for each other, or the database reports a conflict,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    String,
-    and_,
-    bindparam,
-    delete,
-    false,
-    func,
-    select,
-    true,
-    update,
-)
+from sqlalchemy import Connection, String, and_, bindparam, func, select, true
 
-from ..driver_errors import MYSQL
-from ..exceptions import SessionConflict
 from ..lifetime import Lifetime, Times
+from .ending import Ending, chunks
 from .model import underlying
 from .rows import Rows
 from .told import Ended, UserSession, live_ones, moment
@@ -33,10 +21,6 @@ from .user_id import AsLong, check_charset, check_kind, to_user_id
 
 _LISTED = ("id", "lineage", "created", "last_seen", "max_age")
 _LOCKED = ("id", "lineage", "user_id", "version")
-
-_ROUNDS = 100
-_CHUNK = 5000
-"""Ids or lineages in one statement: SQLite takes 32,766 parameters."""
 
 
 class Sessions:
@@ -76,16 +60,7 @@ class Sessions:
         self._in_lineages = row.where(in_lineages)
         self._theirs = select(lineage).where(in_lineages, is_user).distinct()
         self._of_user_but = row.where(is_user, lineage != bindparam("b_keep"))
-        these = id.in_(bindparam("b_ids", expanding=True))
-        self._these = row.where(these).with_for_update()
-        for name in MYSQL:
-            # a list of ids becomes a scan of a small table, which waits for every lock in it
-            self._these = self._these.with_hint(rows.table, "FORCE INDEX (PRIMARY)", name)
-        self._delete = delete(rows.table).where(these)
-        self._hit_nothing = (
-            update(rows.table).where(false()).values({columns["version"]: columns["version"]})
-        )
-        self._delete_one = delete(rows.table).where(id == bindparam("b_id"))
+        self._ending = Ending(rows, row)
         self._live_in = row.where(
             lineage == bindparam("b_lineage"), user_id.is_not_distinct_from(user), as_long, live
         ).with_for_update()
@@ -170,56 +145,16 @@ class Sessions:
             wanted = {"b_lineages": list(lineages), "b_user": user_id}
             lineages = self._rows.execute(connection, self._theirs, wanted).scalars().all()
         ended: list[Ended] = []
-        for some in _chunks(list(lineages)):
-            found = self._delete_all(connection, self._in_lineages, {"b_lineages": some}, spare)
+        for some in chunks(list(lineages)):
+            wanted = {"b_lineages": some, "b_now": self._clock()}
+            found = self._ending.delete_all(connection, self._in_lineages, wanted, spare)
             ended += live_ones(found)
         return ended
 
     def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
         """End all sessions of a user but the one of the lineage to *keep*."""
-        parameters = {"b_user": user_id, "b_keep": keep}
-        found = self._delete_all(connection, self._of_user_but, parameters, None)
+        wanted = {"b_user": user_id, "b_keep": keep, "b_now": self._clock()}
+        found = self._ending.delete_all(connection, self._of_user_but, wanted)
         # what is left of them was nobody's yet: the marker that a sign-in leaves
         self.end(connection, {row.r_lineage for row in found})
         return live_ones(found)
-
-    def _delete_all(
-        self, connection: Connection, wanted: Any, parameters: dict[str, Any], spare: bytes | None
-    ) -> list[Any]:
-        """Delete the rows that a SELECT finds, until it finds no other one; all of them."""
-        parameters = {**parameters, "b_now": self._clock()}
-        found: dict[bytes, Any] = {}
-        if connection.dialect.name == "sqlite":
-            # no SELECT locks anything there: what it finds might be changed by now
-            self._rows.execute(connection, self._hit_nothing, {})
-        if connection.dialect.name in MYSQL:
-            # by their keys first: whoever adds a row holds the lock of another one by its key, and
-            # waits for the gaps that a lock by another index takes
-            rows = self._rows.execute(connection, wanted, parameters).all()
-            for some in _chunks([row.r_id for row in rows]):
-                self._rows.execute(connection, self._these, {**parameters, "b_ids": some}).all()
-        locking = wanted.with_for_update()
-        for _ in range(_ROUNDS):
-            rows = self._rows.execute(connection, locking, parameters).all()
-            # another request may have given a session a new token while this one waited for the
-            # old row, be it one that stays: the new one was not seen before
-            unknown = [row for row in rows if row.r_id not in found]
-            if not unknown:
-                return list(found.values())
-            found |= {row.r_id: row for row in unknown}
-            self._delete_rows(connection, [row.r_id for row in unknown if row.r_id != spare])
-        raise SessionConflict("sessions that are to end go on getting new tokens")
-
-    def _delete_rows(self, connection: Connection, ids: list[bytes]) -> None:
-        if connection.dialect.name in MYSQL and 0 < len(ids) < 100:
-            # a list of ids becomes a scan of a small table, which waits for every lock in it
-            one_by_one = [{"b_id": one} for one in ids]
-            self._rows.execute(connection, self._delete_one, one_by_one)
-            return
-        for some in _chunks(ids):
-            self._rows.execute(connection, self._delete, {"b_ids": some})
-
-
-def _chunks(all_: list[bytes]) -> Iterator[list[bytes]]:
-    for start in range(0, len(all_), _CHUNK):
-        yield all_[start : start + _CHUNK]

@@ -15,6 +15,7 @@ from ..database.aside import maintaining
 from ..driver_errors import is_timeout
 from ..lifetime import Lifetime
 from ..table.rows import Rows
+from ..table.storage import look_at_storage
 from .deletion import Deletion, OnExpired
 
 _EARLIEST = -(2**63)
@@ -93,6 +94,8 @@ class Purge:
     ) -> Sequence[Any]:
         parameters = {"b_now": now, "b_begin": begin, "b_passed": passed, "b_limit": size}
         with maintaining(engine) as connection:
+            # no request is to wait for that
+            look_at_storage(self._rows.table, connection)
             found: Sequence[Any] = self._rows.execute(
                 connection, self._candidates, parameters
             ).all()

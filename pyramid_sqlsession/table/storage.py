@@ -1,0 +1,59 @@
+"""Making the table, and looking at what stores it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Engine, Table, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from ..driver_errors import MYSQL
+
+log = logging.getLogger("pyramid_sqlsession")
+
+_FIND = text(
+    "SELECT tables.engine FROM information_schema.tables AS tables "
+    "JOIN information_schema.engines AS engines ON engines.engine = tables.engine "
+    "WHERE table_name = :table AND table_schema = coalesce(:schema, database()) "
+    "AND engines.transactions = 'NO'"
+)
+
+_seen: WeakSet[Engine] = WeakSet()
+
+
+def create_table(table: Table, bind: Engine | Connection) -> None:
+    """Create the table and its indexes unless they exist; who commits a connection is its owner."""
+    try:
+        # what fails must not take along the transaction that it is in
+        with bind.begin_nested() if isinstance(bind, Connection) else nullcontext():
+            table.create(bind, checkfirst=True)
+    except DBAPIError:
+        # another process may have been faster
+        if not inspect(bind).has_table(table.name, schema=table.schema):
+            raise
+    with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
+        look_at_storage(table, connection)
+
+
+def look_at_storage(table: Table, connection: Connection) -> None:
+    """Warn of a table in a storage engine without transactions, as MySQL and MariaDB have them.
+
+    It is looked at once in a process, for each engine of SQLAlchemy's.
+    """
+    engine = connection.engine
+    if connection.dialect.name not in MYSQL or engine in _seen:
+        return
+    _seen.add(engine)
+    names = {"table": table.name, "schema": connection.schema_for_object(table)}
+    found = connection.execute(_FIND, names).scalar()
+    if found is not None:
+        log.warning(
+            "the session table %s is stored by %s, which has no transactions: sessions are kept of "
+            "requests that fail, and a failure may leave half of what was to be stored; ALTER "
+            "TABLE %s ENGINE = InnoDB",
+            table.fullname,
+            found,
+            table.fullname,
+        )
