@@ -728,7 +728,7 @@ def test_partitioning_makes_writers_wait_but_on_newer_mariadbs(engine: Engine) -
     execute(engine, *statements_of(DDL["mysql"]))
     (partition,) = statements_of("partitions-mariadb")
     without_waiting = partition.replace("sqlsession", "sqlsession LOCK=NONE")
-    if is_mariadb(engine) and engine.dialect.server_version_info >= (11, 2):
+    if is_mariadb(engine) and (engine.dialect.server_version_info or ()) >= (11, 2):
         execute(engine, without_waiting)
     else:
         with pytest.raises(DBAPIError, match="is not supported"):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from ..driver_errors import MYSQL
+from ..exceptions import SessionTableError
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -20,14 +21,25 @@ _FIND = text(
     "AND engines.transactions = 'NO'"
 )
 
+_SHARED_BY_ALL = text("SHOW GLOBAL VARIABLES LIKE 'group_replication_single_primary_mode'")
+
 _seen: WeakSet[Engine] = WeakSet()
 
 
 def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist; who commits a connection is its owner."""
+    """Create the table and its indexes unless they exist; who commits a connection is its owner.
+
+    :raises SessionTableError: in a group of MySQL servers that all take writes.
+    """
+    is_mysql = bind.dialect.name in MYSQL
+    if is_mysql:
+        _refuse_in_a_group(table, bind)
     try:
-        # what fails must not take along the transaction that it is in
-        with bind.begin_nested() if isinstance(bind, Connection) else nullcontext():
+        # what fails must not take along the transaction that it is in; MySQL has committed that
+        if isinstance(bind, Connection) and not is_mysql:
+            with bind.begin_nested():
+                table.create(bind, checkfirst=True)
+        else:
             table.create(bind, checkfirst=True)
     except DBAPIError:
         # another process may have been faster
@@ -35,6 +47,20 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
             raise
     with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
         look_at_storage(table, connection)
+
+
+def _refuse_in_a_group(table: Table, bind: Engine | Connection) -> None:
+    """The same table made on several members at once is the end of the group."""
+    if inspect(bind).has_table(table.name, schema=table.schema):
+        return
+    with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
+        found = connection.execute(_SHARED_BY_ALL).first()
+    if found is not None and found[1] == "OFF":
+        raise SessionTableError(
+            f"the session table {table.fullname!r} is missing, and is not made on a member of a "
+            "group in multi-primary mode, which several members that make it at once would "
+            "destroy: make it with your migrations (Alembic), on one member"
+        )
 
 
 def look_at_storage(table: Table, connection: Connection) -> None:

@@ -111,6 +111,7 @@ class World:
         self.limit = limit
         limits = {} if limit is None else {"max_sessions_per_user": limit}
         self.site = place.serve(attempts, cleanup_interval="false", **durations, **limits)
+        self.snapshots = place.name in ("mariadb-repeatable-read", "mysql-repeatable-read")
         self.retries, self.late_fails = attempts is not None, place.late_fails
         # PostgreSQL may take any two transactions for a conflict at this level
         self.may_refuse = "serializable" in place.name
@@ -174,7 +175,8 @@ class Browsers(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world.start_again()
-        self.store = oracle.Store(TIMES, self.world.retries, self.world.limit)
+        world = self.world
+        self.store = oracle.Store(TIMES, world.retries, world.limit, snapshots=world.snapshots)
         self.tokens: dict[int, str | None] = {}
         # every token that was sent, and every handle that there was, the youngest first
         self.given: list[str] = []

@@ -32,6 +32,7 @@ class Cluster(abc.ABC):
     :cvar page: the page about it.
     :cvar waits: has a connection wait, before it reads, for what was committed on any node.
     :cvar waiting: the name of what :attr:`waits` sets, for the record too.
+    :cvar shares_creations: whether it is safe to make one table on several nodes.
     :cvar conflicts: the errors of a transaction that another node's was faster than.
     :cvar stalled: those of them that use up ten attempts while the others give up a killed node.
     :cvar cut_off: the errors of a node that is not one of more than half of them.
@@ -42,6 +43,7 @@ class Cluster(abc.ABC):
     page: ClassVar[str]
     waits: ClassVar[str]
     waiting: ClassVar[str]
+    shares_creations: ClassVar[bool]
     conflicts: ClassVar[frozenset[int]]
     stalled: ClassVar[frozenset[int]]
     cut_off: ClassVar[frozenset[int]]

@@ -99,6 +99,7 @@ class Galera(Cluster):
     page = "galera.rst"
     waits = "SET SESSION wsrep_sync_wait = 1"
     waiting = "wsrep_sync_wait=1"
+    shares_creations = True
     conflicts = frozenset({1213})
     stalled: ClassVar = frozenset[int]()
     cut_off = frozenset({1047, 1180})

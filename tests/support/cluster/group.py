@@ -14,7 +14,11 @@ from support.servers import MySQL, free_port, serving
 
 # a killed member stalls the others until it is expelled: 22 s with what MySQL ships; and without a
 # majority a COMMIT waits for ever
-TIMEOUTS = ("member-expel-timeout=0", "unreachable-majority-timeout=5")
+TIMEOUTS = (
+    "member-expel-timeout=0",
+    "unreachable-majority-timeout=5",
+    "components-stop-timeout=2",
+)
 
 
 class Member(MySQL):
@@ -117,6 +121,7 @@ class Group(Cluster):
     page = "group_replication.rst"
     waits = "SET SESSION group_replication_consistency = 'BEFORE'"
     waiting = "group_replication_consistency=BEFORE"
+    shares_creations = False
     conflicts = frozenset({1213, 3101, 1180})
     stalled = frozenset({3101})
     cut_off = frozenset({3100, 1290})

@@ -72,12 +72,21 @@ class Store:
     :ivar lineages: all that there ever were.
     :ivar retries: a request that meets another change of a key is run again; else it wins.
     :ivar limit: how many sessions a user may have.
+    :ivar snapshots: a request that only looks sees what there was when it began.
     """
 
-    def __init__(self, times: Times, retries: bool = False, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        times: Times,
+        retries: bool = False,
+        limit: int | None = None,
+        *,
+        snapshots: bool = False,
+    ) -> None:
         self.times = times
         self.retries = retries
         self.limit = limit
+        self.snapshots = snapshots
         self.rows: dict[str, Row] = {}
         self.lineages: set[str] = set()
 
@@ -168,6 +177,11 @@ class Visit:
         self.rows, self.now, self._session.now = deepcopy(self.store.rows), now, now
 
     @property
+    def known(self) -> list[Row]:
+        """The rows by which it decides whose a session is."""
+        return list({**(self._began_with if self.store.snapshots else {}), **self.rows}.values())
+
+    @property
     def is_overtaken(self) -> bool:
         """Whether others have committed something since the session was read."""
         return self.store.rows != self._began_with
@@ -239,8 +253,12 @@ class Visit:
         after, interval = self.store.cookie_expiry(row), self.store.times.touch_interval
         told, now = ((it.last_seen - row.created) // interval for it in (before, row))
         is_due = row.max_age != before.max_age or told != now
-        has_moved = after != self.store.cookie_expiry(before)
-        return Cookie("again", after and after - self.now) if is_due and has_moved else None
+        if not is_due or after == self.store.cookie_expiry(before):
+            return None
+        if after is not None and after <= self.now:
+            # it has expired while the request was under way
+            return Cookie("removed")
+        return Cookie("again", after and after - self.now)
 
     # ---- what a save does, and what becomes of the rows
 
@@ -436,8 +454,8 @@ class Users:
         """End a session, however old its handle is."""
         # who ends sessions has to know whose the own one is
         self._visit.used = True
-        rows = self._visit.rows.values()
-        is_theirs = any(row.user_id == user_id for row in rows if row.lineage == handle)
+        known = self._visit.known
+        is_theirs = any(row.user_id == user_id for row in known if row.lineage == handle)
         return (user_id is None or is_theirs) and self._end(handle)
 
     def revoke_user(self, user: str, keep: str | None = None) -> int:
