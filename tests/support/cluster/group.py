@@ -17,7 +17,6 @@ from support.servers import MySQL, free_port, serving
 TIMEOUTS = (
     "member-expel-timeout=0",
     "unreachable-majority-timeout=5",
-    "components-stop-timeout=2",
 )
 
 
@@ -86,7 +85,7 @@ class Member(MySQL):
     def start(self) -> None:
         super().start()
         if not self.has_joined:
-            self.join(founds=self is self.nodes[0])
+            self.join()
         wait_until(lambda: self.state == "ONLINE")
 
     @property
@@ -101,8 +100,9 @@ class Member(MySQL):
             return ""
         return str(found[0][0]) if found else ""
 
-    def join(self, *, founds: bool) -> None:
+    def join(self) -> None:
         """Begin to replicate, to others or as the first one."""
+        founds = not any(node.running and node.state == "ONLINE" for node in self.nodes)
         bootstrap = "SET GLOBAL group_replication_bootstrap_group = "
         self.execute(
             "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'copy', "
@@ -132,7 +132,7 @@ class Group(Cluster):
         running = [node for node in self.nodes if node.running]
         if running and not any(node.state == "ONLINE" for node in running):
             running[0].execute("STOP GROUP_REPLICATION")
-            running[0].join(founds=True)
+            running[0].join()
 
 
 @contextlib.contextmanager
