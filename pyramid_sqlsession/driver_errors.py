@@ -88,6 +88,11 @@ def is_timeout(error: BaseException) -> bool:
     return code(getattr(error, "orig", None)) in _TIMEOUTS
 
 
+def has_waited(error: BaseException) -> bool:
+    """Whether a driver's own error says that something took too long."""
+    return code(error) in (*_LOCKED, *_TIMEOUTS)
+
+
 def refuses_writes(error: BaseException) -> bool:
     """Whether the database can only be read."""
     original = getattr(error, "orig", None)
