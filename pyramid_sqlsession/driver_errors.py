@@ -32,8 +32,8 @@ _CONFLICTS = ("40001", "40P01", 1020, 1213, 1412, 3101, *_LOCKED)
 _COMMIT_FAILED = 1180
 _DEADLOCK = re.compile(r"\b149\b")
 # a Galera node without its quorum: it refuses every statement, and ROLLBACK too, so that the
-# connection would keep its locks
-_UNUSABLE = (1047, _COMMIT_FAILED)
+# connection would keep its locks; mariadb's of a connection that was reset, reading and writing
+_UNUSABLE = (1047, _COMMIT_FAILED, 5013, 5014)
 # mysql-connector's of a connection that it knows to be closed: SQLAlchemy waits for a full stop
 _CLOSED = re.compile(r".*MySQL Connection not available$")
 
@@ -86,6 +86,11 @@ def is_busy_sqlite(error: BaseException) -> bool:
 def is_timeout(error: BaseException) -> bool:
     """Whether the server has ended a statement that took too long."""
     return code(getattr(error, "orig", None)) in _TIMEOUTS
+
+
+def has_waited(error: BaseException) -> bool:
+    """Whether a driver's own error says that something took too long."""
+    return code(error) in (*_LOCKED, *_TIMEOUTS)
 
 
 def refuses_writes(error: BaseException) -> bool:

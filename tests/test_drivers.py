@@ -7,20 +7,23 @@ else is tested with one or two of them.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pyramid.interfaces import ISessionFactory
 from pyramid.threadlocal import get_current_request
-from sqlalchemy import select, text, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import DBAPIError
 from support.apps import EPOCH, TABLE, Clock, SessionRow
+from support.patience import wait_until
 from support.places import BY_DRIVER, Place, in_places
 from support.races import Site, add, drop, put
 from support.servers import Server
 
 from pyramid_sqlsession import SessionConflict, SessionTableError
+from pyramid_sqlsession.driver_errors import is_timeout
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.rows import Rows
@@ -37,6 +40,19 @@ CONFLICTS = {
     "mariadb": ["1020", "1205", "1213", "3101", "1180 Got error 149 - 'Lock deadlock; Retry ...'"],
 }
 LOST = ["1047 not ready", "1180 Got error 6 - 'No such device or address'"]
+
+LIMITS = {
+    ("postgresql", "lock"): ("lock_timeout", 200, 0),
+    ("postgresql", "statement"): ("statement_timeout", 200, 0),
+    ("postgresql", "idle transaction"): ("idle_in_transaction_session_timeout", 200, 0),
+    ("mariadb", "lock"): ("innodb_lock_wait_timeout", 1, 50),
+    ("mariadb", "statement"): ("max_statement_time", 0.2, 0),
+    ("mariadb", "idle transaction"): ("idle_transaction_timeout", 1, 0),
+}
+TRANSACTIONS = {
+    "postgresql": "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction'",
+    "mariadb": "SELECT 1 FROM information_schema.innodb_trx",
+}
 
 # its extension in C hides its socket, so that nothing is noticed before it is used
 HIDES_ITS_SOCKET = "mysqlconnector"
@@ -87,21 +103,26 @@ def refusing(place: Place, error: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def impatient(place: Place, database: str) -> Iterator[None]:
-    """A server whose new connections do not wait long for a lock."""
-    name = place.engine.url.database
-    settings = {
-        "postgresql": (f"ALTER DATABASE {name} SET lock_timeout = ", "200", "0"),
-        "mariadb": ("SET GLOBAL innodb_lock_wait_timeout = ", "1", "50"),
-    }
-    setting, short, usual = settings[database]
-    execute(place, setting + short)
+def limited(place: Place, database: str, what: str) -> Iterator[None]:
+    """A server that gives new connections little time: a name of :data:`LIMITS`."""
+    name, short, usual = LIMITS[database, what]
+    scope = f"ALTER DATABASE {place.engine.url.database} SET"
+    if database == "mariadb":
+        scope = "SET GLOBAL"
+    execute(place, f"{scope} {name} = {short}")
     place.engine.dispose()
     try:
         yield
     finally:
-        execute(place, setting + usual)
+        execute(place, f"{scope} {name} = {usual}")
         place.engine.dispose()
+
+
+def transactions(connection: Connection, database: str) -> int:
+    """How many transactions there are."""
+    # whoever asks more often is answered from a cache, on MariaDB
+    time.sleep(0.2)
+    return len(connection.exec_driver_sql(TRANSACTIONS[database]).all())
 
 
 @contextlib.contextmanager
@@ -215,16 +236,31 @@ def test_each_conflict_that_the_server_reports_is_run_again(place: Place, databa
 
 
 @every_servers_driver
-def test_a_lock_that_is_not_free_in_time_is_a_conflict(
-    place: Place, server: Server, database: str
-) -> None:
-    with impatient(place, database):
+def test_a_lock_that_is_not_free_in_time_is_a_conflict(place: Place, database: str) -> None:
+    with limited(place, database, "lock"):
         site = place.serve()
         token = site.start(n=0)
         flight = site.request(add("n"), token).load()
         with locked(place):
             flight.finish()
         assert isinstance(flight.error, SessionConflict), flight.error
+        assert site.data(token) == {"n": 0}
+        assert site.visit(add("n"), token).result == 1
+
+
+@every_servers_driver
+def test_a_statement_that_takes_too_long_is_an_error_and_the_next_request_works(
+    place: Place, database: str
+) -> None:
+    with limited(place, database, "statement"):
+        site = place.serve(attempts=3)
+        token = site.start(n=0)
+        flight = site.request(add("n"), token).load()
+        with locked(place):
+            flight.finish()
+        assert isinstance(flight.error, DBAPIError), flight.error
+        assert is_timeout(flight.error)
+        assert flight.attempts == 1
         assert site.data(token) == {"n": 0}
         assert site.visit(add("n"), token).result == 1
 
@@ -283,3 +319,22 @@ def test_a_pool_whose_connections_were_closed_recovers(place: Place, server: Ser
     assert len(failed) <= (0 if notices else 1), failed
     assert all(isinstance(error, DBAPIError) for error in failed), failed
     assert site.data(token)["c"] == 3
+
+
+@every_servers_driver
+def test_a_transaction_that_was_idle_for_too_long_is_a_lost_connection(
+    place: Place, database: str
+) -> None:
+    with limited(place, database, "idle transaction"):
+        site = place.serve(attempts=3)
+        token = site.start(n=0)
+        loaded, saved = site.load(token, add("n"), sign_in)
+        saved.save()
+        with place.watching() as connection:
+            wait_until(lambda: not transactions(connection, database))
+        for flight in (loaded, saved):
+            flight.finish()
+            assert flight.ok is (place.own and flight is loaded)
+            assert flight.ok or isinstance(flight.error, DBAPIError), flight.error
+        assert site.data(token) == {"n": int(loaded.ok)}
+        assert site.visit(add("n"), token).result == int(loaded.ok) + 1

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from support.apps import listening, own_configurator, put, serve, show, statements
 from support.servers import Backend, MariaDB, MySQL, PostgreSQL, Server, serving
 
-from pyramid_sqlsession import SessionMixin, SessionTableError
+from pyramid_sqlsession import SessionConflict, SessionMixin, SessionTableError
 from pyramid_sqlsession.database.reader import Reader
 from pyramid_sqlsession.table.rows import Rows
 
@@ -107,6 +108,21 @@ def test_a_row_is_the_same_whichever_way_it_is_read(url: str, model: Any) -> Non
     assert quick is not None
     assert {**vars(quick), **quick.times._asdict()}.items() >= VALUES.items()
     assert isinstance(quick.data, bytes)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("lock_timeout", SessionConflict), ("statement_timeout", DBAPIError)]
+)
+def test_a_read_that_has_waited_in_vain_does_not_wait_again(
+    postgresql: Backend, model: Any, timeout: str, error: type[Exception]
+) -> None:
+    stored = Stored(f"{postgresql.url}?options=-c {timeout}=200", model)
+    with create_engine(postgresql.url).begin() as other, connections(stored.engine) as opened:
+        other.exec_driver_sql(f"LOCK TABLE {stored.table.name}")
+        with pytest.raises(error):
+            stored.reader.load(ID)
+        assert opened == []
+    assert stored.reader.load(ID) is not None
 
 
 def test_whoever_listens_to_statements_hears_a_read(sqlite: Backend, model: Any) -> None:

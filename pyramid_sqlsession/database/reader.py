@@ -13,8 +13,10 @@ from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from ..driver_errors import has_waited, translated
 from ..table.record import Record
 from ..table.rows import Rows
 
@@ -47,8 +49,11 @@ class Reader:
             except PoolTimeout:
                 # all connections are in use: asking again would wait as long once more
                 raise
-            except Exception:  # noqa: BLE001, S110  # SQLAlchemy will say what is wrong
-                pass
+            except Exception as error:
+                # whatever else it is, SQLAlchemy will say it
+                if has_waited(error):
+                    with translated(self._rows.table.fullname):
+                        raise DBAPIError(None, None, error, connection_invalidated=True) from error
             else:
                 return None if row is None else Record.of(row)
         with self._engine.connect() as connection:
