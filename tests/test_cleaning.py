@@ -152,7 +152,8 @@ def test_rows_that_were_due_before_ttl_was_raised_are_kept_and_passed_once(
     with statements(engine) as seen:
         assert list(purge_of(clock, ttl="90m").batches(engine, 4)) == [4, 4, 2]
     assert left(engine, *live, *dead) == set(live)
-    verbs = [statement.split()[0] for statement in seen]
+    # the storage engine is looked at once in a process
+    verbs = [it.split()[0] for it in seen if "information_schema" not in it]
     lock = [] if backend.name == "sqlite" else ["SELECT"]
     assert verbs == ["SELECT", *lock, "DELETE"] * 3
     assert begins == [-(2**63), EPOCH - HOUR, EPOCH - HOUR]

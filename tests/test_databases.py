@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     inspect,
+    make_url,
     select,
     text,
 )
@@ -826,3 +828,56 @@ def test_it_is_not_made_again_where_nobody_has_asked_for_it(
         with pytest.raises(SessionTableError, match="'sqlsession' is missing"):
             app.get("/count")
     assert inspect(engine).get_table_names() == []
+
+
+# ---- snapshot isolation, the default from MariaDB 11.6 on
+
+
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        ({"way": "dbsession"}, "conflict"),
+        ({"way": "dbsession", "retry": True}, 2),
+        ({"way": "dbsession", "level": "READ COMMITTED"}, 1),
+        ({"way": "own"}, 1),
+    ],
+    ids=["repeatable-read", "retry", "read-committed", "own"],
+)
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["last_seen = last_seen + 1", """version = version + 1, data = '{"b":1}'"""],
+    ids=["touch", "write"],
+)
+def test_under_snapshot_isolation_a_request_is_run_again_or_merged(
+    mariadb: Backend, options: dict[str, Any], outcome: Any, meanwhile: str
+) -> None:
+    isolated = {"init_command": "SET innodb_snapshot_isolation = ON"}
+    url = make_url(mariadb.url).update_query_dict(isolated).render_as_string(hide_password=False)
+    other, runs = create_engine(mariadb.url), []
+
+    def change(request: Any) -> None:
+        request.session.get("b")
+        runs.append(1)
+        if len(runs) == 1:
+            with other.begin() as connection:
+                connection.exec_driver_sql(f"UPDATE sqlsession SET {meanwhile}")
+        request.session["a"] = 1
+
+    Base.metadata.create_all(other)
+    retry = options.get("retry", False)
+    if options["way"] == "own":
+        config = own_configurator(url, model=SessionRow, retry=retry)
+    else:
+        level = options.get("level", "REPEATABLE READ")
+        config = configurator(create_engine(url, isolation_level=level), retry=retry)
+    app = serve(config, count=count, change=change)
+    app.get("/count")
+    if outcome == "conflict":
+        with pytest.raises(SessionConflict, match="1020"):
+            app.get("/change")
+        return
+    app.get("/change")
+    assert len(runs) == outcome
+    (row,) = rows(other)
+    kept = {"n": 1} if meanwhile.startswith("last_seen") else {"b": 1}
+    assert json.loads(row["data"]) == {"a": 1, **kept}

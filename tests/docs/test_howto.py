@@ -51,6 +51,7 @@ from webtest import TestApp
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings.options import Settings
+from pyramid_sqlsession.sqlsessions import SQLSessions
 from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
@@ -550,6 +551,45 @@ def test_a_sign_in_at_the_same_moment_is_ended_too(
     sign_in(late, "alice")
     ending.join()
     assert users(late) == [None]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "form"),
+    [
+        pytest.param("/disable", 200, {"name": "alice"}, id="disable"),
+        pytest.param("/change_password", 303, {"old": "demo", "new": "better"}, id="password"),
+        pytest.param("/log_out_everywhere", 303, {}, id="everywhere"),
+    ],
+)
+def test_who_is_active_at_the_same_moment_is_signed_out_under_snapshot_isolation_too(
+    accounts: Callable[..., TestApp],
+    mariadb: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    status: int,
+    form: dict[str, str],
+) -> None:
+    # the default from MariaDB 11.6 on
+    isolated = {"init_command": "SET innodb_snapshot_isolation = ON"}
+    url = make_url(mariadb.url).update_query_dict(isolated).render_as_string(hide_password=False)
+    browser = accounts(blocks("log_out_everywhere")["limit"], sqlalchemy__url=url)
+    sign_in(browser, "alice")
+    elsewhere = another(browser)
+    sign_in(elsewhere, "alice")
+    engine = create_engine(mariadb.url)
+    revoke_user, attempts = SQLSessions.revoke_user, []
+
+    def revoke_late(self: SQLSessions, user: Any, **options: Any) -> int:
+        attempts.append(user)
+        if len(attempts) == 1:
+            # alice looks at another page
+            execute(engine, "UPDATE sqlsession SET last_seen = last_seen + 1")
+        return revoke_user(self, user, **options)
+
+    monkeypatch.setattr(SQLSessions, "revoke_user", revoke_late)
+    post(browser, path, status, **form)
+    assert attempts == ["alice"] * 2
+    assert users(elsewhere) == [None]
 
 
 def test_a_fourth_sign_in_ends_the_session_whose_sign_in_was_first(

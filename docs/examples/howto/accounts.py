@@ -135,6 +135,7 @@ def main(global_config, **settings):
     changing = (sign_in, sign_out, change_password, log_out_everywhere, disable, transfer)
     with Configurator(settings=settings, security_policy=SecurityPolicy()) as config:
         config.add_request_method(dbsession, reify=True)
+        config.include("pyramid_retry")
         config.include("pyramid_sqlsession")
         config.set_default_csrf_options(require_csrf=True)
         for view in (home, *changing):
