@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DBAPIError
 from support.apps import Base, SessionRow
-from support.faults.bouncer import PgBouncer
+from support.faults.bouncer import FollowingPgBouncer, PgBouncer
 from support.faults.shop import Customer, Shop, more_from_each, ordering
 from support.patience import at_once
 from support.servers import Server, serving
@@ -34,6 +34,12 @@ both_ways = pytest.mark.parametrize("own", [False, True], ids=["dbsession", "own
 @pytest.fixture(scope="module")
 def bouncer(postgresql_server: Server) -> Iterator[PgBouncer]:
     with serving(PgBouncer, postgresql_server, POOL) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def following(postgresql_server: Server) -> Iterator[FollowingPgBouncer]:
+    with serving(FollowingPgBouncer, postgresql_server, POOL) as server:
         yield server
 
 
@@ -110,6 +116,30 @@ def test_what_psycopg_prepares_by_itself_is_an_error_behind_an_old_pgbouncer(
     assert shop.errors or bouncer.version >= (1, 21)
     assert all(isinstance(error, DBAPIError) for error in shop.errors)
     assert all("prepared statement" in reason(error) for error in shop.errors)
+
+
+@both_ways
+def test_prepared_statements_work_behind_a_pgbouncer_that_follows_them(
+    following: FollowingPgBouncer, own: bool, trials: Trials
+) -> None:
+    assert following.version >= (1, 21)
+    with following.database() as url:
+        engine = create_engine(url)
+        Base.metadata.create_all(engine)
+        shop, customers = open_shop(url, own=own)
+        with ordering(customers):
+            for _ in trials.times(1):
+                more_from_each(customers, 30)
+        assert shop.errors == []
+        # they did prepare some
+        assert any(prepared for *_, prepared, _ in following.execute("SHOW CLIENTS"))
+        trials.record(
+            "more requests than connections, statements are prepared",
+            "nothing is lost",
+            DATABASE,
+            shop.told,
+            lost=shop.lost(),
+        )
 
 
 @both_ways

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy.engine import make_url
-from support.servers import USER, PostgreSQL, Server, execute_at, find_program
+from support.servers import USER, PostgreSQL, Server, execute_at, find_newer_program, find_program
 
 CONFIGURATION = """
 [databases]
@@ -49,6 +49,10 @@ class PgBouncer(Server):
         super().__init__(directory)
         self.password = server.password
 
+    def program(self) -> str:
+        """Its program."""
+        return find_program("pgbouncer")
+
     def install(self) -> None:
         users = self.write("users", f'"{USER}" "{self.server.password}"\n')
         text = CONFIGURATION.format(
@@ -57,7 +61,7 @@ class PgBouncer(Server):
         self.write("pgbouncer.ini", text)
 
     def command(self) -> tuple[str, ...]:
-        return find_program("pgbouncer"), str(self.directory / "pgbouncer.ini")
+        return self.program(), str(self.directory / "pgbouncer.ini")
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         return execute_at(self, "pgbouncer", *statements)
@@ -86,3 +90,15 @@ class PgBouncer(Server):
         """Its version."""
         ((text,),) = self.execute("SHOW VERSION")
         return tuple(int(part) for part in re.findall(r"\d+", text))
+
+
+class FollowingPgBouncer(PgBouncer):
+    """One that follows what its clients prepare."""
+
+    def program(self) -> str:
+        return find_newer_program("pgbouncer")
+
+    def install(self) -> None:
+        super().install()
+        with (self.directory / "pgbouncer.ini").open("a") as file:
+            file.write("max_prepared_statements = 200\n")
