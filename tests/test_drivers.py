@@ -31,14 +31,16 @@ from pyramid_sqlsession.upkeep.purge import Purge
 
 every_driver = in_places(BY_DRIVER)
 every_servers_driver = in_places(name for name in BY_DRIVER if "sqlite" not in name)
-every_driver_of_mariadb = in_places(name for name in BY_DRIVER if "mariadb" in name)
+every_driver_of_mysql = in_places(name for name in BY_DRIVER if name.startswith("m"))
+# MySQL limits neither what changes rows nor a transaction that does nothing
+where_the_server_is_impatient = in_places(
+    name for name in BY_DRIVER if name.startswith(("postgresql", "mariadb"))
+)
 
 TEXT = "žluť 🐎 \\ ' \" % %s ? :x \0" * 1000
 
-CONFLICTS = {
-    "postgresql": ["40001", "40P01", "55P03"],
-    "mariadb": ["1020", "1205", "1213", "3101", "1180 Got error 149 - 'Lock deadlock; Retry ...'"],
-}
+MYSQL = ["1020", "1205", "1213", "3101", "1180 Got error 149 - 'Lock deadlock; Retry ...'"]
+CONFLICTS = {"postgresql": ["40001", "40P01", "55P03"], "mariadb": MYSQL, "mysql": MYSQL}
 LOST = ["1047 not ready", "1180 Got error 6 - 'No such device or address'"]
 
 LIMITS = {
@@ -46,6 +48,7 @@ LIMITS = {
     ("postgresql", "statement"): ("statement_timeout", 200, 0),
     ("postgresql", "idle transaction"): ("idle_in_transaction_session_timeout", 200, 0),
     ("mariadb", "lock"): ("innodb_lock_wait_timeout", 1, 50),
+    ("mysql", "lock"): ("innodb_lock_wait_timeout", 1, 50),
     ("mariadb", "statement"): ("max_statement_time", 0.2, 0),
     ("mariadb", "idle transaction"): ("idle_transaction_timeout", 1, 0),
 }
@@ -107,7 +110,7 @@ def limited(place: Place, database: str, what: str) -> Iterator[None]:
     """A server that gives new connections little time: a name of :data:`LIMITS`."""
     name, short, usual = LIMITS[database, what]
     scope = f"ALTER DATABASE {place.engine.url.database} SET"
-    if database == "mariadb":
+    if database != "postgresql":
         scope = "SET GLOBAL"
     execute(place, f"{scope} {name} = {short}")
     place.engine.dispose()
@@ -248,7 +251,7 @@ def test_a_lock_that_is_not_free_in_time_is_a_conflict(place: Place, database: s
         assert site.visit(add("n"), token).result == 1
 
 
-@every_servers_driver
+@where_the_server_is_impatient
 def test_a_statement_that_takes_too_long_is_an_error_and_the_next_request_works(
     place: Place, database: str
 ) -> None:
@@ -268,7 +271,7 @@ def test_a_statement_that_takes_too_long_is_an_error_and_the_next_request_works(
 # ---- lost connections
 
 
-@every_driver_of_mariadb
+@every_driver_of_mysql
 def test_a_node_without_its_quorum_is_a_lost_connection(place: Place) -> None:
     site = place.serve(attempts=3)
     token = site.start(n=0)
@@ -321,7 +324,7 @@ def test_a_pool_whose_connections_were_closed_recovers(place: Place, server: Ser
     assert site.data(token)["c"] == 3
 
 
-@every_servers_driver
+@where_the_server_is_impatient
 def test_a_transaction_that_was_idle_for_too_long_is_a_lost_connection(
     place: Place, database: str
 ) -> None:

@@ -200,6 +200,9 @@ DRIVERS = {
     "mariadb-mysqlclient": "mysql+mysqldb",
     "mariadb-mysqlconnector": "mysql+mysqlconnector",
     "mariadb-mariadbconnector": "mariadb+mariadbconnector",
+    "mysql-pymysql": "mysql+pymysql",
+    "mysql-mysqlclient": "mysql+mysqldb",
+    "mysql-mysqlconnector": "mysql+mysqlconnector",
 }
 BY_DRIVER: dict[str, tuple[str, Callable[[Backend, str], Place]]] = {
     f"{name}-{way}": (
