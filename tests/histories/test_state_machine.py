@@ -178,6 +178,7 @@ class Browsers(RuleBasedStateMachine):
         world = self.world
         self.store = oracle.Store(TIMES, world.retries, world.limit, snapshots=world.snapshots)
         self.tokens: dict[int, str | None] = {}
+        self.newest: str | None = None
         # every token that was sent, and every handle that there was, the youngest first
         self.given: list[str] = []
         self.handles: list[str] = []
@@ -348,7 +349,7 @@ class Browsers(RuleBasedStateMachine):
         self, browser: int, token: str | None, visit: oracle.Visit, request: Request
     ) -> oracle.Cookie | None:
         """The cookie that the browser has to get; and what each attempt has to see."""
-        new, now = id_of(self.tokens.get(browser)), self.world.clock.now
+        new, now = id_of(self.newest), self.world.clock.now
         lineage = self.lineage_of(new)
         for attempt, seen in enumerate(request.seen, 1):
             note(f"    {id_of(token)} saw {seen}")
@@ -380,12 +381,15 @@ class Browsers(RuleBasedStateMachine):
         self, browser: int, sent: str | None, cookies: list[str] | None
     ) -> oracle.Cookie | None:
         """Do as browsers do, and say what it was."""
+        self.newest = self.tokens.get(browser)
         if not cookies:
             return None
         (cookie,) = cookies
         token = cookie.removeprefix("session=").partition(";")[0]
         found = re.search(r"Max-Age=(\d+)", cookie)
         max_age = int(found[1]) if found else None
+        # that of a session that has expired under way may not be kept
+        self.newest = token or self.newest
         if max_age == 0:
             self.tokens[browser] = None
             return oracle.Cookie("removed")

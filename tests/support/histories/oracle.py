@@ -253,12 +253,15 @@ class Visit:
         after, interval = self.store.cookie_expiry(row), self.store.times.touch_interval
         told, now = ((it.last_seen - row.created) // interval for it in (before, row))
         is_due = row.max_age != before.max_age or told != now
-        if not is_due or after == self.store.cookie_expiry(before):
-            return None
-        if after is not None and after <= self.now:
-            # it has expired while the request was under way
+        has_moved = after != self.store.cookie_expiry(before)
+        return self._told("again", row) if is_due and has_moved else None
+
+    def _told(self, kind: str, row: Row) -> Cookie:
+        """What a browser is told of a session, which may have expired while it was under way."""
+        expiry = self.store.cookie_expiry(row)
+        if expiry is not None and expiry <= self.now:
             return Cookie("removed")
-        return Cookie("again", after and after - self.now)
+        return Cookie(kind, expiry and expiry - self.now)
 
     # ---- what a save does, and what becomes of the rows
 
@@ -388,8 +391,7 @@ class Visit:
         created = self.now if created is None else created
         row = Row(deepcopy(data), created, self.now, lineage, 1, max_age, data.get(USER))
         self.rows[self._new] = row
-        expiry = self.store.cookie_expiry(row)
-        return Cookie("new", expiry and expiry - self.now)
+        return self._told("new", row)
 
     def _another_lineage(self) -> str:
         assert self._lineage not in self.store.lineages
