@@ -14,8 +14,8 @@ REQUESTS ?= 1000
 # How many times as often as usual "make reliability" tries everything.
 SCALE ?= 10
 
-# "make test SHARE=N" tries one in N cases of each test, other ones in each run; only all of them cover
-# every branch.
+# "make test SHARE=N" tries one in N cases of each test in each dialect of SQL, other ones in each run; only
+# all of them cover every branch.
 SHARE ?= 1
 COVERAGE := --cov --cov-report=term-missing --cov-fail-under=100
 
