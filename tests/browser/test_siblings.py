@@ -96,6 +96,7 @@ def test_signing_out_signs_out_of_a_second_cookie_too(
     plant(victim, sibling_shop, second)
     assert second in sent(victim)
     victim.get_by_role("button", name="Sign out", exact=True).click()
+    expect_nobody(victim)
     assert second in sent(victim)
     expect_nobody(victim)
 
