@@ -39,6 +39,8 @@ _CLOSED = re.compile(r".*MySQL Connection not available$")
 
 # query canceled; a SELECT that took too long, on MySQL, and a statement, on MariaDB
 _TIMEOUTS = ("57014", 3024, 1969)
+# a member of a group that was to wait until it knows what the others have committed
+_WAITED_FOR_OTHERS = 3797
 # read-only transaction; read_only, a read-only transaction, innodb_read_only
 _READ_ONLY = ("25006", 1290, 1792, 1836)
 # undefined table, undefined column; no such table, unknown column
@@ -90,7 +92,7 @@ def is_timeout(error: BaseException) -> bool:
 
 def has_waited(error: BaseException) -> bool:
     """Whether a driver's own error says that something took too long."""
-    return code(error) in (*_LOCKED, *_TIMEOUTS)
+    return code(error) in (*_LOCKED, *_TIMEOUTS, _WAITED_FOR_OTHERS)
 
 
 def refuses_writes(error: BaseException) -> bool:
@@ -107,8 +109,12 @@ def is_undecodable(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """What the driver says, in one line: without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
+    """What the driver says, in one line: without the statement, its parameters and the row."""
+    original = getattr(error, "orig", None) or error
+    first = next(iter(getattr(original, "args", ())), None)
+    # pg8000 hands on the fields of the server's message, the row in its detail too
+    said = first.get("M") if isinstance(first, dict) else original
+    return str(said).partition("\n")[0]
 
 
 def _is_missing_table(error: Any) -> bool:
@@ -139,7 +145,7 @@ def translated(table: str, remark: str = "") -> Iterator[None]:
 
 def _translate(error: DBAPIError, table: str, remark: str) -> None:
     if is_conflict(error.orig):
-        raise SessionConflict(f"the database reports a conflict: {error.orig}") from error
+        raise SessionConflict(f"the database reports a conflict: {reason(error)}") from error
     if _is_missing_table(error.orig):
         why = "; ".join(filter(None, (reason(error), remark)))
         raise SessionTableError(

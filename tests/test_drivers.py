@@ -23,7 +23,7 @@ from support.races import Site, add, drop, put
 from support.servers import Server
 
 from pyramid_sqlsession import SessionConflict, SessionTableError
-from pyramid_sqlsession.driver_errors import is_timeout
+from pyramid_sqlsession.driver_errors import is_timeout, reason
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings.options import Settings
 from pyramid_sqlsession.table.rows import Rows
@@ -266,6 +266,19 @@ def test_a_statement_that_takes_too_long_is_an_error_and_the_next_request_works(
         assert flight.attempts == 1
         assert site.data(token) == {"n": 0}
         assert site.visit(add("n"), token).result == 1
+
+
+@in_places(name for name in BY_DRIVER if name.startswith("postgresql"))
+def test_no_driver_says_what_a_row_holds(place: Place) -> None:
+    """PostgreSQL does, in the detail of an error."""
+    site = place.serve()
+    execute(place, f"ALTER TABLE {TABLE.name} ADD CHECK (octet_length(data) < 100)")
+    flight = site.request(put("secret", "hidden" * 100)).load().finish()
+    assert isinstance(flight.error, DBAPIError), flight.error
+    assert "check constraint" in reason(flight.error)
+    assert b"hidden".hex() not in reason(flight.error)
+    TABLE.drop(place.engine)
+    TABLE.create(place.engine)
 
 
 # ---- lost connections

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, insert, make_url
 from support.apps import Base, SessionRow, configurator, own_configurator, rows, serve
 from support.docs.pages import DOCS, code_block
 from support.servers import Backend
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionTableError
+from pyramid_sqlsession import SessionConflict, SessionTableError
+from pyramid_sqlsession.table.rows import Rows
 
 KEPT = "of a row of the session table 'sqlsession' changes nothing, and the database reports no"
 
@@ -304,3 +305,19 @@ def test_a_row_that_is_hidden_beside_others_that_are_not_is_an_error(
     with pytest.raises(SessionTableError, match=KEPT):
         app.get("/revoke_user")
     assert rows(owner) == before
+
+
+def test_a_row_that_another_request_changes_behind_a_lock_that_does_not_last_is_a_conflict(
+    postgresql: Backend,
+) -> None:
+    """In AUTOCOMMIT a lock ends with its statement."""
+    engine = create_engine(postgresql.url, isolation_level="AUTOCOMMIT")
+    Base.metadata.create_all(engine)
+    table, id = Rows(SessionRow), b"1" * 32
+    values = {"version": 1, "created": 1, "last_seen": 1, "purge_after": 1, "data": b"{}"}
+    with engine.connect() as connection:
+        connection.execute(insert(SessionRow), {"id": id, "lineage": b"2" * 16, **values})
+        assert isinstance(table.unwritten(connection, id, 1), SessionTableError)
+        assert table.bump(connection, id, 1)
+        assert isinstance(table.unwritten(connection, id, 1), SessionConflict)
+    engine.dispose()

@@ -36,11 +36,13 @@ KINDS: dict[str, tuple[str, Any]] = {
     "postgresql-jsonb": ("postgresql", JSONB()),
     "postgresql-variant": ("postgresql", JSON().with_variant(JSONB(), "postgresql")),
     "mariadb": ("mariadb", JSON()),
+    "mysql": ("mysql", JSON()),
     "sqlite": ("sqlite", JSON()),
 }
 VALUES: list[Any] = [
     1.0, 0.1, -2.5, 1e15, 1e16, -1e16, 1e22, 1.25e300, 1.7976931348623157e308, 5e-324, 1e-7, 0.0,
     123456789012345678.0, 0, 1, -1, 2**53 + 1, 2**63, 2**64 - 1, -(2**63), True, None,
+    0.30000000000000004, 1763970412.1234567, 6.02214076e23, 3.141592653589793e100,
     "1e+16", "\\\"", "Zo\u00eb \U0001f36a", [1.0, 1, [1e16]], {"b": 1.0, "aa": {"c": 1e17}},
 ]  # fmt: skip
 
@@ -190,3 +192,36 @@ def test_the_data_can_be_queried_in_sql(
             found = select(model.version).where(model.data["cart"][position].as_string() == word)
             assert connection.scalars(found).all() == [1]
         assert connection.scalar(select(model.data)) == {"cart": ["tea", "Zo\u00eb"]}
+
+
+def test_an_own_column_of_type_json_is_the_applications(
+    backend: Backend, kind: str, base: type[DeclarativeBase]
+) -> None:
+    class Located(SessionMixin, base):  # type: ignore[valid-type,misc]
+        where: Mapped[Any] = mapped_column(KINDS[kind][1], nullable=True)
+
+    engine = create_engine(backend.url)
+    base.metadata.create_all(engine)
+
+    def locate(request: Any, session: Any) -> dict[str, Any]:
+        return {"where": request.params.get("where") or {"ip": "192.0.2.1", "n": 1.0}}
+
+    def put(request: Any) -> None:
+        request.session["n"] = request.session.get("n", 0) + 1
+
+    def regenerate(request: Any) -> None:
+        request.session.regenerate()
+
+    config = configurator(engine, model=Located, extra_columns=locate, create=False)
+    app = serve(config, put=put, regenerate=regenerate)
+
+    def stored() -> Any:
+        with engine.connect() as connection:
+            return connection.scalars(select(Located.where).where(Located.replaced.is_(None))).one()
+
+    for path in ("put", "put", "regenerate"):
+        app.get(f"/{path}")
+        assert stored() == {"ip": "192.0.2.1", "n": 1.0}
+    app.get("/regenerate?where=hello")
+    assert stored() == "hello"
+    engine.dispose()

@@ -123,19 +123,23 @@ class Codec:
             serialized = self.dumps(data)
         if isinstance(self.serializer, JSONSerializer):
             self.serializer.check(data, for_json_column=self._is_json)
+        self._check_size(serialized)
         if self._is_sent_as_text:
             serialized = spelled_out(serialized)
-        if len(serialized) > self.max_size:
-            raise SessionTooLarge(
-                f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
-                f"{self.max_size}: keep large things in tables of their own"
-            )
+            self._check_size(serialized)
         if self._is_json and not self._is_sent_as_text:
             return self.loads(serialized)
         if self._encryption is not None:
             return self._encryption.encrypt(serialized, token)
         is_text = self._is_text or self._is_sent_as_text
         return serialized.decode() if is_text else serialized
+
+    def _check_size(self, serialized: bytes) -> None:
+        if len(serialized) > self.max_size:
+            raise SessionTooLarge(
+                f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
+                f"{self.max_size}: keep large things in tables of their own"
+            )
 
     def from_column(self, value: Any, token: str) -> Decoded:
         """The session that :meth:`to_column` has stored.

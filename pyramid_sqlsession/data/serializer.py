@@ -20,7 +20,7 @@ _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
 # MySQL makes floats of all others, silently
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
-_TEXT_OR_LARGE_FLOAT = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+')
+_TEXT_OR_LARGE_FLOAT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[\d.]+e\+\d+')
 
 
 class Serializer(Protocol):

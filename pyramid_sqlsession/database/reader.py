@@ -53,11 +53,15 @@ class Reader:
                 # whatever else it is, SQLAlchemy will say it
                 if has_waited(error):
                     with translated(self._rows.table.fullname):
-                        raise DBAPIError(None, None, error, connection_invalidated=True) from error
+                        raise self._as_sqlalchemy_says(error) from error
             else:
                 return None if row is None else Record.of(row)
         with self._engine.connect() as connection:
             return self._rows.load(connection, id)
+
+    def _as_sqlalchemy_says(self, error: Exception) -> BaseException:
+        dialect: Any = self._engine.dialect
+        return DBAPIError.instance(None, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
 
 
 def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:

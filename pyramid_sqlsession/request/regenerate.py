@@ -140,7 +140,7 @@ def end(writer: Writer) -> None:
 def _leave_marker(writer: Writer, row: Record, follower: bytes) -> None:
     """Make a locked row the marker of the session that follows."""
     if not writer.mark(row, follower, _visible(writer, row), None):
-        raise writer.store.rows.ignored("UPDATE")
+        raise writer.store.rows.unwritten(writer.connection, writer.cookies_id, row.version)
 
 
 def _opened_next(visit: Visit) -> list[bytes]:

@@ -112,5 +112,4 @@ def _write_row(writer: Writer, answers: Answers) -> None:
     else:
         data = merged_with_row(visit, loaded, row, writer.cookies_token)
         if not answers.write(writer, row, writer.encoded(data)):
-            # nobody else can have changed what is locked
-            raise visit.store.rows.ignored("UPDATE")
+            raise visit.store.rows.unwritten(writer.connection, writer.cookies_id, row.version)

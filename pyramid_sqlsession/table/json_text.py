@@ -16,8 +16,8 @@ from sqlalchemy.types import TypeEngine
 
 
 def is_sent_as_text(type_: TypeEngine[Any]) -> bool:
-    """Whether that can be done: a type of the application around JSON has a form of its own."""
-    return isinstance(type_, JSON)
+    """Whether that can be done: a type of the application's has a form of its own."""
+    return isinstance(type_, JSON) and type(type_).__module__.startswith("sqlalchemy.")
 
 
 def read_as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
 from ..driver_errors import MYSQL
+from ..exceptions import SessionConflict, SessionTableError
 from .json_text import written_as_text
 from .reads import Reads
 from .record import Record
@@ -70,8 +71,11 @@ class Rows(Reads):
         self._touch = self._touch_locked.where(columns["id"] == free)
 
     def _set(self, *names: str) -> dict[Any, Any]:
-        columns = ((name, self.columns[name]) for name in names)
-        return {column: written_as_text(column, f"b_{name}") for name, column in columns}
+        set_: dict[Any, Any] = {self.columns[name]: bindparam(f"b_{name}") for name in names}
+        data = self.columns["data"]
+        if data in set_:
+            set_[data] = written_as_text(data, "b_data")
+        return set_
 
     def _written(self, *names: str) -> dict[Any, Any]:
         """What a data write sets, beside these columns."""
@@ -149,10 +153,20 @@ class Rows(Reads):
         """
         if self._hits(connection, self._raise, {"b_id": id, "b_version": version}):
             return True
+        why = self.unwritten(connection, id, version)
+        if isinstance(why, SessionTableError):
+            raise why
+        return False
+
+    def unwritten(
+        self, connection: Connection, id: bytes, version: int
+    ) -> SessionConflict | SessionTableError:
+        """Why a statement about a row with this version has hit nothing."""
         row = self.load(connection, id, lock=True)
         if row is not None and row.version == version:
-            raise self.ignored("UPDATE")
-        return False
+            return self.ignored("UPDATE")
+        # a lock does not last in AUTOCOMMIT, nor in a storage engine without transactions
+        return SessionConflict("another request has changed the session meanwhile")
 
     def note_told(self, connection: Connection, id: bytes, version: int) -> None:
         """Note that the application was told of the expiry. The next purge looks at the row.

@@ -57,9 +57,9 @@ def _refuse_in_a_group(table: Table, bind: Engine | Connection) -> None:
         found = connection.execute(_SHARED_BY_ALL).first()
     if found is not None and found[1] == "OFF":
         raise SessionTableError(
-            f"the session table {table.fullname!r} is missing, and is not made on a member of a "
-            "group in multi-primary mode, which several members that make it at once would "
-            "destroy: make it with your migrations (Alembic), on one member"
+            f"the session table {table.fullname!r} is missing, and is not made where "
+            "group_replication_single_primary_mode = OFF: several members of a group that made it "
+            "at once would destroy the group; make it with your migrations (Alembic), on one member"
         )
 
 
