@@ -473,7 +473,9 @@ def test_a_deadlock_takes_a_savepoint_along_and_the_request_fails(mariadb: Backe
 
         def hold_the_others() -> None:
             with engine.begin() as connection:
-                connection.execute(text("UPDATE note SET text = 'b' WHERE id >= 2"))
+                connection.execute(
+                    text("UPDATE note FORCE INDEX (PRIMARY) SET text = 'b' WHERE id >= 2")
+                )
                 holds.set()
                 connection.execute(text("UPDATE note SET text = 'b' WHERE id = 1"))
 
