@@ -38,8 +38,17 @@ class Creation:
         try:
             yield
         except SessionTableError:
-            self._done.discard(engine)
+            self.forget(engine)
             raise
+
+    def forget(self, engine: Engine) -> None:
+        """Have the table made at its next use."""
+        self._done.discard(engine)
+
+    def alone(self, engine: Engine) -> None:
+        """Make it in an engine that nobody but us uses: no request has locked anything there."""
+        create_table(self._table, engine)
+        self._done.add(engine)
 
     def apart(self, engine: Engine) -> None:
         """Make it on a connection of its own: nobody else's work is committed or rolled back.

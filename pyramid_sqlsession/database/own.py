@@ -16,13 +16,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import Pool
 
 from ..driver_errors import translated
-from ..exceptions import SessionTableError
 from ..table.record import Record
 from ..table.rows import Rows
-from ..table.storage import create_table
 from .aside import touching
 from .base import Writing
 from .connections import commit, connect, dooming, giving_up
+from .creation import Creation
 from .engine import make_engine
 from .joined import join, joined_in
 from .reader import Reader
@@ -44,7 +43,7 @@ class OwnDatabase:
         self._inherited: list[Pool] = []
         self._rows = rows
         self._reader = Reader(self._engine, rows)
-        self._creates = self._is_to_create = create
+        self._creation = Creation(rows.table, wanted=create)
         self._pid = os.getpid()
         self._preparing = threading.Lock()
 
@@ -62,7 +61,7 @@ class OwnDatabase:
         if joined is not None:
             return self._rows.load(joined.connection, id)
         self._ready()
-        with self._watching():
+        with self._creation.watching(self._engine):
             return self._reader.load(id)
 
     @contextmanager
@@ -72,18 +71,22 @@ class OwnDatabase:
             with dooming(transaction):
                 yield joined.connection
             return
-        with self._watching(), self._ready().connect() as connection:
+        with self._creation.watching(self._engine), self._ready().connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
         if transaction is None:
-            with self._watching(), self._begin() as connection, giving_up(connection):
+            with (
+                self._creation.watching(self._engine),
+                self._begin() as connection,
+                giving_up(connection),
+            ):
                 # it is durable for whoever has left this block without an error
                 yield connection, lambda: True
                 commit(connection)
             return
-        with self._watching(), dooming(transaction):
+        with self._creation.watching(self._engine), dooming(transaction):
             joined = joined_in(transaction, self) or join(transaction, self, self._begin())
             with giving_up(joined.connection):
                 yield joined.connection, joined.committed
@@ -105,7 +108,7 @@ class OwnDatabase:
             if self._anchor is not None:
                 self._anchor.close()
                 self._anchor = None
-                self._is_to_create = True
+                self._creation.forget(self._engine)
             self._engine.dispose()
 
     def _begin(self) -> Connection:
@@ -121,19 +124,10 @@ class OwnDatabase:
         return connection
 
     def _ready(self) -> Engine:
-        if self._is_to_create or self._pid != os.getpid():
+        if self._pid != os.getpid() or not self._creation.is_done(self._engine):
             with self._preparing:
                 self._prepare()
         return self._engine
-
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        """Have the table made again at its next use, if somebody has dropped it."""
-        try:
-            yield
-        except SessionTableError:
-            self._is_to_create = self._creates
-            raise
 
     def _prepare(self) -> None:
         if self._pid != os.getpid():
@@ -145,6 +139,5 @@ class OwnDatabase:
         if self._is_memory and self._anchor is None:
             # the database lives as long as somebody is connected to it
             self._anchor = self._engine.raw_connection()
-        if self._is_to_create:
-            create_table(self._rows.table, self._engine)
-            self._is_to_create = False
+        if not self._creation.is_done(self._engine):
+            self._creation.alone(self._engine)

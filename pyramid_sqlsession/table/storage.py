@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Table, inspect, text
@@ -45,15 +45,19 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
         # another process may have been faster
         if not inspect(bind).has_table(table.name, schema=table.schema):
             raise
-    with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
+    with _connected(bind) as connection:
         look_at_storage(table, connection)
+
+
+def _connected(bind: Engine | Connection) -> AbstractContextManager[Connection]:
+    return bind.connect() if isinstance(bind, Engine) else nullcontext(bind)
 
 
 def _refuse_in_a_group(table: Table, bind: Engine | Connection) -> None:
     """The same table made on several members at once is the end of the group."""
     if inspect(bind).has_table(table.name, schema=table.schema):
         return
-    with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
+    with _connected(bind) as connection:
         found = connection.execute(_SHARED_BY_ALL).first()
     if found is not None and found[1] == "OFF":
         raise SessionTableError(
