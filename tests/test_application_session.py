@@ -18,11 +18,9 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.wsgi import wsgiapp2
-from sqlalchemy import Engine, ForeignKey, create_engine, event, inspect, text, update
+from sqlalchemy import Engine, create_engine, event, inspect, text, update
 from sqlalchemy.orm import (
-    Mapped,
     Session,
-    mapped_column,
     scoped_session,
     sessionmaker,
 )
@@ -44,13 +42,14 @@ from support.apps import (
     session_cookies,
     show,
     statements,
+    users_and_sessions,
 )
 from support.failing import fail as order_and_fail
 from support.servers import Backend
 from webtest import TestApp
 from zope.sqlalchemy.datamanager import STATUS_READONLY
 
-from pyramid_sqlsession import SessionClosed, SessionConflict, SessionMixin, SQLSessionFactory
+from pyramid_sqlsession import SessionClosed, SessionConflict, SQLSessionFactory
 from pyramid_sqlsession.database.application import AppDatabase
 from pyramid_sqlsession.database.shown import ShownEngines
 from pyramid_sqlsession.driver_errors import _mark
@@ -431,27 +430,18 @@ def test_a_table_with_a_foreign_key_is_made_beside_what_the_request_has_written(
     backend: Backend, base: Any
 ) -> None:
     """On MySQL it waits for the request that has written to the other table, and gives up."""
-
-    class User(base):  # type: ignore[misc]
-        __tablename__ = "users"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    class WebSession(SessionMixin, base):  # type: ignore[misc]
-        user_id: Mapped[Any] = mapped_column(
-            ForeignKey("users.id", ondelete="CASCADE"), nullable=True
-        )
-
+    user_model, session_model = users_and_sessions(base)
     engine = plain_engine(backend.url)
-    User.__table__.create(engine)
+    user_model.__table__.create(engine)
 
     def sign_up(request: Any) -> Any:
-        user = User(id=7)
+        user = user_model(id=7)
         request.dbsession.add(user)
         request.dbsession.flush()
         request.session["auth.userid"] = user.id
         return {}
 
-    settings = {**CREATE, "sqlsession.model": WebSession}
+    settings = {**CREATE, "sqlsession.model": session_model}
     app = serve(config_with(registered(engine), settings), sign_up=sign_up, put=put, show=show)
     if backend.name == "mysql":
         with pytest.raises(SessionConflict, match="1205"):

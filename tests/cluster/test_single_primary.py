@@ -7,18 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Mapped, mapped_column
-from support.apps import Base, own_configurator, serve, show
+from support.apps import Base, own_configurator, serve, show, users_and_sessions
 from support.cluster.cluster import Cluster, number_of
 from support.cluster.group import group
 from support.faults.proxy import proxied
 from support.places import Place
 from support.races import add
 from support.trials import Trials
-
-from pyramid_sqlsession import SessionMixin
 
 only_groups = pytest.mark.parametrize("cluster", [group], indirect=True)
 
@@ -76,14 +73,7 @@ def test_an_engine_of_its_own_follows_a_switchover_that_keeps_its_connections(
 def test_a_foreign_key_that_cascades_is_for_groups_with_one_primary(
     cluster: Cluster, base: Any
 ) -> None:
-    class User(base):  # type: ignore[misc]
-        __tablename__ = "users"
-        id: Mapped[int] = mapped_column(primary_key=True)
-
-    class WebSession(SessionMixin, base):  # type: ignore[misc]
-        user_id: Mapped[Any] = mapped_column(
-            ForeignKey("users.id", ondelete="CASCADE"), nullable=True
-        )
+    _, session_model = users_and_sessions(base)
 
     def put(request: Any) -> Any:
         request.session["n"] = 1
@@ -92,7 +82,7 @@ def test_a_foreign_key_that_cascades_is_for_groups_with_one_primary(
     with cluster.database() as urls:
         engine = create_engine(urls[0])
         base.metadata.create_all(engine)
-        app = serve(own_configurator(urls[0], model=WebSession), put=put, show=show)
+        app = serve(own_configurator(urls[0], model=session_model), put=put, show=show)
         with pytest.raises(DBAPIError) as caught:
             app.get("/put")
         assert number_of(caught.value) == 3098

@@ -264,3 +264,18 @@ def plain_engine(url: str, **options: Any) -> Engine:
 def no_transaction(request: Any) -> bool:
     """A ``tm.activate_hook`` that leaves every request without a transaction."""
     return False
+
+
+def users_and_sessions(base: Any) -> tuple[Any, Any]:
+    """A model of users, and one of sessions that are deleted with their user."""
+
+    class User(base):  # type: ignore[misc]
+        __tablename__ = "users"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class WebSession(SessionMixin, base):  # type: ignore[misc]
+        user_id: Mapped[Any] = mapped_column(
+            ForeignKey("users.id", ondelete="CASCADE"), nullable=True
+        )
+
+    return User, WebSession
