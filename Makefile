@@ -22,7 +22,8 @@ COVERAGE := --cov --cov-report=term-missing --cov-fail-under=100
 # How long "make soak" lasts.
 SECONDS ?= 600
 
-.PHONY: demo test test-cluster test-browser screenshots soak reliability lint format docs bench bench-scale clean servers
+.PHONY: demo test test-cluster test-browser screenshots soak reliability lint format docs bench bench-scale \
+	release-check clean servers
 
 demo: $(VENV)/demo.stamp
 	@echo "the demo is at http://127.0.0.1:6543/ (Ctrl-C ends it)"
@@ -71,6 +72,13 @@ bench: servers
 
 bench-scale: servers
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --sessions $(N)
+
+# RELEASING.rst says what it looks for.
+release-check: $(VENV)/testing.stamp
+	rm -rf dist
+	PYTHONPATH=tests $(BIN)/python -m support.release
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) .tox .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
