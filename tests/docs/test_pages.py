@@ -45,9 +45,10 @@ from support.docs.pages import (
     code_blocks,
     execute,
     is_taken,
+    named_blocks,
     prose_of,
 )
-from support.docs.programs import SERVED, Browser, query, run, serving
+from support.docs.programs import SERVED, Browser, python, query, run, serving
 from webtest import TestApp
 
 import pyramid_sqlsession
@@ -848,6 +849,31 @@ def test_the_quickstart_migrates_with_the_commands_on_the_page(quickstart: Path)
     assert migration.read_text().count("op.create_index(") == 3
     checked = run("alembic", "-c", "development.ini", "check", cwd=quickstart)
     assert "No new upgrade operations detected" in checked
+
+
+def test_the_quickstart_says_what_happens_where_the_model_is_not_imported(quickstart: Path) -> None:
+    models, main = (quickstart / "myapp" / name for name in ("models/__init__.py", "__init__.py"))
+    models.write_text(
+        models.read_text().replace("from .session import Session  # noqa: F401\n", "")
+    )
+    program = """
+        import logging, sys
+        from pyramid.paster import get_app
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        get_app("development.ini")
+        """
+    ini = quickstart / "development.ini"
+    ini.write_text(re.sub("(?m)^sqlsession.model.*", "", ini.read_text()))
+    alembic = "alembic", "-c", "development.ini", "revision", "--autogenerate"
+    run(*alembic, cwd=quickstart)
+    (migration,) = (quickstart / "myapp" / "alembic" / "versions").glob("*.py")
+    assert "op.create_table('notes'" in migration.read_text()
+    assert "sqlsession" not in migration.read_text()
+    scanned = python("-c", textwrap.dedent(program), cwd=quickstart)
+    main.write_text(main.read_text().replace("config.scan()", 'config.scan(".views")'))
+    shown = " ".join(named_blocks(DOCS / "quickstart.rst")["model-not-imported"].split())
+    assert shown in python("-c", textwrap.dedent(program), cwd=quickstart).splitlines()
+    assert re.sub(r" \(.+\)", "", shown) in scanned.splitlines()
 
 
 def test_the_quickstart_passes_its_own_tests(quickstart: Path) -> None:
