@@ -88,6 +88,7 @@ def test_the_sources_hold_all_that_the_tree_is_tested_with(released: Path) -> No
     with tarfile.open(path) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     wanted = {"setup.py", "README.rst", "CHANGES.rst", "LICENSE", "Makefile", "tox.ini"}
+    wanted |= {"CODE_OF_CONDUCT.rst", "RELEASING.rst", "SECURITY.rst"}
     wanted |= {"docs/index.rst", "tests/conftest.py", "tests/support/install_servers.sh"}
     assert wanted <= names
     assert not [name for name in names if name.startswith("docs/_build") or ".sqlite" in name]
