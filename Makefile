@@ -65,7 +65,7 @@ format: $(VENV)/testing.stamp
 	$(BIN)/ruff format
 
 docs: $(VENV)/docs.stamp
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
 
 bench: servers
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.peers --requests $(REQUESTS)

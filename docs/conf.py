@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
-
-import pylons_sphinx_themes
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -17,20 +16,43 @@ author = "pyramid_sqlsession contributors"
 release = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
 version = release
 
-extensions = ["sphinx.ext.autodoc", "settings_reference"]
-exclude_patterns = ["_build", "demo", "examples", "performance", "reliability"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "settings_reference",
+]
+exclude_patterns = ["_build", "_inventories", "demo", "examples", "performance", "reliability"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
 
-html_theme = "pyramid"
-html_theme_path = pylons_sphinx_themes.get_html_themes_path()
-html_theme_options = {"in_progress": False, "outdated": False}
+# _inventories/README.rst says where they come from
+OTHER_PROJECTS = {
+    "python": "https://docs.python.org/3/",
+    "pyramid": "https://docs.pylonsproject.org/projects/pyramid/en/latest/",
+    "sqlalchemy": "https://docs.sqlalchemy.org/en/20/",
+    "transaction": "https://transaction.readthedocs.io/en/latest/",
+    "webob": "https://docs.pylonsproject.org/projects/webob/en/stable/",
+}
+intersphinx_mapping = {
+    name: (url, f"_inventories/{name}.inv") for name, url in OTHER_PROJECTS.items()
+}
+
+# only the commands of a shell session, without their prompts
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+
+html_theme = "furo"
 html_title = f"{project} {release}"
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_show_sphinx = False
 html_show_copyright = False
+html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
-html_sidebars = {"**": ["searchbox.html", "localtoc.html", "globaltoc.html"]}
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
