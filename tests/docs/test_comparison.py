@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from benchmarks.peers.servers import Redis
 from pyramid.config import Configurator
 from pyramid.session import SignedCookieSessionFactory
 from support.apps import add_views, own_configurator
+from support.docs.old_stores import pyramid_nacl_session
+from support.docs.pages import DOCS
 from support.docs.programs import query
 from support.servers import serving
 from webtest import TestApp
@@ -19,6 +22,36 @@ from webtest import TestApp
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SECRET = "a secret that signs cookies"
+PAGE = (DOCS / "comparison.rst").read_text()
+TARGETS = dict(re.findall(r"^\.\. _([\w-]+): (https://.+)$", PAGE, re.MULTILINE))
+LINK = re.compile(r"`([^`]+) <([\w-]+)_>`__")
+
+
+# ---- the page
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a list-table, its header left out."""
+    found = re.split(r"^   \* - ", table, flags=re.MULTILINE)[1:]
+    return [re.split(r"^     - ", row, flags=re.MULTILINE) for row in found]
+
+
+def test_every_statement_about_another_package_links_to_where_it_was_read() -> None:
+    _, ours, theirs = PAGE.split(".. list-table::")
+    others = [*(row[2:] for row in rows(ours)), *(row[1:] for row in rows(theirs)[1:])]
+    assert len(others) == 11 + 7
+    for cells in others:
+        assert len(cells) == 4
+        for cell in cells:
+            rest = LINK.sub("", cell.strip().split("\n\n")[0])
+            assert re.fullmatch(r"(—|nothing stored|[;, ]|or)*", rest), cell
+
+
+def test_the_links_lead_to_addresses_that_do_not_change() -> None:
+    assert {name for _, name in LINK.findall(PAGE)} == set(TARGETS)
+    for address in TARGETS.values():
+        if "/blob/" in address:
+            assert re.search(r"/blob/[0-9a-f]{40}/", address), address
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +133,12 @@ def test_here_a_session_that_was_ended_stays_ended(tmp_path: Path) -> None:
 
 def test_a_signed_cookie_that_was_kept_opens_the_session_after_its_end() -> None:
     factory = SignedCookieSessionFactory(SECRET)
+    assert old_cookie_works(site(Configurator(session_factory=factory)))
+
+
+def test_an_encrypted_cookie_that_was_kept_does_so_too(tmp_path: Path) -> None:
+    package = pyramid_nacl_session(tmp_path)
+    factory = package.EncryptedCookieSessionFactory(SECRET.encode().ljust(32))
     assert old_cookie_works(site(Configurator(session_factory=factory)))
 
 

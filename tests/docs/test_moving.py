@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -24,10 +25,13 @@ from support.apps import serve as serve_views
 from support.docs.old_stores import (
     BeakerFiles,
     BeakerRows,
+    EncryptedCookies,
     OldStore,
+    PickledKeys,
     RedisSessions,
     Rows,
     SignedCookies,
+    pyramid_nacl_session,
     pyramid_sqlalchemy_sessions,
 )
 from support.servers import Backend, serving
@@ -45,16 +49,21 @@ ALICE = {**CART, "auth.userid": 7}
 NEW = {"sqlsession.cookie_name": "sid"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def moving() -> Any:
+def recipe(*names: str) -> Any:
     """The recipe, importable by its modules' names."""
     sys.path.append(str(EXAMPLES))
     try:
-        for name in ("signed_cookies", "redis", "beaker", "sqlalchemy_sessions"):
+        for name in names:
             importlib.import_module(f"moving.from_{name}")
         return importlib.import_module("moving")
     finally:
         sys.path.remove(str(EXAMPLES))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def moving() -> Any:
+    """The recipe for the packages that the tests' environment has."""
+    return recipe("signed_cookies", "redis", "redis_sessions", "beaker", "sqlalchemy_sessions")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,18 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return pyramid_sqlalchemy_sessions(tmp_path_factory.mktemp("release"))
 
 
+@pytest.fixture(scope="module")
+def nacl(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """pyramid_nacl_session."""
+    return pyramid_nacl_session(tmp_path_factory.mktemp("nacl"))
+
+
+def _nacl(request: pytest.FixtureRequest) -> OldStore:
+    package = request.getfixturevalue("nacl")
+    recipe("nacl")
+    return EncryptedCookies(package)
+
+
 def _rows(request: pytest.FixtureRequest, database: str) -> OldStore:
     url = request.getfixturevalue(database).url
     return Rows(request.getfixturevalue("release"), url)
@@ -77,7 +98,9 @@ def _rows(request: pytest.FixtureRequest, database: str) -> OldStore:
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], OldStore]] = {
     "signed cookies": lambda request: SignedCookies(),
+    "encrypted cookies": _nacl,
     "redis": lambda request: RedisSessions(request.getfixturevalue("redis")),
+    "redis, pickled keys": lambda request: PickledKeys(request.getfixturevalue("redis")),
     "beaker database": lambda request: BeakerRows(request.getfixturevalue("sqlite").url),
     "beaker files": lambda request: BeakerFiles(request.getfixturevalue("tmp_path") / "beaker"),
     "rows sqlite": lambda request: _rows(request, "sqlite"),
@@ -588,6 +611,33 @@ def test_a_request_that_is_run_again_moves_the_session_once(engine: Engine) -> N
     browser.get("/conflict")
     assert attempts == [ALICE, ALICE]
     assert len(rows(engine)) == 1
+
+
+def test_what_pyramid_redis_sessions_itself_has_stored_can_be_moved(
+    redis: Redis, engine: Engine
+) -> None:
+    # version 1.0.1 made both with Pyramid 1.10.8 and redis 3.5.3
+    cookie = (
+        "21438042114fe91e031089136010ad8d98f10de1gAWVRAAAAAAAAACMQGFjYjJhMGNlMmFiZDY5NmM5MWYzYTRlZD"
+        "E0ODM1NDVmYjMwOGRhYjE3N2E1Yzk5OGExM2Q4NzVlOTJlNjlhZTmULg=="
+    )
+    value = (
+        "gASVqAAAAAAAAAB9lCiMDG1hbmFnZWRfZGljdJR9lCiMBGNhcnSUXZQojAN0ZWGUjARtaWxrlGWMC2F1dGgudXNlcm"
+        "lklEsHjANfZl+UXZSMB1dlbGNvbWWUYYwHX2NzcmZ0X5SMKGJiMGQxZmJhMDQzMDVjZjJhZDA2M2I1NzdjMDJmOWRh"
+        "YzNlYmM1ZDKUdYwHY3JlYXRlZJRHQdrC9zbCodOMB3RpbWVvdXSUTbAEdS4="
+    )
+    old = PickledKeys(redis)
+    old.put(old.key(cookie), b64decode(value))
+    found = visitor(move(engine, old), old, cookie).get("/show").json
+    assert of_application(found) == ALICE
+    assert found["_f_"] == ["Welcome"]
+
+
+def test_a_key_that_was_not_signed_with_the_secret_is_refused(redis: Redis, engine: Engine) -> None:
+    old = PickledKeys(redis)
+    cookie, _ = old.begin(ALICE, "Welcome")
+    forged = ("0" if cookie[0] != "0" else "1") + cookie[1:]
+    assert visitor(move(engine, old), old, forged).get("/show").json == {}
 
 
 def test_a_renewed_cookie_of_rows_is_refused(release: Any, sqlite: Backend, engine: Engine) -> None:

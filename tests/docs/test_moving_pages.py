@@ -30,6 +30,8 @@ from support.docs.old_stores import (
     Release,
     Rows,
     SignedCookies,
+    download,
+    pyramid_nacl_session,
     pyramid_sqlalchemy_sessions,
 )
 from support.servers import Backend, serving
@@ -142,6 +144,17 @@ def test_a_table_has_every_setting_of_the_other_factory_with_its_default(
             assert shown[name] == repr(default), name
 
 
+def test_pyramid_nacl_session_has_the_settings_of_signed_cookies_without_two(
+    tmp_path: Path,
+) -> None:
+    factory = pyramid_nacl_session(tmp_path).EncryptedCookieSessionFactory
+    shown = table("signed_cookies")
+    for name, parameter in inspect.signature(factory).parameters.items():
+        default = shown.pop(name)
+        assert parameter.default is inspect.Parameter.empty or repr(parameter.default) == default
+    assert set(shown) == {"hashalg", "salt"}
+
+
 def test_their_json_stores_what_ours_refuses() -> None:
     stored = JSONSerializer().dumps({"a": {1: "one"}, "b": float("nan")})
     assert json.loads(stored)["a"] == {"1": "one"}
@@ -164,6 +177,15 @@ def test_with_one_of_its_settings_pyramid_session_redis_cannot_read_a_session() 
         cookie, _ = old.begin({"cart": ["tea"]}, "Welcome")
         with pytest.raises(RawDeserializationError):
             old.read(cookie)
+
+
+def test_pyramid_redis_sessions_cannot_be_imported(tmp_path: Path) -> None:
+    download(tmp_path, "pyramid_redis_sessions==1.0.1")
+    command = [sys.executable, "-W", "ignore", "-c", "import pyramid_redis_sessions"]
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    (quoted,) = re.findall(r"\(``(cannot .+?)``\)", (DOCS / "moving" / "redis.rst").read_text())
+    assert f"ImportError: {quoted} from 'pyramid.session'" in done.stderr
 
 
 def test_the_release_of_pyramid_sqlalchemy_sessions_cannot_be_imported(

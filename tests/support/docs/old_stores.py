@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import base64
+import hmac
 import importlib
 import pickle
 import secrets
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -126,6 +128,29 @@ class SignedCookies(FactoryStore):
         return cookie[:-4] + ("AAAA" if not cookie.endswith("AAAA") else "BBBB")
 
 
+class EncryptedCookies(FactoryStore):
+    """pyramid_nacl_session, whose sessions live in the cookie, encrypted."""
+
+    module = "moving.from_nacl"
+    revokes = False
+
+    def __init__(self, package: ModuleType) -> None:
+        self.secret = secrets.token_bytes(32)
+        self.serializer: Any = package.EncryptedSerializer(self.secret)
+        super().__init__({"session.secret": self.secret.hex()})
+
+    def set_up(self, config: Configurator) -> None:
+        config.include("pyramid_nacl_session")
+
+    def expire(self, cookie: str) -> str:
+        renewed, created, data = self.serializer.loads(cookie.encode())
+        value: bytes = self.serializer.dumps((renewed - 1201, created - 1201, data))
+        return value.decode()
+
+    def spoil(self, cookie: str) -> str:
+        return cookie[:-4] + ("AAAA" if not cookie.endswith("AAAA") else "BBBB")
+
+
 class RedisSessions(FactoryStore):
     """pyramid_session_redis."""
 
@@ -157,6 +182,53 @@ class RedisSessions(FactoryStore):
     def spoil(self, cookie: str) -> str:
         with self.server.client() as client:
             client.set(self.key(cookie), b"spoilt")
+        return cookie
+
+    def stored(self) -> object:
+        with self.server.client() as client:
+            return {key: (client.get(key), client.expiretime(key)) for key in client.scan_iter()}
+
+
+class PickledKeys(OldStore):
+    """pyramid_redis_sessions, which runs on Pyramid 1 only: what it stores is made here."""
+
+    module = "moving.from_redis_sessions"
+
+    def __init__(self, server: Redis) -> None:
+        self.server = server
+        self.settings = {"redis.sessions.secret": SECRET, "redis.sessions.url": server.url("")}
+
+    def begin(self, data: Data, message: str) -> tuple[str, str]:
+        key, token = secrets.token_hex(32), secrets.token_hex(20)
+        stored = {**data, "_f_": [message], "_csrft_": token}
+        self.put(key, {"managed_dict": stored, "created": time.time(), "timeout": 1200})
+        pickled = pickle.dumps(key)
+        signature = hmac.new(SECRET.encode(), pickled, "sha1").hexdigest()
+        return signature + base64.b64encode(pickled).decode(), token
+
+    def put(self, key: str, value: object) -> None:
+        """Store what a session holds under its key."""
+        with self.server.client() as client:
+            client.setex(key, 1200, value if isinstance(value, bytes) else pickle.dumps(value))
+
+    def key(self, cookie: str) -> str:
+        """The key of a session."""
+        key: str = pickle.loads(base64.b64decode(cookie[40:]))  # noqa: S301  # ours
+        return key
+
+    def read(self, cookie: str) -> Data:
+        with self.server.client() as client:
+            value = client.get(self.key(cookie))
+        data: Data = {} if value is None else pickle.loads(value)["managed_dict"]  # noqa: S301
+        return data
+
+    def expire(self, cookie: str) -> str:
+        with self.server.client() as client:
+            assert client.pexpire(self.key(cookie), 0)
+        return cookie
+
+    def spoil(self, cookie: str) -> str:
+        self.put(self.key(cookie), b"spoilt")
         return cookie
 
     def stored(self) -> object:
@@ -321,12 +393,30 @@ def pyramid_sqlalchemy_sessions(folder: Path) -> Release:
     imports a subpackage that the release lacks.
     """
     name = "pyramid_sqlalchemy_sessions"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-    done = subprocess.run([*command, str(folder), f"{name}==0.1.0"], capture_output=True, text=True)
-    if done.returncode:
-        unavailable(f"{name} cannot be installed: {done.stderr}")
+    download(folder, f"{name}==0.1.0")
     if name not in sys.modules:
         package = sys.modules[name] = ModuleType(name)
         package.__path__ = [str(folder / name)]
     model, serializer = (importlib.import_module(f"{name}.{it}") for it in ("model", "serializer"))
     return model, serializer
+
+
+def pyramid_nacl_session(folder: Path) -> ModuleType:
+    """The release that pip puts into a folder; the tests' own environment has the rest."""
+    download(folder, "pyramid_nacl_session==1.0.0", "PyNaCl")
+    sys.path.append(str(folder))
+    try:
+        with warnings.catch_warnings():
+            # of Pyramid's PickleSerializer
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("pyramid_nacl_session")
+    finally:
+        sys.path.remove(str(folder))
+
+
+def download(folder: Path, *packages: str) -> None:
+    """Have pip put packages into a folder, without what they require."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+    done = subprocess.run([*command, str(folder), *packages], capture_output=True, text=True)
+    if done.returncode:
+        unavailable(f"{', '.join(packages)} cannot be installed: {done.stderr}")
