@@ -1,4 +1,4 @@
-"""The house on the design page is the package: its wings, its rooms, and the way imports run."""
+"""The drawing on the design page is the package: its modules, and the way imports run."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ PACKAGE = ROOT / "pyramid_sqlsession"
 
 
 def drawn() -> list[str]:
-    """The rooms of the house in design.rst, each after all that it may import."""
+    """The modules drawn in design.rst, each after all that it may import."""
     (drawing,) = code_blocks(DOCS / "design.rst", "text")
-    rooms = []
+    found = []
     for line in reversed(drawing.splitlines()):
-        wing, *names = line.split()
-        rooms += [f"{wing}{name}" if wing.endswith("/") else name for name in names]
-    return rooms
+        folder, *names = line.split()
+        found += [f"{folder}{name}" if folder.endswith("/") else name for name in names]
+    return found
 
 
-def room_of(path: Path) -> str:
-    """A module's name in the drawing; what a wing exports belongs to its last room."""
+def drawn_name(path: Path) -> str:
+    """A module's name in the drawing; what a folder exports belongs to its last module."""
     inside = path.relative_to(PACKAGE).with_suffix("")
     if inside.name == "__init__" and len(inside.parts) > 1:
-        return [room for room in drawn() if room.startswith(f"{inside.parts[0]}/")][-1]
+        return [name for name in drawn() if name.startswith(f"{inside.parts[0]}/")][-1]
     return inside.as_posix()
 
 
 def imported(path: Path) -> set[str]:
-    """The rooms that a module imports from."""
+    """The modules that a module imports from."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -44,23 +44,24 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def test_the_house_on_the_design_page_has_a_room_for_every_module() -> None:
+def test_the_drawing_on_the_design_page_has_every_module() -> None:
     exports = set(PACKAGE.glob("*/__init__.py"))
-    assert sorted(drawn()) == sorted(room_of(path) for path in modules() if path not in exports)
+    assert sorted(drawn()) == sorted(drawn_name(path) for path in modules() if path not in exports)
 
 
 def test_the_design_page_says_what_every_module_is_for() -> None:
     section = (DOCS / "design.rst").read_text().partition("Why a row in")[0]
-    names = [room.rpartition("/")[2] for room in drawn()]
+    names = [name.rpartition("/")[2] for name in drawn()]
     assert [name for name in names if f"``{name}``" not in section] == []
 
 
-def test_no_module_imports_from_a_room_that_stands_above_its_own() -> None:
-    rooms = drawn()
+def test_no_module_imports_from_one_that_is_drawn_above_it() -> None:
+    order = drawn()
+    allowed = {name: {*order[: number + 1]} for number, name in enumerate(order)}
     above = {
-        room_of(path): wrong
+        name: wrong
         for path in modules()
-        if (wrong := imported(path) - set(rooms[: rooms.index(room_of(path))]) - {room_of(path)})
+        if (wrong := imported(path) - allowed[name := drawn_name(path)])
     }
     assert above == {}
 
