@@ -22,14 +22,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyramid.config import Configurator
 from pyramid.interfaces import ISessionFactory
-from pyramid.paster import bootstrap, get_app
+from pyramid.paster import bootstrap
 from pyramid.request import Request
-from sqlalchemy import Engine, create_engine, insert, inspect, make_url, text
+from sqlalchemy import Engine, create_engine, insert, inspect, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
 from support.apps import Clock, configurator, listening, own_configurator, put, serve, show
-from support.docs.pages import DOCS, blocks_of, named_blocks
+from support.docs.howto import (
+    EXAMPLES,
+    PAGES,
+    Example,
+    Opened,
+    another,
+    blocks,
+    count,
+    execute,
+    post,
+    set_clock,
+    sign_in,
+    statements_of,
+    users,
+    written,
+)
+from support.docs.pages import DOCS, blocks_of
 from support.docs.pages import execute as evaluate
 from support.docs.programs import environ, printed
 from support.patience import wait_until
@@ -48,6 +65,7 @@ from support.servers import (
 )
 from webtest import TestApp
 
+from pyramid_sqlsession import SQLSessionFactory
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.lifetime import Lifetime
 from pyramid_sqlsession.settings.options import Settings
@@ -56,17 +74,11 @@ from pyramid_sqlsession.table.model import SQLSessionRow
 from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.upkeep.purge import Purge
 
-PAGES = DOCS / "howto"
-EXAMPLES = DOCS / "examples" / "howto"
-DEFAULT_MODEL = "pyramid_sqlsession.table.model.SQLSessionRow"
 PSHELL, PSERVE = (Path(sys.executable).with_name(name) for name in ("pshell", "pserve"))
 # Pyramid 2.0 imports it, which setuptools remarks upon
 QUIET = {"PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
 
 only_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-
-Example = Callable[[str], Any]
-Opened = Callable[..., TestApp]
 
 
 # ---- all pages
@@ -83,91 +95,6 @@ def test_every_page_is_in_the_index_and_every_example_on_a_page() -> None:
     pages = {page.stem for page in PAGES.glob("*.rst")} - {"index"}
     assert {page for page in pages if not re.search(rf"^   {page}$", index, re.MULTILINE)} == set()
     assert [path.name for path in EXAMPLES.glob("*.py") if path.name not in shown] == []
-
-
-# ---- helpers
-
-
-def blocks(page: str) -> dict[str, str]:
-    """The blocks of a page, by their names."""
-    return named_blocks(PAGES / f"{page}.rst")
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
-    """Imports one of the examples; its models are forgotten afterwards."""
-    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-    imported: list[Any] = []
-
-    def example(name: str) -> Any:
-        imported.append(importlib.import_module(name))
-        return imported[-1]
-
-    yield example
-    for module in imported:
-        sys.modules.pop(module.__name__, None)
-        if hasattr(module, "Base"):
-            # other tests look for "the one model that uses SessionMixin"
-            module.Base.registry.dispose()
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    """A browser for the application of an ini file on a page."""
-
-    def opened(ini: str, **settings: str) -> TestApp:
-        """
-        :param settings: what is to be another value here; ``__`` is a dot.
-        """
-        return TestApp(get_app(str(written(tmp_path, ini, **settings))))
-
-    return opened
-
-
-def written(folder: Path, ini: str, **settings: str) -> Path:
-    """An ini file of a page, with other values where this machine has others."""
-    for name, value in settings.items():
-        name, value = name.replace("__", "."), value.replace("%", "%%")
-        ini, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", ini, flags=re.MULTILINE)
-        assert count == 1, name
-    if "sqlsession.model" not in ini:
-        # elsewhere it is found by itself, but in this process the tests' models are found too
-        ini = ini.replace("[app:main]", f"[app:main]\nsqlsession.model = {DEFAULT_MODEL}")
-    path = folder / "production.ini"
-    path.write_text(ini)
-    return path
-
-
-def another(browser: TestApp) -> TestApp:
-    """Another browser for the same application."""
-    return TestApp(browser.app)
-
-
-def set_clock(browser: TestApp) -> Clock:
-    """The clock of the application's sessions, which stands still from now on."""
-    factory = browser.app.registry.getUtility(ISessionFactory)
-    factory.clock = Clock()
-    clock: Clock = factory.clock
-    return clock
-
-
-def execute(engine: Engine, *statements: str, **parameters: Any) -> list[Any]:
-    """Run statements, each in a transaction of its own; the rows of the last one."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in statements:
-            result = connection.execute(text(statement), parameters)
-        return list(result.all()) if result.returns_rows else []
-
-
-def count(engine: Engine, table: str = "sqlsession") -> int:
-    """How many rows a table has."""
-    ((number,),) = execute(engine, f"SELECT count(*) FROM {table}")
-    return int(number)
-
-
-def statements_of(block: str) -> list[str]:
-    """The SQL statements of a block."""
-    return [statement.strip() for statement in block.split(";\n") if statement.strip()]
 
 
 # ---- your own model
@@ -392,41 +319,6 @@ def test_sessions_are_read_from_the_primary_beside_a_replica(
 
 
 # ---- accounts: log out everywhere, remember me
-
-
-@pytest.fixture
-def accounts(example: Example, opened: Opened, sqlite: Backend) -> Callable[..., TestApp]:
-    """Opens the application with accounts by a block of settings; alice and bob have one."""
-    module = example("accounts")
-
-    def accounts(ini: str, **settings: str) -> TestApp:
-        settings = {"sqlalchemy__url": sqlite.url, **settings}
-        browser = opened(ini, **settings)
-        engine = create_engine(settings["sqlalchemy__url"])
-        with sessionmaker(engine).begin() as dbsession:
-            for name in ("alice", "bob"):
-                user = module.User(name=name)
-                user.set_password("demo")
-                dbsession.add(user)
-        engine.dispose()
-        return browser
-
-    return accounts
-
-
-def post(browser: TestApp, path: str, status: int = 303, **form: str) -> Any:
-    """Send a form of the application's."""
-    form["csrf_token"] = browser.get("/home").json["csrf_token"]
-    return browser.post(path, form, status=status)
-
-
-def sign_in(browser: TestApp, name: str, **form: str) -> Any:
-    return post(browser, "/sign_in", 303, name=name, password="demo", **form)
-
-
-def users(*browsers: TestApp) -> list[str | None]:
-    """Who is signed in there."""
-    return [browser.get("/home").json["user"] for browser in browsers]
 
 
 @pytest.fixture
@@ -1128,10 +1020,18 @@ def figures(ini: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
-QUERIES = {
-    "postgresql": ("live-postgresql", "active-postgresql", "lag-postgresql", "table-postgresql"),
-    "mysql": ("live-mariadb", "active-mariadb", "lag-mariadb", "table-mariadb"),
-}
+def queries(dialect: str) -> list[str]:
+    """The page's queries: of live sessions, of active ones, of the lag, and of the table."""
+    page = blocks("monitoring")
+    if dialect == "postgresql":
+        names = ("live-postgresql", "active-postgresql", "lag-postgresql", "table-postgresql")
+        return [page[name] for name in names]
+    theirs, ours = re.findall(
+        r"write ``(.+?)`` for ``(.+?)`` in the first three", (PAGES / "monitoring.rst").read_text()
+    )[0]
+    first = queries("postgresql")[:3]
+    assert all(ours in query for query in first)
+    return [*(query.replace(ours, theirs) for query in first), page["table-mariadb"]]
 
 
 @on_servers
@@ -1143,8 +1043,7 @@ def test_the_queries_for_dashboards_say_what_stats_says(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     example("outage")
-    page = blocks("monitoring")
-    live, active, lag, table = (page[name] for name in QUERIES[backend.dialect])
+    live, active, lag, table = queries(backend.dialect)
     found = figures(operated, capsys)
     assert execute(engine, live) == [(found["signed_in"], found["anonymous"])] == [(2, 3)]
     assert execute(engine, active) == [(1, 2)]
@@ -1257,7 +1156,10 @@ def test_the_pool_is_as_large_as_the_page_says(
     example: Example, opened: Opened, postgresql: Backend
 ) -> None:
     example("outage")
-    browser = opened(blocks("tuning")["pool"], sqlsession__sqlalchemy__url=postgresql.url)
+    url = f"sqlsession.sqlalchemy.url = {postgresql.url}"
+    manager = "tm.manager_hook = pyramid_tm.explicit_manager"
+    ini = ["[app:main]", "use = call:outage:main", manager, url, blocks("tuning")["pool"]]
+    browser = opened("\n".join(ini))
     assert browser.post("/").json == {"visits": 1}
     pool: Any = own_engine(browser).pool
     assert (pool.size(), pool._max_overflow) == (5, 0)
@@ -1401,3 +1303,36 @@ def test_the_tests_on_the_page_pass_in_a_cookiecutter_application(tmp_path: Path
     shutil.copy(EXAMPLES / "test_visitors.py", folder / "tests")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
     assert "6 passed" in run(*command, folder=folder, path=folder)
+
+
+def test_the_tests_of_an_application_without_a_database_pass(tmp_path: Path) -> None:
+    folder = tmp_path / "testing"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(DOCS / "examples" / "testing", folder, ignore=ignored)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    assert "2 passed" in run(*command, folder=folder, path=folder)
+
+
+def test_the_clock_is_a_keyword() -> None:
+    config, clock = Configurator(), Clock()
+    names = {"config": config, "SQLSessionFactory": SQLSessionFactory, "clock": clock}
+    evaluate(blocks("testing")["clock"], **names)
+    config.commit()
+    factory: Any = config.registry.getUtility(ISessionFactory)
+    assert (factory.clock, factory.settings.ttl) == (clock, 7200)
+
+
+def test_the_setting_on_the_page_turns_the_cleaning_off() -> None:
+    name, value = blocks("testing")["no-cleaning"].split(" = ")
+    assert Settings.from_ini({name: value.strip()}).cleanup_interval is None
+
+
+def test_a_secure_cookie_comes_back_to_the_browser_on_the_page(sqlite: Backend) -> None:
+    app = serve(own_configurator(sqlite.url, cookie_name="__Host-session"), put=put, show=show).app
+    expression = blocks("testing")["https"]
+    browser = eval(expression, {"TestApp": TestApp, "app": app})  # noqa: S307  # an example of ours
+    browser.get("/put")
+    assert browser.get("/show").json == {"cart": [1]}
+    plain = TestApp(app)
+    plain.get("/put")
+    assert plain.get("/show").json == {}

@@ -202,7 +202,7 @@ def test_tests_are_run_as_the_page_for_contributors_says() -> None:
 def test_every_target_of_make_that_a_page_names_is_there() -> None:
     shown = [
         *code_blocks(DOCS / "demo.rst", "console"),
-        code_block(DOCS / "reliability.rst", "console", "make"),
+        code_block(DOCS / "project/trials.rst", "console", "make"),
     ]
     prose = "".join(page.read_text() for page in (*PAGES, README))
     named = set(re.findall(r"(?:\$ |``)make ([a-z-]+)", "".join(shown) + prose))
@@ -211,7 +211,7 @@ def test_every_target_of_make_that_a_page_names_is_there() -> None:
 
 
 def test_the_faults_are_tried_with_the_options_on_the_page() -> None:
-    block = code_block(DOCS / "reliability.rst", "console", "--scale")
+    block = code_block(DOCS / "project/trials.rst", "console", "--scale")
     command = re.search(r"-m (pytest .+?) +#", block)
     assert command
     collected = run(*command[1].split(), "--collect-only", "-q", cwd=ROOT)

@@ -124,7 +124,6 @@ def transfer(request):
 
 def main(global_config, **settings):
     engine = engine_from_config(settings)
-    Base.metadata.create_all(engine)  # a real application leaves this to Alembic
     make_session = sessionmaker(engine)
 
     def dbsession(request):
@@ -134,6 +133,7 @@ def main(global_config, **settings):
 
     changing = (sign_in, sign_out, change_password, log_out_everywhere, disable, transfer)
     with Configurator(settings=settings, security_policy=SecurityPolicy()) as config:
+        config.registry["dbsession_factory"] = make_session
         config.add_request_method(dbsession, reify=True)
         config.include("pyramid_retry")
         config.include("pyramid_sqlsession")
@@ -142,4 +142,5 @@ def main(global_config, **settings):
             name, method = view.__name__, "POST" if view in changing else "GET"
             config.add_route(name, f"/{name}")
             config.add_view(view, route_name=name, request_method=method, renderer="json")
+    Base.metadata.create_all(engine)  # a real application leaves this to Alembic
     return config.make_wsgi_app()

@@ -1,0 +1,18 @@
+"""CSRF tokens in a cookie of their own, so that showing a form stores no session."""
+
+from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
+
+from pyramid_sqlsession import SessionCreated, SessionRegenerated
+
+
+def renew(event):
+    """A sign-in renews the token, as it would be if the session held it."""
+    if event.user_id is not None:
+        new_csrf_token(event.request)
+
+
+def includeme(config):
+    policy = CookieCSRFStoragePolicy(cookie_name="__Host-csrf", secure=True, httponly=True)
+    config.set_csrf_storage_policy(policy)
+    config.add_subscriber(renew, SessionCreated)
+    config.add_subscriber(renew, SessionRegenerated)
