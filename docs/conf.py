@@ -47,7 +47,22 @@ copybutton_prompt_text = "$ "
 copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
+# frames of code that can be seen, and text with a contrast of at least 4.5 : 1
+html_theme_options = {
+    "light_css_variables": {
+        "color-background-border": "#dfe2e6",
+        "color-code-background": "#f5f6f8",
+        "color-foreground-muted": "#5f636a",
+    },
+    "dark_css_variables": {
+        "color-background-border": "#303335",
+        "color-code-background": "#1e2124",
+        "color-foreground-muted": "#9196a0",
+        "color-problematic": "#f27878",
+    },
+}
 html_title = f"{project} {release}"
+html_favicon = "_static/icon.svg"
 html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 html_show_sphinx = False
 html_show_copyright = False

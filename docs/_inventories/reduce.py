@@ -1,8 +1,8 @@
 """Reduce the inventory of another project (``objects.inv``) to what these pages may refer to.
 
-``python docs/_inventories/reduce.py objects.inv docs/_inventories/python.inv`` keeps the Python objects of
-the modules in ``MODULES``, without their parameters. It leaves out the version, which a link would show
-although it leads to the current documentation.
+``python reduce.py objects.inv python.inv`` keeps the Python objects of the modules in ``MODULES``,
+without their parameters. It leaves out the version, which a link would show although it leads to
+the current documentation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ MODULES = {
     *dir(builtins),
 }
 # several times the size of all others, and not referred to
-EXCEPT = re.compile(r"sqlalchemy\.(dialects|ext(?!\.declarative|\.mutable))|.*\.__\w+__$|(unittest(?!\.mock))")
+EXCEPT = re.compile(
+    r"sqlalchemy\.(dialects|ext(?!\.declarative|\.mutable))|unittest(?!\.mock)|.*\.__\w+__$"
+)
 HEADER = 4
 
 
@@ -53,8 +55,8 @@ def reduced(entries: Iterable[str]) -> Iterator[str]:
     """The entries to keep; an interface (Zope's) is referred to as a class."""
     for entry in entries:
         name, kind, rest = entry.split(" ", 2)
-        module = name.partition(".")[0]
-        if kind.startswith("py:") and kind != "py:parameter" and module in MODULES and not EXCEPT.match(name):
+        known = name.partition(".")[0] in MODULES and not EXCEPT.match(name)
+        if known and kind.startswith("py:") and kind != "py:parameter":
             yield " ".join([name, kind.replace("interface", "class"), rest])
 
 
