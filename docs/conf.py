@@ -71,3 +71,22 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+
+
+# what docstrings name in short, as the code does
+RAISED = {
+    "ConfigurationError": "pyramid.exceptions.ConfigurationError",
+    "NoTransaction": "transaction.interfaces.NoTransaction",
+}
+
+
+def write_out_raised(app, what, name, obj, options, lines):
+    """Let ``:raises`` refer to exceptions of other projects."""
+    for number, line in enumerate(lines):
+        if (found := re.match(r":raises (\w+):", line)) and found[1] in RAISED:
+            lines[number] = line.replace(found[1], f"~{RAISED[found[1]]}", 1)
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", write_out_raised)
