@@ -16,6 +16,7 @@ from pyramid.httpexceptions import HTTPFound
 from pyramid.request import Request, apply_request_extensions
 from pyramid.session import SignedCookieSessionFactory
 from sqlalchemy import Engine, create_engine, text, update
+from sqlalchemy.exc import OperationalError
 from support.apps import (
     TABLE,
     VETO,
@@ -23,6 +24,7 @@ from support.apps import (
     Note,
     SessionRow,
     configurator,
+    order,
     put,
     serve,
     show,
@@ -374,6 +376,16 @@ def put_while_locked(engine: Engine, settings: Any = None) -> None:
 @shows("``the database reports a conflict: database is locked``")
 def locked(engine: Engine) -> None:
     put_while_locked(engine)
+
+
+@shows("``sqlsession.sqlalchemy.url is set, and request.dbsession is there too``")
+def two_engines_on_one_file(engine: Engine) -> None:
+    impatient = create_engine(engine.url, connect_args={"timeout": 0.05})
+    url = str(engine.url)
+    browser = serve(configurator(impatient, {"sqlsession.sqlalchemy.url": url}), order=order)
+    with pytest.raises(OperationalError, match="database is locked"):
+        browser.get("/order")
+    impatient.dispose()
 
 
 @shows("``this request has no transaction and is not run again``")
