@@ -191,7 +191,7 @@ def test_a_picture_is_described_and_loads_nothing(picture: Path) -> None:
 
 
 def test_tests_are_run_as_the_page_for_contributors_says() -> None:
-    for block in code_blocks(DOCS / "contributing.rst", "console"):
+    for block in code_blocks(ROOT / "CONTRIBUTING.rst", "console"):
         program, *arguments = block.removeprefix("$ ").split()
         assert program == ".venv/bin/python"
         assert arguments.pop(0) == "-m"
