@@ -1026,9 +1026,8 @@ def queries(dialect: str) -> list[str]:
     if dialect == "postgresql":
         names = ("live-postgresql", "active-postgresql", "lag-postgresql", "table-postgresql")
         return [page[name] for name in names]
-    theirs, ours = re.findall(
-        r"write ``(.+?)`` for ``(.+?)`` in the first three", (PAGES / "monitoring.rst").read_text()
-    )[0]
+    text = " ".join((PAGES / "monitoring.rst").read_text().split())
+    ((theirs, ours),) = re.findall(r"write ``(.+?)`` for ``(.+?)`` in the first three", text)
     first = queries("postgresql")[:3]
     assert all(ours in query for query in first)
     return [*(query.replace(ours, theirs) for query in first), page["table-mariadb"]]

@@ -1,4 +1,4 @@
-"""Accounts: signing in, staying signed in, and ending sessions everywhere."""
+"""Accounts: sign-in, remember me, and logging out everywhere."""
 
 import hashlib
 import hmac
@@ -49,13 +49,13 @@ def digest(password, salt):
     return hashlib.scrypt(password.encode(), salt=salt, n=2**14, r=8, p=1)
 
 
-# whose password nobody knows: the time that a wrong one takes does not tell which names there are
+# nobody knows this password; checking it makes unknown names take as long as wrong passwords
 NOBODY = User(name="", disabled=True)
 NOBODY.set_password(secrets.token_hex())
 
 
 class SecurityPolicy:
-    """Keeps who is signed in where Pyramid's helper does, in ``session["auth.userid"]``."""
+    """Keeps the user in ``session["auth.userid"]``, as Pyramid's helper does."""
 
     helper = SessionAuthenticationHelper()
 
@@ -70,7 +70,7 @@ class SecurityPolicy:
 
 
 def sign_in(request):
-    # locked, so that nobody disables it, or changes its password, before the session is stored
+    # lock the row: nobody can disable the user before the session is stored
     user = request.dbsession.get(User, request.POST["name"], with_for_update=True)
     if not (user or NOBODY).accepts(request.POST["password"]):
         return HTTPForbidden()
@@ -90,13 +90,13 @@ def home(request):
 def change_password(request):
     name = request.authenticated_userid
     user = request.dbsession.get(User, name, with_for_update=True) if name else NOBODY
-    # whoever finds the browser open must not take over the account
+    # finding the browser open must not be enough to take over the account
     if not user.accepts(request.POST["old"]):
         return HTTPForbidden()
     user.set_password(request.POST["new"])
-    # all the other sessions, in the transaction that changes the password
+    # end all other sessions, in the same transaction
     request.sqlsessions.revoke_user(name, keep=request.session.id)
-    # and this one gets a new token
+    # and give this one a new token
     request.session.regenerate()
     return HTTPSeeOther(request.route_path("home"))
 
@@ -107,16 +107,16 @@ def log_out_everywhere(request):
 
 
 def disable(request):
-    """Lock somebody out; in a real application, administrators may do this."""
+    """Disable an account; in a real application, only administrators may do this."""
     user = request.dbsession.get(User, request.POST["name"])
     user.disabled = True
     return {"ended": request.sqlsessions.revoke_user(user.name)}
 
 
 def transfer(request):
-    """Something for which the password has to be fresh, however long one is remembered."""
+    """Requires a recent sign-in, however long the user is remembered."""
     is_fresh = time.time() - request.session.created < QUARTER_OF_AN_HOUR
-    # a session in which nobody is signed in is fresh, too
+    # an anonymous session may be recent too
     if request.authenticated_userid is None or not is_fresh:
         return HTTPSeeOther(request.route_path("sign_in"))
     return {"done": True}

@@ -23,7 +23,7 @@ class Session(SessionMixin, Base):
 
 
 class Token(Base):
-    """Stored as its hash, like the session's."""
+    """An API token, stored as a hash."""
 
     __tablename__ = "tokens"
 
@@ -32,7 +32,7 @@ class Token(Base):
 
 
 class SecurityPolicy:
-    """A request with an Authorization header is the token's user or nobody: never the cookie's."""
+    """A request with an Authorization header never uses the session."""
 
     helper = SessionAuthenticationHelper()
 
@@ -50,12 +50,12 @@ class SecurityPolicy:
 
 
 def needs_csrf_token(request):
-    """No other site can have a browser send an Authorization header of its choice."""
+    """Other sites can't make a browser send an Authorization header of their choice."""
     return request.authorization is None
 
 
 def order(request):
-    """For the pages' forms, and for API clients."""
+    """For forms and for API clients."""
     if request.authenticated_userid is None:
         raise HTTPForbidden
     return {"ordered by": request.authenticated_userid}

@@ -1,4 +1,4 @@
-"""An audit trail: a row for each sign-in and each end of a user's session."""
+"""An audit trail: one row for each sign-in and each end of a user's session."""
 
 import time
 
@@ -24,9 +24,10 @@ class Audit(Base):
 def what(event):
     if isinstance(event, SessionEnded):
         return event.by
-    # by the password, given again, or by session.regenerate()
-    is_renewed = isinstance(event, SessionRegenerated) and event.handle == event.old_handle
-    return "renewed" if is_renewed else "sign-in"
+    if isinstance(event, SessionRegenerated) and event.handle == event.old_handle:
+        # the same user signed in again, or session.regenerate() was called
+        return "renewed"
+    return "sign-in"
 
 
 def audit(event):
@@ -43,7 +44,7 @@ def audit(event):
     if is_tm_active(request):
         request.dbsession.add(entry)
     else:
-        # after the request's transaction, or in a script: see the page
+        # there is no transaction of the request
         request.add_finished_callback(lambda request: store(request, entry))
 
 

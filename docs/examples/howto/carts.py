@@ -1,4 +1,4 @@
-"""A cart in the session of a visitor, which becomes the user's at the sign-in."""
+"""A visitor's cart in the session, merged into the user's at the sign-in."""
 
 import zope.sqlalchemy
 from pyramid.authentication import SessionAuthenticationHelper
@@ -20,7 +20,7 @@ class Session(SessionMixin, Base):
 
 
 class Item(Base):
-    """A line of a user's cart, which outlives every session."""
+    """An item in a user's cart."""
 
     __tablename__ = "items"
 

@@ -1,11 +1,11 @@
-"""From JSON to compressed JSON while hosts of both versions run: two steps, two deployments."""
+"""Change from JSON to compressed JSON in two deployments."""
 
 import json
 import zlib
 
 
 class Serializer:
-    """Reads both formats; which one it writes is the step."""
+    """Reads both formats; the step decides which one it writes."""
 
     def __init__(self, *, compress, longest=1024**2):
         self.compress = compress
@@ -18,7 +18,7 @@ class Serializer:
         plain = json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
         if len(plain) > self.longest:
             raise ValueError(f"{len(plain)} bytes are more than {self.longest}")
-        # JSON of a dict begins with a brace, so another first byte tells the formats apart
+        # JSON of a dict begins with a brace, so the first byte tells the formats apart
         return b"z" + zlib.compress(plain) if self.compress else plain
 
     def loads(self, stored):
@@ -28,10 +28,10 @@ class Serializer:
 
     def _decompressed(self, stored):
         stream = zlib.decompressobj()
-        # a kilobyte may be a megabyte of zeros: no more is made of it than is allowed
+        # a kilobyte may decompress to a megabyte: stop at the limit
         plain = stream.decompress(stored, self.longest + 1)
         if len(plain) > self.longest or not stream.eof:
-            raise ValueError(f"it was cut off, or has more than {self.longest} bytes")
+            raise ValueError(f"truncated, or longer than {self.longest} bytes")
         return plain
 
 

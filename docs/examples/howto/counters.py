@@ -1,4 +1,4 @@
-"""Counts what happens to sessions, in a StatsD server: config.include("counters")."""
+"""Count session events in a StatsD server: config.include("counters")."""
 
 import socket
 
@@ -6,7 +6,7 @@ from pyramid_sqlsession import SessionEvent
 
 
 class Counters:
-    """A subscriber. It sends a datagram for each event and waits for nobody."""
+    """A subscriber that sends a UDP datagram for each event, without waiting."""
 
     def __init__(self, host, port):
         self.address = (host, port)
@@ -14,7 +14,7 @@ class Counters:
 
     def __call__(self, event):
         name = type(event).__name__
-        # what an event has more to say: how it ended, what became of it, why
+        # some events say how or why
         for detail in ("by", "outcome", "reason"):
             if hasattr(event, detail):
                 name += f".{getattr(event, detail)}"

@@ -1,4 +1,4 @@
-"""CSRF tokens in a cookie of their own, so that showing a form stores no session."""
+"""Keep CSRF tokens in a cookie, so that showing a form stores no session."""
 
 from pyramid.csrf import CookieCSRFStoragePolicy, new_csrf_token
 
@@ -6,7 +6,7 @@ from pyramid_sqlsession import SessionCreated, SessionRegenerated
 
 
 def renew(event):
-    """A sign-in renews the token, as it would be if the session held it."""
+    """Renew the token at a sign-in, as pyramid_sqlsession does if the session holds it."""
     if event.user_id is not None:
         new_csrf_token(event.request)
 

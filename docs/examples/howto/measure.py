@@ -1,4 +1,4 @@
-"""How long requests take that write their sessions, on each database: measure.py URL ..."""
+"""Measure requests that write their session, on several databases: measure.py URL ..."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ def count(request):
 
 
 class Visitor:
-    """Somebody whose every request writes the session."""
+    """A visitor whose every request writes the session."""
 
     def __init__(self, url):
         settings = {"sqlsession.sqlalchemy.url": url, "sqlsession.cleanup_interval": "0"}
@@ -39,11 +39,11 @@ class Visitor:
 def main(*urls):
     visitors = [Visitor(url) for url in urls]
     for _ in range(REQUESTS):
-        # they take turns, so that whatever else the machine does falls on all of them
+        # take turns, so that other load on the machine affects all alike
         for visitor in visitors:
             visitor.visit()
     for number, visitor in enumerate(visitors, 1):
-        # the first request makes the table, and the session
+        # the first request creates the table and the session
         print(f"database {number}: {median(visitor.times[1:]) * 1000:.2f} ms")
 
 

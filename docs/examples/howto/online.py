@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 
 def online(request):
-    """The users who were active in the last five minutes, and no later than ten minutes ago."""
+    """Users who were active in the last five minutes, and perhaps some from the last ten."""
     since = int(time.time()) - 10 * 60
     users = (
         select(Session.user_id)
@@ -15,7 +15,7 @@ def online(request):
         .where(
             Session.last_seen > since,
             Session.user_id.is_not(None),
-            Session.replaced.is_(None),  # rows whose token was replaced are no sessions
+            Session.replaced.is_(None),  # skip rows whose token was replaced
         )
         .order_by(Session.user_id)
     )

@@ -1,4 +1,4 @@
-"""What visitors see while the database is away: a page, and not a traceback."""
+"""Show visitors a page while the database is down."""
 
 from pyramid.config import Configurator
 from pyramid.response import Response
@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 
 def away_tween_factory(handler, registry):
-    """A tween over pyramid_tm's, which sees what COMMIT raises too."""
+    """A tween over pyramid_tm's, so that it also sees errors of COMMIT."""
 
     def tween(request):
         try:
@@ -15,7 +15,7 @@ def away_tween_factory(handler, registry):
         except OperationalError as error:
             if is_error_retryable(request, error):
                 raise  # a conflict: pyramid_retry runs the request again
-            page = Response("We are back in a moment. Nothing was stored.\n", status=503)
+            page = Response("We will be back in a moment. Nothing was stored.\n", status=503)
             page.headers["Retry-After"] = "5"
             return page
 
@@ -32,7 +32,7 @@ def count(request):
 
 
 def alive(request):
-    """For the load balancer. It asks no database: see the page."""
+    """For the load balancer; needs no database."""
     return Response("alive\n")
 
 

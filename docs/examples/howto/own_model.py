@@ -1,4 +1,4 @@
-"""Sessions in a table of the application's own: whose they are, where from, and what they hold."""
+"""Sessions in the application's own model: a foreign key, other columns, and JSON data."""
 
 from typing import Any
 
@@ -27,29 +27,29 @@ class User(Base):
 class Session(SessionMixin, Base):
     __tablename__ = "web_sessions"
 
-    # an integer that refers to a user; who is deleted takes all sessions along
+    # deleting a user deletes the user's sessions
     user_id: Mapped[int | None] = mapped_column(
         ForeignKey("users.id", ondelete="CASCADE"), index=True
     )
-    # columns of the mixin under other names
+    # the mixin's columns under other names
     created: Mapped[int] = mapped_column("started_at", BigInteger, nullable=False)
     last_seen: Mapped[int] = mapped_column("seen_at", BigInteger, nullable=False)
-    # data that SQL can look into
+    # data that SQL can query
     data: Mapped[dict[str, Any]] = mapped_column(
         JSON().with_variant(JSONB(), "postgresql"), nullable=False
     )
-    # columns that the mixin does not have
+    # additional columns
     address: Mapped[str | None] = mapped_column(String(45))
     agent: Mapped[str | None] = mapped_column(String(200))
 
 
 def where_from(request, session):
-    """Fill the columns that the mixin does not have: sqlsession.extra_columns."""
+    """Fill the additional columns: sqlsession.extra_columns."""
     return {"address": request.client_addr, "agent": (request.user_agent or "")[:200]}
 
 
 class SecurityPolicy:
-    """Who is signed in, by the integer that is the user's primary key."""
+    """Users are identified by their primary key."""
 
     helper = SessionAuthenticationHelper()
 
@@ -61,7 +61,7 @@ class SecurityPolicy:
 
 
 def sign_in(request):
-    # the password is somebody else's subject
+    # checking the password is left out here
     user = request.dbsession.scalars(select(User).where(User.name == request.POST["name"])).one()
     request.response.headers.extend(remember(request, user.id))
     return {}
@@ -83,7 +83,7 @@ def close_account(request):
 
 
 def first_products(request):
-    """How often each product is the first one in a cart, over all sessions."""
+    """How often each product comes first in a cart."""
     first = Session.data["cart"][0].as_string()
     counted = select(first, func.count()).where(first.is_not(None)).group_by(first)
     return dict(request.dbsession.execute(counted).all())

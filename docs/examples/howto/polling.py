@@ -1,4 +1,4 @@
-"""Views that a page calls by itself, whether or not anybody looks at it."""
+"""Views that a page's script calls."""
 
 import time
 
@@ -8,7 +8,7 @@ def news(request):
 
 
 def seconds_left(request):
-    """For a dialog "You will be signed out in a minute"."""
+    """For a dialog such as "You will be signed out in a minute"."""
     return request.session.expires_at - int(time.time())
 
 

@@ -1,4 +1,4 @@
-"""Reads from a replica, writes to the primary; sessions are always the primary's."""
+"""Reads go to a replica, writes to the primary; sessions always use the primary."""
 
 import zope.sqlalchemy
 from pyramid.config import Configurator

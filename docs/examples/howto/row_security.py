@@ -1,4 +1,4 @@
-"""Tell PostgreSQL who is signed in, for its row-level security."""
+"""Tell PostgreSQL who is signed in, for row-level security."""
 
 import zope.sqlalchemy
 from pyramid.authentication import SessionAuthenticationHelper
@@ -40,7 +40,7 @@ def user_tween_factory(handler, registry):
     """A tween under pyramid_tm's, in the request's transaction."""
 
     def tween(request):
-        # the session is read first, then the database is told
+        # this reads the session, and usually begins the transaction
         user = request.authenticated_userid
         if user is not None:
             request.dbsession.execute(select(func.set_config("shop.user", user, True)))

@@ -1,4 +1,4 @@
-"""What pshell offers beside the request: the ini file names it under [pshell]."""
+"""Names for pshell; the ini file refers to it under [pshell]."""
 
 from pyramid.request import Request, apply_request_extensions
 
@@ -7,7 +7,7 @@ def setup(env):
     request = env["request"]
 
     def session_of(token):
-        """A visitor's session by the token in the cookie, to be read."""
+        """Read the session of a token, the value of a visitor's cookie."""
         visit = Request.blank("/", headers={"Cookie": f"session={token}"})
         visit.registry = request.registry
         apply_request_extensions(visit)

@@ -1,4 +1,4 @@
-"""End the sessions of users who are named on the command line: signed_out.py INI USER ..."""
+"""End all sessions of some users: signed_out.py INI USER ..."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Tests of an application made by the cookiecutter; the fixtures are the cookiecutter's."""
+"""Tests for the cookiecutter's fixtures."""
 
 import json
 
@@ -19,7 +19,7 @@ def another_browser(app, testapp):
 
 @pytest.fixture
 def stored(dbsession):
-    """What the only session holds."""
+    """The data of the only session."""
 
     def stored():
         return json.loads(dbsession.scalars(select(Session.data)).one())

@@ -1,4 +1,4 @@
-"""Turns the figures of "stats --json" into metrics for the textfile collector of node_exporter."""
+"""Turn the output of "stats --json" into metrics for node_exporter's textfile collector."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Orders in one database, sessions in another, each with a database session on the request."""
+"""Orders in one database, sessions in another; requests have a database session for each."""
 
 import zope.sqlalchemy
 from pyramid.config import Configurator
@@ -28,7 +28,7 @@ class Session(SessionMixin, Base):
 
 
 def add_database(config, name, base):
-    """Give requests a database session of this name; its URL is in NAME.url."""
+    """Add request.NAME, a database session for the URL in the setting NAME.url."""
     engine = engine_from_config(config.get_settings(), f"{name}.")
     base.metadata.create_all(engine)  # a real application leaves this to Alembic
     make_session = sessionmaker(engine)
