@@ -45,7 +45,7 @@ screenshots: servers
 soak: servers
 	$(BIN)/python -m pytest tests/soak --seconds=$(SECONDS)
 
-# What docs/reliability.rst says was tried.
+# What docs/project/trials.rst says was tried.
 reliability: servers
 	rm -f $(VENV)/trials.jsonl
 	$(BIN)/python -m pytest --numprocesses=auto --scale=$(SCALE) --timeout=0 \

@@ -21,6 +21,11 @@ DOCS = TESTS.parent / "docs"
 SCALE = "--sessions=200 --smallest=20 --reads=40 --writes=8 --touches=20 --rounds=1"
 PEERS = "--requests=4 --block=2 --kept=100 --seconds=1"
 
+PLOTS = sorted((DOCS / "performance").glob("*.svg"))
+
+PHONE = 350
+"""Pixels that a picture is wide on a phone of 390."""
+
 # what is not measured: the driver has no request, and a large session does not fit into a cookie
 NONE = "—"
 
@@ -55,15 +60,17 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(report: Path, name: str) -> list[list[str]]:
-    """The cells of a table's body."""
-    parts = re.split(r"^=[= ]+\n", (report / f"{name}.rst").read_text(), flags=re.MULTILINE)
-    return [re.split(r" {2,}", line) for line in parts[-2].splitlines()]
+    """The cells of a table's body; names of ours are marked."""
+    parts = re.split(r"^ *=[= ]+\n", (report / f"{name}.rst").read_text(), flags=re.MULTILINE)
+    lines = [line.strip().replace("**", "") for line in parts[-2].splitlines()]
+    return [re.split(r" {2,}", line) for line in lines]
 
 
-def shown(page: str) -> set[str]:
-    """The files that a page of the documentation shows."""
-    pattern = r"^\.\. (?:include|image):: performance/(.+)"
-    return set(re.findall(pattern, (DOCS / page).read_text(), re.MULTILINE))
+def shown(*pages: str) -> set[str]:
+    """The files that pages of the documentation show."""
+    pattern = r"^\.\. (?:include|image):: (?:\.\./)?performance/(.+)"
+    text = "".join((DOCS / page).read_text() for page in pages)
+    return set(re.findall(pattern, text, re.MULTILINE))
 
 
 def numbers(cells: list[str]) -> list[float]:
@@ -111,10 +118,20 @@ def test_the_page_shows_everything_that_is_written(report: Path) -> None:
     assert shown("scale.rst") == {path.name for path in report.iterdir()}
 
 
-def test_the_plot_tells_no_date(report: Path) -> None:
-    text = (report / "scale.svg").read_text()
-    assert "<svg" in text
+def test_the_plots_tell_no_date(report: Path) -> None:
+    for plot in report.glob("*.svg"):
+        assert_is_a_plot(plot)
+
+
+def assert_is_a_plot(path: Path) -> None:
+    """A picture without a date, whose text can be read on a phone, on a dark page too."""
+    text = path.read_text()
+    (width,) = map(float, re.findall(r'<svg [^>]*\bwidth="([\d.]+)pt"', text))
     assert "dc:date" not in text
+    assert "prefers-color-scheme: dark" in text
+    # of text as matplotlib draws it: 1 is a point
+    smallest = min(map(float, re.findall(r"scale\(([\d.]+) -[\d.]+\)", text))) * 100
+    assert smallest * PHONE / width >= 10
 
 
 # ---- beside the peers
@@ -174,15 +191,19 @@ def test_it_has_requests_per_second_with_and_without_sessions(comparison: Path) 
 
 
 @SLOW
-def test_the_page_shows_everything_that_is_compared(comparison: Path) -> None:
-    assert shown("performance.rst") == {path.name for path in comparison.iterdir()}
+def test_the_pages_show_everything_that_is_compared(comparison: Path) -> None:
+    written = {path.name for path in comparison.iterdir()}
+    assert shown("performance.rst", "project/targets.rst") == written
 
 
 @SLOW
 def test_the_plot_of_the_comparison_tells_no_date(comparison: Path) -> None:
-    text = (comparison / "peers.svg").read_text()
-    assert "<svg" in text
-    assert "dc:date" not in text
+    assert_is_a_plot(comparison / "peers.svg")
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.stem)
+def test_a_plot_in_the_documentation_can_be_read_on_a_phone(plot: Path) -> None:
+    assert_is_a_plot(plot)
 
 
 def forgetful(environ: dict[str, Any], start_response: Any) -> list[bytes]:

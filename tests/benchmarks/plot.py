@@ -1,4 +1,4 @@
-"""The plot of docs/scale.rst."""
+"""The plots of docs/scale.rst."""
 
 from __future__ import annotations
 
@@ -12,50 +12,96 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from .results import Results, latency, latency_on_free_cores, rate
+from .results import Results, latency, latency_on_free_cores
 
 BLUE, ORANGE, GREEN, GREY = "#33618f", "#d9822b", "#4d8f5b", "#8a8f98"
-INK = "#1d2733"
+INK, PAPER, GRID = "#1d2733", "#ffffff", "#e3e5e8"
 PALE = ("#a9c1da", "#6d93b8", BLUE)
+PALE_ORANGE = "#f0cda8"
+
+DARK = {
+    BLUE: "#5f9bd6",
+    PALE[0]: "#2c4763",
+    PALE[1]: "#44709c",
+    PALE_ORANGE: "#7a5226",
+    INK: "#cfd3d8",
+    PAPER: "#131416",
+    GRID: "#303335",
+}
+"""What the colours are where the reader prefers dark pages."""
+
+SHORT = {"before": "bef.", "during": "dur.", "after": "aft."}
+
+WIDTH = 4.6
+"""Inches. On a phone, where that is about 350 pixels, the text is still larger than 10."""
 
 STYLE: Any = {
     # the same figures are to give the same file
     "svg.hashsalt": "scale",
-    "font.size": 9,
-    "axes.titlesize": 10,
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
+    "axes.facecolor": PAPER,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "grid.color": "#e3e5e8",
-    "xtick.color": "#40454d",
-    "ytick.color": "#40454d",
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "legend.fontsize": 9.5,
     "legend.frameon": False,
 }
 
 
-def write(results: Results, folder: Path, name: str = "scale.svg") -> None:
-    """Draw what was measured."""
-    with mpl.rc_context(STYLE):
-        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15)
-        figure = Figure(figsize=(10, 6.6), layout=layout)
-        ((first, second), (third, fourth)) = figure.subplots(2, 2, width_ratios=(4, 3))
-        _purge(first, results)
-        _requests(second, results)
-        _purged(third, results)
-        _log(fourth, results)
-        figure.savefig(folder / name, metadata={"Date": None, "Creator": None}, dpi=110)
+def write(results: Results, folder: Path) -> None:
+    """Draw what was measured, one file for each plot."""
+    for name, height, draw in (
+        ("scale-purge.svg", 3.2, _purge),
+        ("scale-growth.svg", 2.9, _requests),
+        ("scale-log.svg", 2.9, _log),
+    ):
+        with mpl.rc_context(STYLE):
+            figure, axes = empty(height)
+            draw(axes, results)
+            save(figure, folder / name)
+
+
+def empty(height: float) -> tuple[Figure, Axes]:
+    """A figure with one plot."""
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(WIDTH, height), layout=layout)
+    return figure, figure.subplots()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure that follows what the reader prefers, light or dark."""
+    figure.savefig(path, metadata={"Date": None, "Creator": None}, dpi=110)
+    rules = "".join(
+        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}\n'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    )
+    style = f"<style>@media (prefers-color-scheme: dark) {{\n{rules}}}</style>\n"
+    before, end, after = path.read_text("utf-8").partition(" <defs>\n")
+    path.write_text(before + style + end + after, "utf-8")
 
 
 def _purge(axes: Axes, results: Results) -> None:
-    axes.set_title(f"Reads beside a purge, {_short(max(results.growth))} sessions")
+    axes.set_title(
+        f"Reads before, during and after a purge\n{_short(max(results.growth))} sessions"
+    )
     position, ticks = 0.0, []
     for way, beside in results.beside.items():
         for phase, requests in beside.phases().items():
@@ -69,22 +115,21 @@ def _purge(axes: Axes, results: Results) -> None:
                 label=None if position else "p99 less waits",
             )  # fmt: skip
             axes.annotate(
-                f"{percentiles.p99:.2f}", (position, percentiles.p99), (0, 2), ha="center",
-                textcoords="offset points", fontsize=8,
+                f"{percentiles.p99:.1f}", (position, percentiles.p99), (0, 2), ha="center",
+                textcoords="offset points",
             )  # fmt: skip
             ticks.append((position, phase))
             position += 1
         middle = position - 2
         axes.annotate(
-            f"purge in a {way}".replace(", ", ",\n"), (middle, 0), (0, -20), ha="center", va="top",
+            f"in a {way}".replace(", ", ",\n"), (middle, 0), (0, -22), ha="center", va="top",
             textcoords="offset points", xycoords=("data", "axes fraction"), annotation_clip=False,
-            fontsize=8,
         )  # fmt: skip
         position += 0.6
-    axes.set_xticks([at for at, _ in ticks], [phase for _, phase in ticks], fontsize=8)
+    axes.set_xticks([at for at, _ in ticks], [SHORT[phase] for _, phase in ticks])
     axes.set_ylabel("ms per request")
-    axes.margins(y=0.24)
-    axes.legend(loc="upper center", ncols=4, handlelength=1, columnspacing=1)
+    axes.margins(x=0.02, y=0.12)
+    axes.legend(loc="upper right", handlelength=1)
 
 
 def _requests(axes: Axes, results: Results) -> None:
@@ -105,17 +150,6 @@ def _requests(axes: Axes, results: Results) -> None:
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
 
 
-def _purged(axes: Axes, results: Results) -> None:
-    axes.set_title("Rows purged, by the number of sessions")
-    sizes = list(results.growth)
-    rates = [rate(growth.purges) for growth in results.growth.values()]
-    axes.plot(sizes, rates, color=GREEN, marker="o", markersize=4)
-    _by_sessions(axes, sizes)
-    axes.set_ylabel("rows per second")
-    axes.set_ylim(0, 1.2 * max(rates))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-
-
 def _log(axes: Axes, results: Results) -> None:
     axes.set_title("Written to the log, by the size of the data")
     chosen = [update for update in results.updates if update.fillfactor == 100]
@@ -128,7 +162,7 @@ def _log(axes: Axes, results: Results) -> None:
         axes.bar([n + shift for n in range(len(sizes))], values, 0.36, color=colour, label=label)
         for n, value in enumerate(values):
             axes.annotate(f"{value:,.0f}", (n + shift, value), (0, 2), ha="center",
-                          textcoords="offset points", fontsize=8)  # fmt: skip
+                          textcoords="offset points")  # fmt: skip
     axes.set_yscale("log")
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import indent
 
 from .results import Results, latency, latency_on_free_cores, rate
 from .visitors import Latency
@@ -45,9 +46,9 @@ def purge(results: Results) -> str:
                 f"{free.p99:.2f}",
                 f"{free.p99 / latency_on_free_cores(beside.before).p99:.2f}",
             ))  # fmt: skip
-    return table(
+    return numbers(
         "Purge", "Reads", "Number", "p50", "p95", "p99", "÷ before", "p99 less waits", "÷ before",
-        rows=rows,
+        rows=rows, texts=2,
     )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def batches(results: Results) -> str:
     for name, purges in runs.items():
         taken = Latency.of(seconds for purged in purges for seconds in purged.batches)
         rows.append((name, f"{rate(purges):,.0f}", *times(taken)))
-    return table("Purge", "Rows per second", "p50", "p95", "p99", rows=rows)
+    return numbers("Purge", "Rows per second", "p50", "p95", "p99", rows=rows)
 
 
 def growth(results: Results) -> str:
@@ -77,7 +78,7 @@ def growth(results: Results) -> str:
             f"{measured.lookup.microseconds:.0f}",
             f"{rate(measured.purges):,.0f}",
         ))  # fmt: skip
-    return table(
+    return numbers(
         "Sessions",
         "Read p50",
         "÷ first",
@@ -102,7 +103,7 @@ def space(results: Results) -> str:
         (part, *(f"{sizes[n]:,.0f}" for sizes in weights.values())) for n, part in enumerate(parts)
     ]
     total = ("all", *(f"{sum(sizes):,.0f}" for sizes in weights.values()))
-    return table("Bytes per session", *weights, rows=[*rows, total])
+    return numbers("Bytes per session", *weights, rows=[*rows, total])
 
 
 def log(results: Results) -> str:
@@ -117,7 +118,7 @@ def log(results: Results) -> str:
         )
         for update in sorted(results.updates, key=lambda update: (update.size, update.kind))
     ]
-    return table(
+    return numbers(
         "Update", "Data", "fillfactor", "Log, first", "Log, second", "HOT, first", "HOT, second",
         rows=rows,
     )  # fmt: skip
@@ -126,6 +127,13 @@ def log(results: Results) -> str:
 def times(latency: Latency) -> list[str]:
     """The three percentiles."""
     return [f"{value:.2f}" for value in (latency.p50, latency.p95, latency.p99)]
+
+
+def numbers(*header: str, rows: Iterable[Row], texts: int = 1) -> str:
+    """A table whose columns are numbers, which its style aligns, but for the first *texts*."""
+    style = f"numbers after-{texts}" if texts > 1 else "numbers"
+    body = indent(table(*header, rows=rows), "   ")
+    return f".. table::\n   :class: {style}\n\n{body}"
 
 
 def table(*header: str, rows: Iterable[Row]) -> str:

@@ -1,4 +1,4 @@
-"""How much is tried, and the record of it: docs/reliability.rst shows what was really run.
+"""How much is tried, and the record of it: docs/project/trials.rst shows what was run.
 
 ``pytest --record=FILE`` adds what the tests tried to a file, a line of JSON each;
 ``python -m support.trials FILE TABLE`` makes a table of it. ``--scale=N`` has everything tried N
@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.tables import table
+from benchmarks.tables import numbers
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,8 @@ def tabulate(report: Path) -> str:
         total = counts[trial.fault, trial.promised, trial.database]
         total[0] += trial.count
         total[1] += trial.lost
-    rows = [
-        (*what, f"{count:,}", "nothing" if lost == 0 else f"{lost:,}")
-        for what, (count, lost) in sorted(counts.items())
-    ]
-    return table("Fault", "Promised", "Database", "Trials", "Lost", rows=rows)
+    rows = [(*what, f"{count:,}", f"{lost:,}") for what, (count, lost) in sorted(counts.items())]
+    return numbers("Fault", "Promised", "Database", "Trials", "Lost", rows=rows, texts=3)
 
 
 def main(report: str, output: str) -> None:

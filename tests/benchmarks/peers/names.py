@@ -20,3 +20,12 @@ BEAKER = "pyramid_beaker, ext:database"
 FLASK = "Flask-Session, SQLAlchemy"
 DJANGO = "Django, database sessions"
 COOKIE = "Pyramid's signed cookie"
+
+OURS = (OWN, SHARED)
+BARE = (FLOOR, CALLED, BEGUN, CORE)
+"""Statements without a session store."""
+
+
+def marked(name: str) -> str:
+    """A name as tables show it: what is ours stands out."""
+    return f"**{name}**" if name in OURS else name

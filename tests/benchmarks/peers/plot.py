@@ -7,43 +7,50 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from ..plot import BLUE, GREY, ORANGE, STYLE
+from ..plot import BLUE, ORANGE, PALE, PALE_ORANGE, STYLE, empty, save
 from . import names
 from .contender import Workload
 from .results import Results
 
-OURS = (names.OWN, names.SHARED)
-BARE = (names.FLOOR, names.CALLED, names.BEGUN, names.CORE)
+COLOURS = {True: (BLUE, PALE[0]), False: (ORANGE, PALE_ORANGE)}
+"""Of a read and of a write: for what is ours, and for what is not."""
 
 
 def write(results: Results, folder: Path, name: str = "peers.svg") -> None:
-    """Draw what sessions cost on PostgreSQL."""
+    """Draw what session stores cost on PostgreSQL."""
     style: Any = {**STYLE, "svg.hashsalt": "peers", "axes.grid.axis": "x"}
     with mpl.rc_context(style):
-        layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15)
-        figure = Figure(figsize=(10, 4.2), layout=layout)
-        left, right = figure.subplots(1, 2, sharey=True)
-        _bars(left, results, Workload.READ, "A request that reads the session")
-        _bars(right, results, Workload.WRITE, "A request that changes the session")
-        figure.savefig(folder / name, metadata={"Date": None, "Creator": None}, dpi=110)
+        figure, axes = empty(5.4)
+        _bars(axes, results)
+        save(figure, folder / name)
 
 
-def _bars(axes: Axes, results: Results, workload: Workload, title: str) -> None:
-    axes.set_title(title)
+def _bars(axes: Axes, results: Results) -> None:
     found = results.costs["PostgreSQL"]
-    for place, name in enumerate(reversed(found)):
-        value = 1e6 * found[name][workload].median
-        colour = BLUE if name in OURS else GREY if name in BARE else ORANGE
-        axes.barh(place, value, 0.7, color=colour)
+    stores = [name for name in found if name not in names.BARE]
+    axes.set_title("What a session adds to a request, µs")
+    for place, name in enumerate(reversed(stores)):
         axes.annotate(
-            f"{value:,.0f}", (value, place), (3, 0), va="center", textcoords="offset points",
-            fontsize=8,
+            name, (0, place + 0.24), (2, 0), va="center", textcoords="offset points",
+            fontweight="bold" if name in names.OURS else "normal",
         )  # fmt: skip
-    axes.set_yticks(range(len(found)), list(reversed(found)), fontsize=8)
+        for shift, workload, colour in zip(
+            (-0.05, -0.3), (Workload.READ, Workload.WRITE), COLOURS[name in names.OURS], strict=True
+        ):
+            value = 1e6 * found[name][workload].median
+            axes.barh(place + shift, value, 0.23, color=colour)
+            axes.annotate(
+                f"{value:,.0f}", (value, place + shift), (3, 0), va="center",
+                textcoords="offset points",
+            )  # fmt: skip
+    axes.set_yticks([])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.margins(x=0.12)
-    axes.set_xlabel("µs that the session adds")
+    axes.set_ylim(-0.5, len(stores) - 0.55)
+    axes.margins(x=0.14)
+    axes.legend(
+        [Patch(color=BLUE), Patch(color=PALE[0])], ["read", "write"], loc="lower right",
+        handlelength=1, ncols=2,
+    )  # fmt: skip

@@ -1,11 +1,11 @@
-"""The tables of docs/performance.rst."""
+"""The tables of docs/performance.rst and docs/project/targets.rst."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..tables import Row, table
+from ..tables import Row, numbers, table
 from . import names
 from .contender import EVERY
 from .kept import PAIRS, Memory
@@ -44,7 +44,7 @@ def reached(results: Results) -> str:
         )
         for target in targets(results)
     ]
-    return table("Ratio", "At most", "Median", "Fastest", "By the median", rows=rows)
+    return numbers("Ratio", "At most", "Median", "Fastest", "By the median", rows=rows)
 
 
 def costs(results: Results) -> str:
@@ -78,7 +78,7 @@ def requests(results: Results) -> str:
         (name, _microseconds(taken.median), _microseconds(results.noise[name]))
         for name, taken in results.requests.items()
     ]
-    return table("Application", "Request", "Noise", rows=rows)
+    return numbers("Application", "Request", "Noise", rows=rows)
 
 
 def kept_by_process(memory: Memory) -> str:
@@ -88,8 +88,15 @@ def kept_by_process(memory: Memory) -> str:
         first, last = (memory.traced[way][n] for n in (1, -1))
         before = memory.traced[without][-1].traced
         grown = (last.traced - first.traced) / (last.requests - first.requests)
-        rows.append((way, _mebibytes(before), _mebibytes(last.traced - before), f"{grown:.1f}"))
-    return table(
+        rows.append(
+            (
+                names.marked(way),
+                _mebibytes(before),
+                _mebibytes(last.traced - before),
+                f"{grown:.1f}",
+            )
+        )
+    return numbers(
         "Sessions", "Application, MiB", "Sessions, MiB", "Bytes kept per request", rows=rows
     )
 
@@ -97,17 +104,23 @@ def kept_by_process(memory: Memory) -> str:
 def kept_by_requests(memory: Memory) -> str:
     """What is there after so many requests."""
     rows = [
-        (way, *(f"{number:,}" for number in (kept.requests, kept.blocks, kept.objects)))
+        (
+            names.marked(way),
+            *(f"{number:,}" for number in (kept.requests, kept.blocks, kept.objects)),
+        )
         for way, measured in memory.long.items()
         for kept in measured
     ]
-    return table("Sessions", "Requests", "Blocks", "Objects", rows=rows)
+    return numbers("Sessions", "Requests", "Blocks", "Objects", rows=rows)
 
 
 def load(rates: Rates) -> str:
     """Requests per second."""
-    rows = [(name, *(f"{rates[program][name]:,.0f}" for program in rates)) for name in PAGES]
-    return table("Requests per second", *rates, rows=rows)
+    rows = [
+        (names.marked(name), *(f"{rates[program][name]:,.0f}" for program in rates))
+        for name in PAGES
+    ]
+    return numbers("Requests per second", *rates, rows=rows)
 
 
 Cell = Callable[[Seconds, Seconds | None], str]
@@ -120,8 +133,8 @@ def _by_workload(title: str, found: Costs, cell: Cell) -> str:
         cells = (
             cell(its[each], found[names.FLOOR].get(each)) if each in its else NONE for each in EVERY
         )
-        rows.append((name, *cells))
-    return table(title, *(each.value for each in EVERY), rows=rows)
+        rows.append((names.marked(name), *cells))
+    return numbers(title, *(each.value for each in EVERY), rows=rows)
 
 
 def _times_median(cost: Seconds, lowest: Seconds | None) -> str:
