@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date
@@ -33,7 +34,7 @@ from support.docs.pages import DOCS
 from transaction.interfaces import NoTransaction
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionMixin, SQLSessionFactory
+from pyramid_sqlsession import SessionMixin, SQLSessionFactory, events
 from pyramid_sqlsession.table import model
 
 PAGE = (DOCS / "troubleshooting.rst").read_text()
@@ -497,8 +498,13 @@ def test_a_view_that_ends_the_explicit_transaction_has_none(sqlite_engine: Engin
 
 @pytest.mark.parametrize("term", [term for term in TERMS if OF_SERVERS not in term])
 def test_a_message_is_quoted_as_it_is_told(
-    term: str, sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
+    term: str,
+    sqlite_engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # a line that is told once a minute
+    monkeypatch.setattr(events, "_rejections", events.Rejections(time.monotonic))
     caplog.set_level("INFO", "pyramid_sqlsession")
     told = []
     try:
