@@ -73,20 +73,21 @@ pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 
 
-# what docstrings name in short, as the code does
-RAISED = {
+# what docstrings name in short as the code does, and where SQLAlchemy has it from
+FULL_NAMES = {
     "ConfigurationError": "pyramid.exceptions.ConfigurationError",
     "NoTransaction": "transaction.interfaces.NoTransaction",
+    "sqlalchemy.orm.base.Mapped": "sqlalchemy.orm.Mapped",
 }
 
 
-def write_out_raised(app, what, name, obj, options, lines):
-    """Let ``:raises`` refer to exceptions of other projects."""
-    for number, line in enumerate(lines):
-        if (found := re.match(r":raises (\w+):", line)) and found[1] in RAISED:
-            lines[number] = line.replace(found[1], f"~{RAISED[found[1]]}", 1)
+def write_out(app, env, node, contnode):
+    """Refer to the name that the other project's documentation has."""
+    target = node.get("reftarget")
+    node["reftarget"] = FULL_NAMES.get(target, target)
 
 
 def setup(app):
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", write_out_raised)
+    # before intersphinx
+    app.connect("missing-reference", write_out, priority=400)

@@ -71,12 +71,27 @@ README = ROOT / "README.rst"
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("sphinx")
-    pytest.importorskip("pylons_sphinx_themes")
+    pytest.importorskip("furo")
+    pytest.importorskip("sphinx_copybutton")
     html = tmp_path / "html"
-    run("sphinx", "-W", "-q", "-b", "html", "-d", str(tmp_path / "doctrees"), str(DOCS), str(html),
-        cwd=tmp_path)  # fmt: skip
+    options = ["-n", "-W", "-q", "-b", "html", "-d", str(tmp_path / "doctrees")]
+    run("sphinx", *options, str(DOCS), str(html), cwd=tmp_path)
     assert "What it promises" in (html / "index.html").read_text()
+    for page in html.rglob("*.html"):
+        assert loaded_from_elsewhere(page.read_text()) == [], page
+
+
+def loaded_from_elsewhere(page: str) -> list[str]:
+    """What a browser would ask other hosts for to show a page; where links lead is not that."""
+    tags = re.findall(r"<(?!a\b)[^>]*(?:src|href|srcset)=\"(?:https?:)?//[^>]*>", page)
+    return tags + re.findall(r"@import[^;]*|url\([\"']?(?:https?:)?//[^)]*", page)
+
+
+@pytest.mark.parametrize("inventory", sorted(DOCS.glob("_inventories/*.inv")), ids=lambda p: p.name)
+def test_the_names_of_other_projects_are_in_the_tree(inventory: Path) -> None:
+    listed = (inventory.parent / "README.rst").read_text()
+    assert f"\n{inventory.name} " in listed
+    assert f'"{inventory.stem}": "https://' in (DOCS / "conf.py").read_text()
 
 
 def test_no_table_has_a_header_that_begins_with_an_empty_cell() -> None:
@@ -176,7 +191,10 @@ def test_the_package_on_the_first_page_is_this_one() -> None:
     assert code_blocks(DOCS / "index.rst", "console") == [f"$ pip install {name[1]}\n"]
 
 
-@pytest.mark.parametrize("picture", sorted(DOCS.glob("pictures/*.svg")), ids=lambda path: path.name)
+PICTURES = [DOCS / "pictures/request.svg", DOCS / "_static/request-narrow.svg"]
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.name)
 def test_a_picture_is_described_and_loads_nothing(picture: Path) -> None:
     space = "{http://www.w3.org/2000/svg}"
     root = ElementTree.parse(picture).getroot()  # noqa: S314  # our own
@@ -185,6 +203,13 @@ def test_a_picture_is_described_and_loads_nothing(picture: Path) -> None:
     assert root.get("aria-labelledby") == "title desc"
     assert "prefers-color-scheme: dark" in picture.read_text()
     assert re.findall(r"href|@import|url\((?!#)", picture.read_text()) == []
+
+
+def test_the_picture_for_phones_shows_the_same_steps() -> None:
+    wide, narrow = (re.findall(r'"say.*?>(.*?)<', picture.read_text()) for picture in PICTURES)
+    assert len(narrow) > 7
+    # the last one is shorter
+    assert narrow[:-1] == wide[:-1]
 
 
 # ---- commands
