@@ -31,7 +31,7 @@ class Serializer:
         # a kilobyte may decompress to a megabyte: stop at the limit
         plain = stream.decompress(stored, self.longest + 1)
         if len(plain) > self.longest or not stream.eof:
-            raise ValueError(f"truncated, or longer than {self.longest} bytes")
+            raise ValueError(f"truncated, or more than {self.longest} bytes")
         return plain
 
 
