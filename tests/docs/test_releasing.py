@@ -25,7 +25,7 @@ FACTS = {
          + "\n[project.scripts]"),
     ],
     "README.rst": [("https://pyramid-sqlsession.example/", "https://sqlsession.test/")],
-    "SECURITY.rst": [("in private:", "in private, to security@pylons.test:")],
+    "SECURITY.rst": [("to the maintainers.", "to security@pylons.test.")],
     "CHANGES.rst": [("(unreleased)", "(2030-01-01)")],
 }  # fmt: skip
 
