@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from enum import IntEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyramid.exceptions import ConfigurationError
 from pyramid.i18n import TranslationString
@@ -163,6 +164,37 @@ def test_what_is_read_could_be_stored(levels: int, kind: str, leaf: Any) -> None
             this.from_column(json.dumps({"d": value}).encode(), TOKEN)
     else:
         assert this.from_column(stored, TOKEN).data == {"d": value}
+
+
+NUMBERS = st.one_of(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,4})(\.[0-9]{1,4})?([eE][+-]?[0-9]{1,4})?", fullmatch=True),
+    # many digits and a small exponent, near the largest float
+    st.builds(
+        "{}{}{}e{}".format,
+        st.sampled_from(["", "-"]),
+        st.integers(1, 9),
+        st.integers(190, 320).map("7".__mul__),
+        st.sampled_from(["0", "9", "+99", "-9", "-99"]),
+    ),
+    st.builds("{}.{}".format, st.integers(200, 320).map("9".__mul__), st.integers(0, 99)),
+)  # fmt: skip
+
+
+@example("1e309", "").via("the shortest exponent")
+@example("-1E+309", "").via("signs")
+@example("1e0000309", "").via("zeros before it")
+@example("1" + 300 * "0" + "e9", "").via("an exponent of one digit")
+@example(309 * "9" + ".5", "").via("no exponent")
+@example("1e308", "e000").via("it is finite")
+@example("1e-999", "").via("it is zero")
+@given(NUMBERS, st.text(alphabet="e0+ x", max_size=5))
+def test_a_number_that_is_read_is_finite(number: str, text: str) -> None:
+    stored = f'{{"text": {json.dumps(text)}, "n": [{number}]}}'.encode()
+    if math.isfinite(float(number)):
+        assert codec().from_column(stored, TOKEN).data["n"] == [json.loads(number)]
+    else:
+        with pytest.raises(SessionDataError):
+            codec().from_column(stored, TOKEN)
 
 
 class Half(dict[Any, Any]):

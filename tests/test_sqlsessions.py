@@ -46,6 +46,7 @@ from support.apps import (
     serve,
     session_cookies,
     show,
+    statements,
 )
 from support.places import Place, step_by_step, where_late_writes_merge, where_writes_wait
 from support.races import Flight, drop, put
@@ -691,6 +692,44 @@ def test_a_limit_of_one_leaves_the_newest_session(engine: Engine) -> None:
         browsers.append(devices.signed_in())
     browsers[2].get("/enter")
     assert [is_signed_in(browser) for browser in browsers] == [False, False, True]
+
+
+@pytest.fixture
+def crowded(backend: Backend) -> Iterator[tuple[Engine, Clock]]:
+    """A table with 20,000 sessions of alice, and their time."""
+    engine, clock = create_engine(backend.url), Clock()
+    table = SessionRow.__table__
+    row = {"user_id": "alice", "data": b'{"auth.userid":"alice"}', "version": 1}
+    times = {"created": clock(), "last_seen": clock(), "purge_after": clock() + 14 * 86_400}
+    with engine.begin() as connection:
+        SessionRow.metadata.create_all(connection)
+        for start in range(0, 20_000, 1000):
+            connection.execute(
+                insert(table),
+                [
+                    {**row, **times, "id": n.to_bytes(32, "big"), "lineage": n.to_bytes(16, "big")}
+                    for n in range(start, start + 1000)
+                ],
+            )
+    yield engine, clock
+    engine.dispose()
+
+
+@pytest.mark.parametrize("how", ["revoke_user", "limit"])
+def test_twenty_thousand_sessions_of_a_user_end_in_twenty_statements(
+    crowded: tuple[Engine, Clock], how: str
+) -> None:
+    engine, clock = crowded
+    limit = {"max_sessions_per_user": 1} if how == "limit" else {}
+    devices = Devices(configurator(engine, clock=clock, **limit))
+    with statements(engine) as seen:
+        if how == "limit":
+            clock.advance(1)
+            devices.signed_in()
+        else:
+            assert devices.another().get("/revoke_user").json == 20_000
+    assert len(rows(engine)) == (1 if how == "limit" else 0)
+    assert len(seen) <= 20, "\n".join(statement[:90] for statement in seen)
 
 
 # ---- the columns

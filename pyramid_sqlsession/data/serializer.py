@@ -14,6 +14,7 @@ from ..exceptions import SessionDataError
 _DEEPEST = 100
 _LEAVES = frozenset({str, int, float, bool, type(None)})
 _SEQUENCES = frozenset({list, tuple})
+_CONTAINERS = frozenset({list, dict})
 # what JSONB, and MySQL's JSON, refuse: as text in a statement's parameter it is an error of the
 # database, inside the application's transaction
 _NOT_IN_JSON_COLUMNS = re.compile("[\0\ud800-\udfff]")
@@ -81,14 +82,15 @@ class JSONSerializer:
         :raises SessionDataError: if these are no JSON, or what :meth:`dumps` would refuse; nothing
             of them is in the message.
         """
+        decoder = _CAREFUL_DECODER if _may_overflow(stored) else _DECODER
         try:
-            data: dict[Any, Any] = _DECODER.decode(stored.decode())
+            data: dict[Any, Any] = decoder.decode(stored.decode())
         except (ValueError, RecursionError) as error:
             # its variables are the stored session
             clear_frames(error.__traceback__)
             raise SessionDataError(f"it is no JSON: {error}") from error
         # the brackets, those in texts too, are at least as many as the levels
-        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and not _has_its_shape(data):
+        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and _is_too_deep(data):
             raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
         return data
 
@@ -124,7 +126,36 @@ def _finite(text: str) -> float:
 
 _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 # without these, json reads what it does not write
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_CAREFUL_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+_DIGITS = b"0123456789"
+# every digit becomes a 0
+_NUMERALS = bytes.maketrans(_DIGITS + b"E", b"0" * 10 + b"e")
+
+
+def _may_overflow(stored: bytes) -> bool:
+    """Whether a number may be too large for a float; if not, none is.
+
+    It takes an exponent of three digits, or more digits than can be without one.
+    """
+    numerals = stored.translate(_NUMERALS)
+    return b"e000" in numerals or b"e+000" in numerals or b"0" * 200 in numerals
+
+
+def _is_too_deep(data: Any) -> bool:
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [
+            item
+            for parent in level
+            for item in (parent.values() if type(parent) is dict else parent)
+            if type(item) in _CONTAINERS
+        ]
+        if not level:
+            return False
+    # what is in these is too deep
+    return any(level)
 
 
 def _has_its_shape(data: dict[Any, Any]) -> bool:

@@ -12,7 +12,7 @@ from ..exceptions import SessionConflict
 from .rows import Rows
 
 _ROUNDS = 100
-_CHUNK = 5000
+_CHUNK = 10_000
 """Ids or lineages in one statement: SQLite takes 32,766 parameters."""
 
 

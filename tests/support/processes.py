@@ -50,7 +50,7 @@ def web_server(
             time.sleep(0.05)  # no event tells when another process listens
         yield fetch
         process.send_signal(stop_signal)
-        assert process.wait(10) == exit_code
+        assert process.wait(30) == exit_code
     finally:
         process.kill()
         process.wait(30)
