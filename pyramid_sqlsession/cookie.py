@@ -119,8 +119,8 @@ class Cookie:
             return optional(domain_name)(given)  # type: ignore[no-any-return]
         except ValueError:
             log.warning(
-                "sqlsession.cookie_domain gave %r, which is neither a domain name nor None: the "
-                "cookie is set for the host alone",
+                "sqlsession.cookie_domain returned %r; expected a domain name or None: the cookie "
+                "is set for this host only",
                 given,
             )
             return None
@@ -131,8 +131,8 @@ class Cookie:
             return
         self._has_warned = True
         log.warning(
-            "the cookie %s is Secure and was set over http: browsers drop it, unless a proxy in "
-            "front speaks https to them, and then request.scheme should be https too",
+            "the cookie %s is Secure but was set over http: browsers discard it. Serve the "
+            "application over https; behind a proxy that does, make request.scheme https too",
             self._settings.cookie_name,
         )
 

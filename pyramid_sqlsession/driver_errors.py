@@ -145,14 +145,13 @@ def translated(table: str, remark: str = "") -> Iterator[None]:
 
 def _translate(error: DBAPIError, table: str, remark: str) -> None:
     if is_conflict(error.orig):
-        raise SessionConflict(f"the database reports a conflict: {reason(error)}") from error
+        raise SessionConflict(f"database conflict: {reason(error)}") from error
     if _is_missing_table(error.orig):
         why = "; ".join(filter(None, (reason(error), remark)))
         raise SessionTableError(
-            f"the session table {table!r} is missing or does not fit its model "
-            f"({why}): create or change it with your migrations (Alembic); a missing one can "
-            "be made at the first request with sqlsession.create_table = true, or "
-            "with: pyramid_sqlsession CONFIG_URI create-table"
+            f"the session table {table!r} is missing or does not match its model ({why}). Create "
+            "or change it with your migrations (Alembic); without migrations, set "
+            "sqlsession.create_table = true or run: pyramid_sqlsession CONFIG_URI create-table"
         ) from error
 
 

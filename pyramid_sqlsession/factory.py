@@ -22,8 +22,8 @@ from .store import Store, make_store
 _VISIT = "_pyramid_sqlsession_visit"
 
 _SECOND = (
-    "a second SQLSessionFactory is asked for a session, and an application has one, which is set "
-    "with config.set_session_factory(): only its sessions are saved"
+    "this SQLSessionFactory is not the application's: an application has one, set with "
+    "config.set_session_factory(), and only its sessions are saved"
 )
 
 
@@ -116,18 +116,18 @@ def _why_nothing_saves(factory: SQLSessionFactory, registry: Any) -> str:
         return _SECOND
     if registered is not factory:
         return (
-            "a SQLSessionFactory is asked for a session, but the application's session factory is "
-            f"{described(registry, registered)}, whose sessions nothing saves: call "
-            "config.set_session_factory() with the SQLSessionFactory itself, nothing around it"
+            f"the application's session factory is {described(registry, registered)}: nothing "
+            "saves the sessions that a SQLSessionFactory makes for it. Pass the SQLSessionFactory "
+            "itself to config.set_session_factory(), without a wrapper"
         )
     if is_included(registry):
         return (
-            "the SQLSessionFactory is asked for a session before there is an application: call "
+            "SQLSessionFactory was asked for a session before the application was made: call "
             "config.make_wsgi_app() first"
         )
     return (
-        "SQLSessionFactory is set as the session factory, but nothing saves its sessions: call "
-        "config.include('pyramid_sqlsession') too"
+        "SQLSessionFactory is the session factory, but nothing saves its sessions: also call "
+        "config.include('pyramid_sqlsession')"
     )
 
 

@@ -34,8 +34,8 @@ class SQLSessions:
         factory = request.registry.queryUtility(ISessionFactory)
         if not isinstance(factory, SQLSessionFactory):
             raise ConfigurationError(
-                "request.sqlsessions needs pyramid_sqlsession's session factory, the application "
-                f"has set another one: {factory!r}"
+                "request.sqlsessions needs pyramid_sqlsession's session factory, but the "
+                f"application uses another one: {factory!r}"
             )
         self._request = request
         # the cookie of a session that is revoked here has to be removed
@@ -85,8 +85,8 @@ class SQLSessions:
         :raises ValueError: if *keep* is no handle.
         """
         if keep is not None and _HANDLE.fullmatch(keep) is None:
-            # it is not shown: it may be a token
-            raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
+            # the value is not shown: it may be a token
+            raise ValueError("keep is not a valid handle: expected 32 hex digits")
         if user_id is None:
             return 0
         self._store.sessions.check(user_id)

@@ -14,6 +14,7 @@ from pyramid.exceptions import ConfigurationError
 
 from .cookie import Cookie
 from .data.codec import Codec
+from .database.application import AppDatabase
 from .database.base import Database
 from .database.choice import choose_database
 from .lifetime import Lifetime
@@ -28,6 +29,11 @@ from .upkeep.purge import Purge
 _RUNS_CODE = re.compile(r"(_?pickle|marshal|dill\b.*|pyramid\.session\.PickleSerializer)\.loads")
 
 _NO_MODEL = "no model of yours uses SessionMixin, or its module is not imported"
+
+_NOT_MIGRATED = (
+    "%s: sessions use the built-in model, whose table %s your migrations do not create; if that is "
+    "what you want, set sqlsession.table"
+)
 
 log = logging.getLogger("pyramid_sqlsession")
 
@@ -72,9 +78,13 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
     lifetime = Lifetime(settings)
     purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
-    # an application without metadata of its own is to have none
-    remark = f" (the built-in model: {_NO_MODEL})" if was_missed and not settings.sqlalchemy else ""
-    log.info("sessions are rows of %s%s, through %s", rows.table.fullname, remark, database)
+    # an application without metadata of its own needs no model of its own
+    is_missed = was_missed and isinstance(database, AppDatabase)
+    is_created = bool(settings.create_table)
+    remark = f" (the built-in model: {_NO_MODEL})" if is_missed and is_created else ""
+    log.info("sessions are stored in table %s%s, through %s", rows.table.fullname, remark, database)
+    if is_missed and not is_created:
+        log.warning(_NOT_MIGRATED, _NO_MODEL, rows.table.fullname)
     return Store(
         settings=settings,
         database=database,
@@ -104,12 +114,12 @@ def _make_encryption(settings: Settings, clock: Callable[[], int]) -> Any:
     migrates = partial(_migrates, until, clock)
     if migrates():
         log.warning(
-            "sqlsession.encryption_migrate = %s: sessions that are not encrypted as the settings "
-            "say are read, and so whoever can write to the database can make one up",
+            "sqlsession.encryption_migrate = %s: sessions that are not encrypted as configured are "
+            "accepted, so anyone who can write to the database can forge one",
             str(until).lower(),
         )
     elif until:
-        log.info("sqlsession.encryption_migrate = %s is over: the setting can go", until)
+        log.info("sqlsession.encryption_migrate = %s has passed: remove the setting", until)
     return Encryption(settings.encryption_keys, seal=settings.seal, migrates=migrates)
 
 
@@ -126,7 +136,7 @@ def _warn_of_code(serializer: Any) -> None:
     name = f"{getattr(loads, '__module__', '')}.{getattr(loads, '__qualname__', '')}"
     if _RUNS_CODE.fullmatch(name):
         log.warning(
-            "sqlsession.serializer loads sessions with %s, which runs code that they name: whoever "
-            "can write to the database can run any in the application",
+            "sqlsession.serializer loads sessions with %s, which can execute code: anyone who can "
+            "write to the database can run code in the application",
             name,
         )

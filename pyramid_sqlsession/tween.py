@@ -72,9 +72,9 @@ def _tell_overriding(registry: Any, factory: Any) -> None:
         return
     what = described(registry, factory)
     if isinstance(factory, SQLSessionFactory):
-        log.info("sessions are made by %s: the sqlsession.* settings are not looked at", what)
+        log.info("session factory overridden by %s: the sqlsession.* settings are ignored", what)
     else:
-        log.warning("sessions are not kept by pyramid_sqlsession but by %s", what)
+        log.warning("session factory overridden by %s: pyramid_sqlsession stores no sessions", what)
 
 
 def check_explicit_tweens(registry: Any) -> None:
@@ -89,7 +89,7 @@ def check_explicit_tweens(registry: Any) -> None:
     if [factory for factory in explicit if factory in wanted] not in (wanted, wanted[:2]):
         raise ConfigurationError(
             "the pyramid.tweens setting must list pyramid_sqlsession's tween, which stores the "
-            f"session, under pyramid_tm's and over the exception views':\n  {TM}\n  {SAVE}\n"
+            f"session, between pyramid_tm's and the one for exception views:\n  {TM}\n  {SAVE}\n"
             f"  {EXCVIEW}"
         )
 
@@ -112,14 +112,14 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
     request = visit.request
     transaction = current_transaction(request)
     if visit.nested:
-        _warn(visit, "it belongs to a request inside another one; share the outer request's "
+        _warn(visit, "the request is nested in another one; share the outer request's "
               "session: subrequest.session = request.session")  # fmt: skip
         visit.end(Phase.CLOSED)
     elif request.exc_info is not None:
         if visit.is_used:
             leave_failed(visit, transaction, response, has_veto=has_veto)
     elif is_tm_active(request) and transaction is None:
-        _warn(visit, "the view has ended the request's transaction and begun no other")
+        _warn(visit, "the view ended the request's transaction and began no other")
     else:
         return _save(visit, transaction, response)
     return response
@@ -127,7 +127,7 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
 
 def _warn(visit: Visit, reason: str) -> None:
     if visit.is_changed:
-        log.warning("changes of the session are not stored: %s", reason)
+        log.warning("session changes are not stored: %s", reason)
 
 
 def _save(visit: Visit, transaction: Any, response: Any) -> Any:

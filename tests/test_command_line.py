@@ -22,6 +22,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import plaster
 import pytest
 from sqlalchemy import (
     Engine,
@@ -261,7 +262,7 @@ def test_create_table_fails_where_the_table_lacks_a_column(
     engine.dispose()
     code, _, err = run(uri, "create-table")
     assert code == 1
-    assert "does not fit its model" in err
+    assert "does not match its model" in err
     assert "replaced" in err
     assert len(err.splitlines()) == 1
 
@@ -697,10 +698,10 @@ def test_what_is_revoked_is_a_line_in_the_applications_log(
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     run(sqlite_uri, "revoke", "--user", "alice")
     run(sqlite_uri, "revoke", bob)
-    shown = [it.getMessage() for it in caplog.records if "has ended" in it.getMessage()]
+    shown = [it.getMessage() for it in caplog.records if " ended by " in it.getMessage()]
     assert shown == [
-        f"session {alice} has ended by command, of user 'alice'",
-        f"session {bob} has ended by command, of user 'bob'",
+        f"session {alice} ended by command, user 'alice'",
+        f"session {bob} ended by command, user 'bob'",
     ]
 
 
@@ -761,7 +762,7 @@ def test_a_missing_table_is_one_line_that_says_how_to_make_it(
     uri = ini("shared", settings_for("shared", backend.url))
     code, out, err = run(uri, *command)
     assert (code, out) == (1, "")
-    assert "or with: pyramid_sqlsession CONFIG_URI create-table" in err
+    assert "or run: pyramid_sqlsession CONFIG_URI create-table" in err
     assert len(err.splitlines()) == 1
 
 
@@ -799,9 +800,7 @@ def test_a_locked_database_is_one_line_that_says_to_try_again(
     locking.dispose()
     assert code == 1
     assert out.startswith("0 expired sessions deleted")
-    assert err == (
-        "pyramid_sqlsession: the database reports a conflict: database is locked; try again\n"
-    )
+    assert err == ("pyramid_sqlsession: database conflict: database is locked; try again\n")
 
 
 @pytest.mark.parametrize(
@@ -958,8 +957,10 @@ def test_a_handle_and_its_times_fit_80_columns(
     assert day == iso(NOW - 50 * DAY)[:10]
 
 
-@pytest.mark.parametrize("command", [[], *([it] for it in ("create-table", "purge", "stats",
-                                                           "list", "revoke"))], ids=str)  # fmt: skip
+COMMANDS = ["create-table", "purge", "stats", "list", "revoke"]
+
+
+@pytest.mark.parametrize("command", [[], *([it] for it in COMMANDS)], ids=str)
 def test_the_help_fits_80_columns(
     command: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -998,6 +999,16 @@ def test_quiet_keeps_what_was_asked_for(sqlite: Backend, sqlite_uri: str, run: R
     assert len(run("-q", sqlite_uri, "list", "--user", "alice")[1].splitlines()) == 1
     shown = run("-q", sqlite_uri, "purge", "--dry-run")[1]
     assert shown == "1 expired session would be deleted\n"
+
+
+def test_a_missing_loader_of_ini_files_is_named(
+    sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plaster.loaders, "find_loaders", lambda *_, **__: [])
+    code, _, err = run(sqlite_uri, "stats")
+    assert code == 2
+    assert err.endswith("nothing installed can read it; for an ini file: pip install "
+                        "plaster_pastedeploy\n")  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -1132,7 +1143,7 @@ formatter = generic
 [formatter_generic]
 format = LOG %%(message)s
 """
-CHOICE = "LOG sessions are rows of sqlsession, through an engine of its own"
+CHOICE = "LOG sessions are stored in table sqlsession, through an engine of its own"
 
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])

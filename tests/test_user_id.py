@@ -202,7 +202,9 @@ class Account:
 def test_what_names_no_user_is_a_type_error_that_shows_only_its_kind(
     user: Any, type_: TypeEngine[Any]
 ) -> None:
-    with pytest.raises(TypeError, match=r"^a user's id must be text, an integer, a UUID") as caught:
+    with pytest.raises(
+        TypeError, match=r"^a user ID must be a string, an integer, a UUID"
+    ) as caught:
         to_user_id(user, type_)
     assert f"this is {type(user).__name__}:" in str(caught.value)
 

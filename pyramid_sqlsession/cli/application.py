@@ -184,6 +184,8 @@ def _explained(error: Exception) -> str:
         return f"line {line} is neither [section] nor KEY = VALUE"
     if isinstance(error, configparser.InterpolationError):
         return f"{error.option} in [{error.section}] has a % that is neither %% nor %(name)s"
+    if isinstance(error, plaster.LoaderNotFound):
+        return "nothing installed can read it; for an ini file: pip install plaster_pastedeploy"
     if isinstance(error, FileNotFoundError):
         return f"no such file: {error.filename}"
     if isinstance(error, ValueError):

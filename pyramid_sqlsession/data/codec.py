@@ -66,17 +66,17 @@ class Codec:
         self._is_text = not self._is_json and plain.python_type is str
         if self._is_json and serializer != "json":
             raise ConfigurationError(
-                "a data column of type JSON takes sqlsession.serializer = json only: declare it as "
-                "LargeBinary or Text to use a serializer of your own"
+                "a data column of type JSON requires sqlsession.serializer = json: declare the "
+                "column as LargeBinary or Text to use another serializer"
             )
         if not (self._is_json or self._is_text or plain.python_type is bytes):
             raise ConfigurationError(
-                f"the data column is a {type_!r}: it must be LargeBinary, Text or JSON"
+                f"the data column has the type {type_!r}: expected LargeBinary, Text or JSON"
             )
         if encryption is not None and plain.python_type is not bytes:
             raise ConfigurationError(
-                "sqlsession.encryption_keys and sqlsession.seal need a data column of type "
-                f"LargeBinary, this model's is a {type_!r}"
+                "sqlsession.encryption_keys and sqlsession.seal require a data column of type "
+                f"LargeBinary: this model's has the type {type_!r}"
             )
 
     def dumps(self, data: dict[Any, Any]) -> bytes:
@@ -91,7 +91,7 @@ class Codec:
         except Exception as error:
             # a serializer's variables are the session's data
             clear_frames(error.__traceback__)
-            raise SessionDataError(f"the session cannot be serialized: {error}") from error
+            raise SessionDataError(f"cannot serialize the session: {error}") from error
 
     def loads(self, serialized: bytes) -> dict[Any, Any]:
         """The session from what :meth:`dumps` made.
@@ -138,7 +138,7 @@ class Codec:
         if len(serialized) > self.max_size:
             raise SessionTooLarge(
                 f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
-                f"{self.max_size}: keep large things in tables of their own"
+                f"{self.max_size}: store large data in a table of its own"
             )
 
     def from_column(self, value: Any, token: str) -> Decoded:
@@ -158,7 +158,7 @@ class Codec:
             # a serializer may raise anything, with the session in its variables and its words
             clear_frames(error.__traceback__)
             name = type(error).__name__
-            raise SessionDataError(f"what it holds is no session ({name})") from error
+            raise SessionDataError(f"its data is not a session ({name})") from error
 
     def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
         """The serialized session in a value, which is not worked on if it is too long."""
@@ -170,7 +170,7 @@ class Codec:
                 return self.dumps(value), True
             except SessionDataError:
                 # it names the path
-                raise SessionDataError("it holds what is stored in no session") from None
+                raise SessionDataError("its data holds values that a session cannot hold") from None
         # SQLite may hold a number there, of which bytes() would make as many zeros
         given: Any = value if self._is_text else memoryview(value)
         longest = self.max_size + (0 if self._encryption is None else self._encryption.added)
@@ -183,5 +183,5 @@ class Codec:
 
     def _too_long(self, length: int) -> SessionDataError:
         return SessionDataError(
-            f"it has {length} bytes, and sqlsession.max_size allows {self.max_size}"
+            f"its data has {length} bytes, sqlsession.max_size allows {self.max_size}"
         )

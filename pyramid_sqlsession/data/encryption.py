@@ -64,26 +64,26 @@ class Encryption:
         if prefix not in (_ENCRYPTED, _SEALED):
             if not self._migrates():
                 raise SessionDataError(
-                    "it is not encrypted (sqlsession.encryption_migrate reads it nevertheless)"
+                    "its data is not encrypted (sqlsession.encryption_migrate would accept it)"
                 )
             _tell(token, "in plain text")
             return envelope, False
         if prefix != self._prefix and not self._migrates():
-            raise SessionDataError("it is not encrypted as sqlsession.seal says")
+            raise SessionDataError("its data is not encrypted as sqlsession.seal requires")
         nonce = envelope[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
         box = envelope[_PREFIX_BYTES + _NONCE_BYTES :]
         if len(box) < _TAG_BYTES:
-            raise SessionDataError("its encrypted data was cut off")
+            raise SessionDataError("its encrypted data is truncated")
         for position, key in enumerate(self._row_keys(prefix, token)):
             try:
                 data = AESGCM(key).decrypt(nonce, box, prefix + id_of(token))
             except InvalidTag:
                 continue
             if prefix != self._prefix or position >= max(1, len(self._keys)):
-                _tell(token, "encrypted in another way")
+                _tell(token, "encrypted differently")
                 return data, False
             return data, position == 0
-        raise SessionDataError("no key opens its encrypted data, or that belongs to another row")
+        raise SessionDataError("no key decrypts its data, or the data belongs to another row")
 
     def _row_keys(self, prefix: bytes, token: str) -> Iterator[bytes]:
         """The keys of one row, the one to encrypt with first."""
@@ -101,7 +101,7 @@ class Encryption:
 def _tell(token: str, how: str) -> None:
     """Note a row that nothing but the migration accepts: somebody may have made it up."""
     row = id_of(token).hex()
-    log.info("row %s is read because of sqlsession.encryption_migrate: it is %s", row, how)
+    log.info("row %s was accepted by sqlsession.encryption_migrate: it is %s", row, how)
 
 
 def _derived(secret: bytes, salt: bytes | None, info: bytes) -> bytes:

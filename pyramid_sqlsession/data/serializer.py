@@ -64,7 +64,7 @@ class JSONSerializer:
             # its variables are the session's data
             clear_frames(error.__traceback__)
             _check(data, "session", 0, False)
-            raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
+            raise SessionDataError(f"cannot store the session as JSON: {error}") from error
 
     def check(self, data: dict[Any, Any], /, *, for_json_column: bool = False) -> None:
         """Refuse what :meth:`dumps` would silently change, keys that are not strings.
@@ -86,10 +86,10 @@ class JSONSerializer:
         except (ValueError, RecursionError) as error:
             # its variables are the stored session
             clear_frames(error.__traceback__)
-            raise SessionDataError(f"it is no JSON: {error}") from error
+            raise SessionDataError(f"its data is not JSON: {error}") from error
         # the brackets, those in texts too, are at least as many as the levels
         if stored.count(b"[") + stored.count(b"{") > _DEEPEST and not _has_its_shape(data):
-            raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
+            raise SessionDataError(f"its data is nested deeper than {_DEEPEST} levels")
         return data
 
 
@@ -112,7 +112,7 @@ def in_order(serialized: bytes) -> str:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(text: str) -> float:

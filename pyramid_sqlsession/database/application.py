@@ -148,11 +148,17 @@ class AppDatabase:
 
     def _session(self, request: Any) -> Session:
         dbsession = _unwrapped(getattr(request, self._attribute, None))
+        if _is_asynchronous(dbsession):
+            raise ConfigurationError(
+                f"request.{self._attribute} is an asynchronous session "
+                f"({type(dbsession).__name__}): sessions need a synchronous SQLAlchemy Session; "
+                "set sqlsession.dbsession to the name of the request attribute that is one"
+            )
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
-                f"request.{self._attribute} is missing or no SQLAlchemy session ({dbsession!r}): "
-                "set sqlsession.dbsession to the name of the attribute that is one, and no "
-                "asynchronous one"
+                f"request.{self._attribute} is missing or not a SQLAlchemy Session "
+                f"({dbsession!r}): set sqlsession.dbsession to the name of the request attribute "
+                "that is one"
             )
         return dbsession
 
@@ -164,10 +170,9 @@ class AppDatabase:
         if not (joins or self._has_warned):
             self._has_warned = True
             log.warning(
-                "request.%s does not take part in the request's transaction: sessions are stored "
-                "on connections of their own from its engine, and what it does is neither "
-                "committed nor closed with them; zope.sqlalchemy.register(dbsession, "
-                "transaction_manager=request.tm) makes both one transaction",
+                "request.%s is not part of the request's transaction: sessions are stored in "
+                "separate transactions on its engine. To store both in one, call "
+                "zope.sqlalchemy.register(dbsession, transaction_manager=request.tm)",
                 self._attribute,
             )
         return joins
@@ -247,3 +252,9 @@ class AppDatabase:
 
 def _unwrapped(dbsession: Any) -> Any:
     return dbsession() if isinstance(dbsession, scoped_session) else dbsession
+
+
+def _is_asynchronous(dbsession: Any) -> bool:
+    # known without an import of what few applications have
+    modules = (cls.__module__ for cls in type(dbsession).__mro__)
+    return any(module.startswith("sqlalchemy.ext.asyncio") for module in modules)

@@ -42,8 +42,8 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
     level = options.pop("isolation_level", "READ COMMITTED")
     if level not in _LEVELS:
         raise ConfigurationError(
-            f"sqlsession.sqlalchemy.isolation_level = {level!r} must be one of "
-            f"{', '.join(_LEVELS)}: it is the level of writes, reads run in AUTOCOMMIT"
+            f"sqlsession.sqlalchemy.isolation_level = {level!r} is not allowed: it takes "
+            f"{' or '.join(_LEVELS)}, for writes (reads run in AUTOCOMMIT)"
         )
     try:
         options = converted(options)
@@ -51,7 +51,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         is_sqlite = url.get_backend_name() == "sqlite"
         if is_sqlite and url.database in (None, "", ":memory:"):
             raise ValueError(
-                "an SQLite database in memory has one thread only: name a file, or set "
+                "threads cannot share an SQLite database in memory: name a file, or set "
                 "sqlsession.fallback_memory = true"
             )
         if is_sqlite:
@@ -59,10 +59,12 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         engine = engine_from_config(options, prefix="", isolation_level="AUTOCOMMIT")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"sqlsession.sqlalchemy.* makes no engine: {missing_driver(error)}"
+            f"cannot create an engine from sqlsession.sqlalchemy.*: {missing_driver(error)}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"sqlsession.sqlalchemy.* makes no engine: {error}") from error
+        raise ConfigurationError(
+            f"cannot create an engine from sqlsession.sqlalchemy.*: {error}"
+        ) from error
     mark_conflicts_retryable(engine)
     if is_sqlite:
         event.listen(engine, "connect", _tune_sqlite)

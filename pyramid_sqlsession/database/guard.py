@@ -90,8 +90,8 @@ class Guard:
     def tpc_vote(self, transaction: Any) -> None:
         if any(_fails_to_commit(connection) for connection in self._guarded):
             raise SessionLost(
-                "a database error was caught after the session was written, and its transaction "
-                "may store nothing any more: let the error out, or put what may fail between "
+                "a database error was caught after the session was written, so the transaction may "
+                "store nothing: let the error propagate, or wrap what may fail in "
                 "'with dbsession.begin_nested():'"
             )
 

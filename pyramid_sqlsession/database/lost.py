@@ -16,14 +16,13 @@ from zope.sqlalchemy.datamanager import SessionDataManager
 from .guard import has_failed, start_again
 
 LOST = (
-    "request.%s was rolled back or closed, or an error in it was caught: the session is stored on "
-    "a connection of its own, and what was done through it before is lost; put what may fail "
-    "between 'with request.%s.begin_nested():'"
+    "request.%s was rolled back or closed, or an error in it was caught: its changes are lost, and "
+    "the session is stored on a separate connection. Wrap what may fail in "
+    "'with request.%s.begin_nested():'"
 )
 WRITTEN = (
-    "request.{0} was rolled back, or has failed, after sessions were written in it, by "
-    "request.sqlsessions for instance: put what may fail between 'with "
-    "request.{0}.begin_nested():'"
+    "request.{0} was rolled back or failed after sessions were written in it (by "
+    "request.sqlsessions for example): wrap what may fail in 'with request.{0}.begin_nested():'"
 )
 
 

@@ -101,7 +101,9 @@ def _converted(name: str, value: Any) -> Any:
     except (TypeError, ValueError):
         # arguments of the driver may be a password
         shown = "" if convert is _json_object else f" = {value!r}"
-        raise ConfigurationError(f"{_PREFIX}{name}{shown} must be {allowed}") from None
+        raise ConfigurationError(
+            f"{_PREFIX}{name}{shown} is not allowed: it takes {allowed}"
+        ) from None
 
 
 def parsed(url: Any) -> URL:
@@ -115,18 +117,17 @@ def parsed(url: Any) -> URL:
     except ValueError:
         # its own words quote what stands where the port should: perhaps a password
         raise ConfigurationError(
-            f"{_PREFIX}url cannot be read: it takes "
-            "DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+            f"{_PREFIX}url is not a URL: it takes DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from None
     if parsed.get_backend_name() == "postgres":
         right = parsed.drivername.replace("postgres", "postgresql", 1)
         raise ConfigurationError(
-            f"{_PREFIX}url begins with {parsed.drivername}://, SQLAlchemy's name is {right}://"
+            f"{_PREFIX}url begins with {parsed.drivername}://: write {right}://"
         )
     if parsed.get_dialect().is_async:
         raise ConfigurationError(
-            f"{_PREFIX}url begins with {parsed.drivername}://, an asynchronous driver: take one "
-            "that is not, for instance postgresql+psycopg, mysql+pymysql or sqlite"
+            f"{_PREFIX}url begins with {parsed.drivername}://, an asynchronous driver: use a "
+            "synchronous one, for example postgresql+psycopg, mysql+pymysql or sqlite"
         )
     return parsed
 

@@ -24,15 +24,15 @@ _WRITES = {
 """What a save has done, told by the first of these kinds of statements that it has executed."""
 
 _REJECTED = {
-    "malformed": "not a token: it was not looked for",
+    "malformed": "not a valid token: not looked up",
     "unknown": "unknown: no session has this token",
-    "replaced": "the old token of a session that has a new one: only its marker is left",
+    "replaced": "the old token of a regenerated session, of which only the marker is left",
     "unreadable": "the token of a row that cannot be read; a warning below says why",
     "expiry": "the token of a session that has expired",
 }
 
-_KEPT = "What the exception view did is kept."
-_LOST = "What the view did to the session went with its transaction."
+_KEPT = "The exception view's changes are kept."
+_LOST = "The view's changes to the session were rolled back with its transaction."
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
         return _dropped(observed) or Verdict("nothing to write", "", ended)
     name, sentence = _described(observed, saved[kind])
     if observed.visit.merged is not None:
-        sentence += " It was merged with what another request had stored meanwhile."
+        sentence += " It was merged with the changes of a concurrent request."
     if durable:
         return Verdict(name, "success", sentence)
     if is_open:
-        theirs = " The transaction is still open: whoever called the application will end it."
+        theirs = " The transaction is still open: the caller of the application ends it."
         return Verdict(name, "info", sentence + theirs)
-    undone = " All of it was rolled back: the request's transaction was not committed."
+    undone = " It was rolled back: the request's transaction was not committed."
     return Verdict(f"{name} rolled back", "danger", sentence + undone)
 
 
@@ -116,14 +116,14 @@ def _unwritten(observed: Observed) -> Verdict:
     visit = observed.visit
     conflict = _conflict(observed, "raised")
     if conflict is not None:
-        about = f" It was about {list(conflict.keys)!r}." if conflict.keys else ""
-        raised = "Another request was in the way, and SessionConflict was raised."
+        about = f" Keys: {list(conflict.keys)!r}." if conflict.keys else ""
+        raised = "Another request changed the session at the same time: SessionConflict was raised."
         return Verdict("CONFLICT", "danger", raised + about)
     if visit.is_changed or observed.lost is not None:
-        lost = "What was changed in the session is not stored." if visit.is_changed else _LOST
+        lost = "The changes to the session were not stored." if visit.is_changed else _LOST
         return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
     if any(it.kind == "touch" and it.has_hit for it in observed.statements):
-        return Verdict("TOUCH", "success", "The session was only read, and activity recorded.")
+        return Verdict("TOUCH", "success", "The session was only read, and its activity recorded.")
     if visit.state.loaded is not None:
         version = visit.state.loaded.record.version
         return Verdict(f"read v{version}", "", "The session was only read: nothing was written.")
@@ -133,7 +133,7 @@ def _unwritten(observed: Observed) -> Verdict:
 def _dropped(observed: Observed) -> Verdict | None:
     if _conflict(observed, "dropped") is None:
         return None
-    late = "Another request has ended the session, or given it a new token: nothing was stored."
+    late = "Another request ended or regenerated the session: nothing was stored."
     return Verdict("DROPPED", "warning", late)
 
 
@@ -151,7 +151,7 @@ def cookie_received(observed: Observed, request: Any) -> str:
     if not visit.tokens:
         return _REJECTED["malformed"] if visit.store.cookie.is_malformed(request) else "none"
     if state.data is None:
-        return "a token, and no session was opened with it"
+        return "a token, with which no session was opened"
     if state.loaded is not None:
         return "the token of a live session"
     reasons = [_reason(event) for event in observed.events]
@@ -168,9 +168,9 @@ def transaction_of(observed: Observed, request: Any) -> str:
     """What became of the transaction that the session was to be stored in."""
     transaction = observed.visit.transaction or observed.transaction
     if transaction is None:
-        return "none: what is written is committed by itself"
+        return "none: each write is committed on its own"
     if current_transaction(request) is transaction:
-        return "still open: whoever called the application will end it"
+        return "still open: the caller of the application ends it"
     if transaction.status == COMMITTED:
         return "committed"
     failed = "its commit failed" if transaction.status == COMMIT_FAILED else "rolled back"

@@ -184,7 +184,7 @@ def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str
 
 
 def _left_out(number: int) -> str:
-    text = f"There are {number} more keys, which were not read or changed by themselves."
+    text = f"{number} more keys were neither read nor changed one by one."
     return text if number > 0 else ""
 
 

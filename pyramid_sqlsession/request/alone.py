@@ -30,7 +30,7 @@ def undone_with(transaction: Any) -> Iterator[None]:
             raise
         keys = getattr(error, "keys", ())
         raise SessionBusy(
-            f"{reason(error)}; this request has no transaction and is not run again", keys
+            f"{reason(error)}; this request has no transaction and is not retried", keys
         ) from error
 
 

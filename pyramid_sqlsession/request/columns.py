@@ -13,8 +13,8 @@ from ..lifetime import Times
 from .visit import Visit
 
 _NO_USER_ID = (
-    "a user's session is stored without user_id, and can be neither listed nor revoked by it: what "
-    "session[%r] holds does not fit the column (%s)"
+    "a session is stored without its user_id and cannot be listed or revoked by user: session[%r] "
+    "does not fit the column (%s)"
 )
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -68,7 +68,7 @@ class Columns:
         unknown = sorted(values.keys() - set(columns))
         if unknown:
             raise ConfigurationError(
-                f"sqlsession.extra_columns gave {unknown}: it may give the columns that the "
-                f"application's model adds to SessionMixin, here {', '.join(columns) or 'none'}"
+                f"sqlsession.extra_columns returned {unknown}: it may return only columns that "
+                f"your model adds to SessionMixin, here {', '.join(columns) or 'none'}"
             )
         return values

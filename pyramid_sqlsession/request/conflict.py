@@ -38,7 +38,7 @@ def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> 
         theirs = visit.store.codec.from_column(newer.data, token).data
     except SessionDataError as error:
         raise SessionConflict(
-            f"what another request stored in session {newer.handle} cannot be read"
+            f"cannot read what another request stored in session {newer.handle}"
         ) from error
     data, conflicts = merged_with(visit, loaded, theirs)
     if conflicts:
@@ -65,7 +65,5 @@ def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
     policy = visit.conflict
     may_run_again = visit.transaction is not None and has_attempts_left(visit.request)
     if policy == "strict" or (policy == "retry" and may_run_again):
-        raise SessionConflict(
-            f"another request changed {keys!r} in session {handle} too", tuple(keys)
-        )
+        raise SessionConflict(f"concurrent change of {keys!r} in session {handle}", tuple(keys))
     send(SessionConflicted(visit.request, handle, tuple(keys), "won"))

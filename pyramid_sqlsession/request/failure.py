@@ -52,7 +52,7 @@ def _save_both(visit: Visit, transaction: Any) -> None:
         visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:
-        log.exception("the session was not stored, the error page stands")
+        log.exception("the session is not stored; the error page is sent all the same")
         if visit.alone is not None:
             restore(visit.state, visit.alone)
             visit.alone = None
@@ -67,8 +67,8 @@ def _warn_of_loss(visit: Visit, response: Any) -> None:
         return
     error = visit.request.exception
     log.warning(
-        "changes of the session are not stored: the view has raised %s, which aborts the "
-        "transaction; %sset tm.commit_veto = pyramid_tm.default_commit_veto",
+        "session changes are not stored: the view raised %s, which aborts the transaction. To "
+        "store them, %sset tm.commit_veto = pyramid_tm.default_commit_veto",
         type(error).__name__,
         "return it, or " if response is error else "",
     )
@@ -97,8 +97,8 @@ def keep(visit: Visit) -> None:
     transaction = current_transaction(request)
     if transaction is None and signs_in(state) and has_flushed:
         log.warning(
-            "a sign-in in an exception view is not stored: the application's database session has "
-            "flushed something in this request, which was rolled back, perhaps the user"
+            "a sign-in in an exception view is not stored: the request's changes to the database, "
+            "perhaps the user too, were rolled back"
         )
         return
     visit.conflict = "merge"
@@ -111,7 +111,7 @@ def keep(visit: Visit) -> None:
             transaction.doom()
         if ends(state):
             raise
-        log.warning("what an exception view did to the session is not stored: %s", reason(error))
+        log.warning("session changes of an exception view are not stored: %s", reason(error))
         # that of a row whose COMMIT has failed
         visit.cookie = None
 

@@ -25,10 +25,10 @@ def lock_live(store: Store, request: Any, loaded: Loaded | None) -> None:
     """
     transaction = current_transaction(request)
     if transaction is None:
-        raise NoTransaction("session.require_live() needs a transaction, in which it locks the row")
+        raise NoTransaction("session.require_live() needs a transaction to hold its lock")
     if loaded is not None:
         writing = store.database.writing(request, transaction)
         with undone_with(transaction), writing as (connection, _):
             if store.rows.is_live(connection, loaded.id):
                 return
-    raise SessionNotLive("the session was ended, or has another token, since it was read")
+    raise SessionNotLive("the session was ended or regenerated since it was read")

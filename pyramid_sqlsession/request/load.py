@@ -89,7 +89,7 @@ def _opening(store: Store, request: Any, id: bytes, token: str, record: Record |
 def _unreadable(request: Any, ids: list[bytes], error: SessionDataError) -> CookieRejected:
     # the error itself has frames that hold the data, and a handler of the log may keep it
     why = str(error)
-    log.warning("row %s cannot be read, its session is taken for empty: %s", _names(ids), why)
+    log.warning("cannot read row %s, its session is treated as empty: %s", _names(ids), why)
     return CookieRejected(request, "", "unreadable")
 
 
@@ -129,7 +129,7 @@ def _select(store: Store, request: Any, ids: list[bytes]) -> Sequence[Record | N
         raise
     except Exception as error:
         # an error page is better than none
-        log.warning("row %s is not read for an exception view: %s", _names(ids), reason(error))
+        log.warning("cannot read row %s for an exception view: %s", _names(ids), reason(error))
         raise NotReadError from error
 
 

@@ -31,9 +31,9 @@ class PolicyCheck:
         # as it was when the policy was asked
         if visit.state.user is None and not visit.state.is_ended:
             log.warning(
-                "request.authenticated_userid is set, and session[%r] is not: the security policy "
-                "keeps the user elsewhere, so a sign-in gives the session no new token, and it can "
-                "be neither listed nor revoked by its user; set sqlsession.userid_key to the key "
-                "that the policy uses, or set that key where you sign users in",
+                "request.authenticated_userid is set, but session[%r] is not: the security policy "
+                "keeps the user elsewhere, so sign-ins do not regenerate the session, and it "
+                "cannot be listed or revoked by user. Set sqlsession.userid_key to the key that "
+                "the policy uses, or set that key when you sign users in",
                 self._userid_key,
             )

@@ -54,7 +54,7 @@ def warn_if_unsaved(visit: Visit, _request: Any) -> None:
     """Finished callback: say so if no tween has saved what was changed."""
     if visit.phase is Phase.OUTSIDE and visit.is_changed:
         log.warning(
-            "changes of the session are not stored: the request did not pass "
+            "session changes are not stored: the request did not pass "
             "pyramid_sqlsession's tween (a script, pshell, or a subrequest without tweens)"
         )
 
@@ -80,7 +80,9 @@ def _keep_to_limit(visit: Visit) -> None:
             for ended in store.sessions.end(connection, surplus):
                 send(SessionEnded(request, ended.lineage.hex(), "limit", ended.user_id))
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
-        log.warning("a user's sessions beyond the limit have not ended: %s", reason(error))
+        log.warning(
+            "cannot end a user's sessions above sqlsession.max_sessions_per_user: %s", reason(error)
+        )
 
 
 def _finish(visit: Visit) -> None:
@@ -123,7 +125,7 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
             store.rows.rewrite(connection, loaded.id, loaded.record.version, data)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         name, why = loaded.record.handle, reason(error)
-        log.warning("the data of session %s was not encrypted anew: %s", name, why)
+        log.warning("the data of session %s was not re-encrypted: %s", name, why)
 
 
 def _note_expiry(visit: Visit) -> None:
@@ -134,7 +136,7 @@ def _note_expiry(visit: Visit) -> None:
     if visit.transaction is not None and visit.transaction.status != COMMITTED:
         # what a subscriber has written of it is gone
         return
-    with _unnoticed("that session %s has expired will be told again: %s", shut.record.handle):
+    with _unnoticed("the expiry of session %s will be reported again: %s", shut.record.handle):
         if _is_anothers(visit):
             return
         with store.database.touching(visit.request) as connection:

@@ -174,9 +174,8 @@ class Visit:
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self.is_lost:
             raise SessionClosed(
-                "the session was stored when the response left pyramid_sqlsession's tween, this "
-                "change would be lost: make it in the view, in an exception view, or in a tween "
-                "under pyramid_sqlsession.save_tween_factory"
+                "the session is already stored and this change would be lost: make it in the view, "
+                "in an exception view, or in a tween under pyramid_sqlsession.save_tween_factory"
             )
 
     @property

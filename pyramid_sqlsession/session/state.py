@@ -179,8 +179,8 @@ class State:
         self.check_open()
         if self.is_loading:
             raise SessionClosed(
-                "the session is being loaded, and whoever is called meanwhile (a listener, a log "
-                "filter) finds it empty: this change would be lost, make it afterwards"
+                "the session is being loaded and this change would be lost: make it later. "
+                "Listeners and log filters that run meanwhile see an empty session"
             )
 
     def set(self, key: Any, value: Any) -> None:

@@ -65,7 +65,7 @@ class Ending:
             # deleted and still there, or there twice and hidden from the lock in between
             if left & (seen | found.keys()):
                 raise self._rows.ignored("DELETE")
-        raise SessionConflict("sessions that are to end go on getting new tokens")
+        raise SessionConflict("the sessions to end keep getting new tokens")
 
     def _begin(
         self, connection: Connection, wanted: Select[Any], parameters: dict[str, Any]

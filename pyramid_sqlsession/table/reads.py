@@ -60,10 +60,10 @@ class Reads:
     def ignored(self, what: str) -> SessionTableError:
         """An error that says of a statement that the database does nothing instead."""
         return SessionTableError(
-            f"{what} of a row of the session table {self.table.fullname!r} changes nothing, and "
-            "the database reports no error: look for row-level security, which needs policies that "
+            f"{what} on the session table {self.table.fullname!r} changed nothing, and the "
+            "database reported no error. Look for row-level security, which needs policies that "
             "let the application SELECT, INSERT, UPDATE and DELETE all its sessions, and for a "
-            "trigger or a rule on the session table that does nothing instead"
+            "trigger or rule on the table that discards the statement"
         )
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
@@ -101,7 +101,7 @@ class Reads:
         except SQLAlchemyError as error:
             if not is_undecodable(error):
                 raise
-            raise SessionDataError("a text in it is not UTF-8") from error
+            raise SessionDataError("a text in it is not valid UTF-8") from error
         except Exception as error:
             name = type(error).__name__
             raise SessionDataError(f"a column's type cannot read it ({name})") from error

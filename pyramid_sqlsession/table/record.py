@@ -72,7 +72,7 @@ class Record:
         }
         if not all(is_right.values()):
             wrong = ", ".join(name for name, right in is_right.items() if not right)
-            raise SessionDataError(f"these columns of it make no sense: {wrong}")
+            raise SessionDataError(f"these columns hold invalid values: {wrong}")
 
 
 def _is_within(number: object, last: int) -> bool:

@@ -166,7 +166,7 @@ class Rows(Reads):
         if row is not None and row.version == version:
             return self.ignored("UPDATE")
         # a lock does not last in AUTOCOMMIT, nor in a storage engine without transactions
-        return SessionConflict("another request has changed the session meanwhile")
+        return SessionConflict("concurrent change in the session")
 
     def note_told(self, connection: Connection, id: bytes, version: int) -> None:
         """Note that the application was told of the expiry. The next purge looks at the row.

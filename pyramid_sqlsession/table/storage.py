@@ -61,9 +61,9 @@ def _refuse_in_a_group(table: Table, bind: Engine | Connection) -> None:
         found = connection.execute(_SHARED_BY_ALL).first()
     if found is not None and found[1] == "OFF":
         raise SessionTableError(
-            f"the session table {table.fullname!r} is missing, and is not made where "
-            "group_replication_single_primary_mode = OFF: several members of a group that made it "
-            "at once would destroy the group; make it with your migrations (Alembic), on one member"
+            f"the session table {table.fullname!r} is missing, and is not created where "
+            "group_replication_single_primary_mode = OFF: members that create it at the same time "
+            "break the group. Create it with your migrations (Alembic), on one member"
         )
 
 
@@ -80,9 +80,9 @@ def look_at_storage(table: Table, connection: Connection) -> None:
     found = connection.execute(_FIND, names).scalar()
     if found is not None:
         log.warning(
-            "the session table %s is stored by %s, which has no transactions: sessions are kept of "
-            "requests that fail, and a failure may leave half of what was to be stored; ALTER "
-            "TABLE %s ENGINE = InnoDB",
+            "the session table %s uses the storage engine %s, which has no transactions: sessions "
+            "of failed requests are stored, some of them by halves. Run ALTER TABLE %s ENGINE = "
+            "InnoDB",
             table.fullname,
             found,
             table.fullname,

@@ -36,7 +36,7 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
     # decimals and numbers that are too large have errors of their own
     except (TypeError, ValueError, ArithmeticError, NotImplementedError):
         # which may show the user
-        raise ValueError(f"no {type_!r} can be made of a {type(user).__name__}") from None
+        raise ValueError(f"cannot convert this {type(user).__name__} to {type_!r}") from None
     return _as_text(user, plain)
 
 
@@ -48,7 +48,7 @@ def check_charset(user_id: Any, connection: Connection) -> None:
     if isinstance(user_id, str):
         for encoding in _encodings(connection.connection.dbapi_connection):
             if not _can_encode(user_id, encoding):
-                raise ValueError(f"it has letters that {encoding} lacks")
+                raise ValueError(f"it has characters that {encoding} cannot encode")
 
 
 def _can_encode(text: str, encoding: str) -> bool:
@@ -108,8 +108,8 @@ def check_kind(user: Any, type_: TypeEngine[Any]) -> None:
     kinds = (str, int, UUID) if own is object else (str, int, UUID, own)
     if isinstance(user, bool) or not isinstance(user, kinds):
         raise TypeError(
-            f"a user's id must be text, an integer, a UUID, or what the column user_id holds, and "
-            f"this is {type(user).__name__}: give request.user.id, not request.user"
+            "a user ID must be a string, an integer, a UUID or a value of the column user_id, not "
+            f"{type(user).__name__}: pass request.user.id, not request.user"
         )
 
 
@@ -130,7 +130,7 @@ def _as_uuid(user: Any) -> UUID:
         # one that JSON holds is text
         return UUID(str(user))
     except ValueError:
-        raise ValueError("it is a badly formed UUID") from None
+        raise ValueError("it is not a valid UUID") from None
 
 
 def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
@@ -138,7 +138,7 @@ def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
     # these would be errors of the driver or of the server
     text.encode()
     if "\0" in text:
-        raise ValueError("it holds a NUL")
+        raise ValueError("it contains a NUL character")
     length = type_.length if isinstance(type_, String) else None
     if length is not None and len(text) > length:
         raise ValueError(f"it has more than {length} characters")

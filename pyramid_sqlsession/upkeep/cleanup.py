@@ -69,7 +69,7 @@ class Cleaner:
             self._thread.start()
             atexit.register(self.stop)
         except RuntimeError as error:
-            log.warning("expired sessions are not deleted, no thread can be started: %s", error)
+            log.warning("expired sessions are not deleted: cannot start a thread: %s", error)
         finally:
             self._starting.release()
 
@@ -110,8 +110,8 @@ class Cleaner:
             return []
         if not engines:
             log.warning(
-                "expired sessions are not deleted, no engine with several connections was seen in "
-                "%s: set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
+                "expired sessions are not deleted: there is no engine with several connections "
+                "in %s. Set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
                 "CONFIG_URI purge from cron",
                 self._database,
             )
@@ -122,7 +122,7 @@ class Cleaner:
         deleted = self._delete(engine, stopping)
         log.log(
             logging.INFO if deleted else logging.DEBUG,
-            "%d expired sessions deleted in %.1f seconds, rests included",
+            "%d expired sessions deleted in %.1f seconds, pauses included",
             deleted,
             monotonic() - began,
         )
@@ -143,4 +143,4 @@ def _trying_again_later() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # the thread is to live on
-        log.warning("expired sessions cannot be deleted now, trying again later: %s", reason(error))
+        log.warning("cannot delete expired sessions now, trying again later: %s", reason(error))

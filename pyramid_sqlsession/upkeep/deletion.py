@@ -17,7 +17,7 @@ from ..table.rows import Rows
 
 log = logging.getLogger("pyramid_sqlsession")
 
-_KEPT = "the database keeps it, and reports no error"
+_KEPT = "the database kept it and reported no error"
 
 OnExpired = Callable[[Connection, "Sequence[ExpiredSession]"], object]
 
@@ -183,13 +183,13 @@ class _Kept:
     def add(self, id: bytes, error: Exception) -> None:
         why = reason(error) or type(error).__name__
         if isinstance(error, IntegrityError):
-            why += " (a foreign key that refers to sessions needs ON DELETE CASCADE or SET NULL)"
+            why += " (a foreign key to sessions needs ON DELETE CASCADE or SET NULL)"
         self._by_reason.setdefault(why, []).append(id)
 
     def tell(self) -> None:
         for why, ids in self._by_reason.items():
             log.warning(
-                "%d expired sessions cannot be deleted and are passed by, %s for instance: %s",
+                "cannot delete %d expired sessions, skipping them (row %s for example): %s",
                 len(ids),
                 ids[0].hex(),
                 why,
