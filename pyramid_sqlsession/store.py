@@ -1,4 +1,4 @@
-"""The parts that all requests of an application share, and how the settings choose them."""
+"""The parts that all requests share, and how the settings determine them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ log = logging.getLogger("pyramid_sqlsession")
 
 @dataclass(frozen=True)
 class Store:
-    """The parts that the settings gave; none of them knows a request."""
+    """The parts that the settings determine; none of them knows a request."""
 
     settings: Settings
     database: Database
@@ -63,10 +63,10 @@ class Store:
 
 
 def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> Store:
-    """Put together what the settings, the model and the application say.
+    """Build the parts from the settings, the model and the application.
 
     :param clock: epoch seconds.
-    :raises ConfigurationError: if these do not fit.
+    :raises ConfigurationError: if these do not go together.
     """
     model = resolve_model(settings.model, settings.table)
     was_missed = settings.model is None and settings.table is None and is_built_in(model)
@@ -124,14 +124,14 @@ def _make_encryption(settings: Settings, clock: Callable[[], int]) -> Any:
 
 
 def _migrates(until: bool | date, clock: Callable[[], int]) -> bool:
-    """Whether it is time to read what was stored before."""
+    """Whether data that was stored before encryption is still accepted."""
     if isinstance(until, bool):
         return until
     return clock() <= datetime.combine(until, time.max, timezone.utc).timestamp()
 
 
 def _warn_of_code(serializer: Any) -> None:
-    # whose function it is tells it of a module, a class or an object that only hands it on
+    # the function's name tells, also for a module, a class or an object that only passes it on
     loads = serializer.loads
     name = f"{getattr(loads, '__module__', '')}.{getattr(loads, '__qualname__', '')}"
     if _RUNS_CODE.fullmatch(name):

@@ -28,10 +28,10 @@ Handler = Callable[[Any], Any]
 
 
 def save_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """A tween that saves the session when the view, or an exception view, is done.
+    """The save tween: it saves the session after the view, or an exception view, has run.
 
-    Its place is under ``pyramid_tm.tm_tween_factory`` and over
-    ``pyramid.tweens.excview_tween_factory``; ``config.include('pyramid_sqlsession')`` sees to that.
+    ``config.include('pyramid_sqlsession')`` puts it under ``pyramid_tm.tm_tween_factory`` and over
+    ``pyramid.tweens.excview_tween_factory``.
     """
     factory = registry.queryUtility(ISessionFactory)
     _tell_overriding(registry, factory)
@@ -54,7 +54,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         except Exception:
             if visit.is_used:
                 remember(visit)
-                # an exception view that raises has failed as the view did
+                # an exception view that raises has failed like the view
                 visit.state.failure = None
             raise
         finally:
@@ -72,15 +72,19 @@ def _tell_overriding(registry: Any, factory: Any) -> None:
         return
     what = described(registry, factory)
     if isinstance(factory, SQLSessionFactory):
-        log.info("session factory overridden by %s: the sqlsession.* settings are ignored", what)
+        log.info(
+            "the session factory is overridden by %s: the sqlsession.* settings are ignored", what
+        )
     else:
-        log.warning("session factory overridden by %s: pyramid_sqlsession stores no sessions", what)
+        log.warning(
+            "the session factory is overridden by %s: pyramid_sqlsession stores no sessions", what
+        )
 
 
 def check_explicit_tweens(registry: Any) -> None:
-    """See that an explicit ``pyramid.tweens`` setting has this tween in its place.
+    """Check that an explicit ``pyramid.tweens`` setting has the save tween in its place.
 
-    :raises ConfigurationError: if it has not; the message says which lines it needs.
+    :raises ConfigurationError: if not; the message lists the lines it needs.
     """
     explicit = [factory for _, factory in registry.getUtility(ITweens).explicit]
     if not explicit or not isinstance(registry.queryUtility(ISessionFactory), SQLSessionFactory):
@@ -140,12 +144,12 @@ def _save(visit: Visit, transaction: Any, response: Any) -> Any:
 
 
 def _render(visit: Visit, transaction: Any, error: Exception) -> Any:
-    """Turn the error of a save into a response, as the exception views under this tween would."""
+    """Render the error of a save with the application's exception views."""
     request, exc_info = visit.request, sys.exc_info()
     visit.end(Phase.DETACHED)
     if transaction is not None:
         maybe_tag_retryable(request, exc_info)
-        # without it a commit veto that likes the rendered response would commit half
+        # else a commit veto that accepts the rendered response would commit half
         transaction.doom()
     if will_be_retried(request, error):
         raise error

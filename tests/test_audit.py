@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_a_session_of_nobody_is_no_line_that_an_operator_sees(
     assert lines(caplog) == []
     app.get("/enter")
     (line,) = lines(caplog)
-    assert line.endswith(" now, of user 'alice'")
+    assert re.fullmatch(r"session \w{32} regenerated as session \w{32}, user 'alice'", line)
 
 
 # ---- an expiry, once

@@ -1064,7 +1064,7 @@ def test_ctrl_c_while_the_command_starts_is_no_traceback(
         ("sqlalchemy.url = postgresql://shop:hunter2@h/shop\n", "line 1 is neither"),
         (
             f"[app:main]\nuse = call:support.ini_apps:own\nsqlsession.sqlalchemy.url = {NO_HOST}\n",
-            "sqlsession.sqlalchemy.url cannot be read: it takes DIALECT+DRIVER://USER:",
+            "sqlsession.sqlalchemy.url is not a URL: it takes DIALECT+DRIVER://USER:",
         ),
         (
             f"[app:main]\nuse = call:support.ini_apps:shared\nsqlalchemy.url = {NO_HOST}\n",

@@ -430,7 +430,7 @@ def test_an_attribute_that_is_no_database_session_is_an_error_that_names_it(
     config.add_request_method(lambda request: "nonsense", "db", property=True)
     config.include("pyramid_sqlsession")
     with pytest.raises(
-        ConfigurationError, match=r"request\.db is missing or no SQLAlchemy session"
+        ConfigurationError, match=r"request\.db is missing or not a SQLAlchemy Session"
     ):
         serve(config, count=count).get("/count")
 
@@ -720,7 +720,9 @@ def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -
 
 
 def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"pool_pre_ping = 'maybe' must be true or false"):
+    with pytest.raises(
+        ConfigurationError, match=r"pool_pre_ping = 'maybe' is not allowed: it takes true or"
+    ):
         own_configurator(
             "sqlite:///x", {"sqlsession.sqlalchemy.pool_pre_ping": "maybe"}
         ).make_wsgi_app()

@@ -99,7 +99,7 @@ def test_a_factory_of_another_kind_in_its_place_is_named_with_its_line(
     serve(config)
     ((level, message),) = start_up_lines(informed)
     assert level == logging.WARNING
-    assert "session factory overridden by pyramid.session." in message
+    assert "the session factory is overridden by pyramid.session." in message
     assert message.endswith(f"set in line {line} of {__file__}")
 
 

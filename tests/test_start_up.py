@@ -121,7 +121,7 @@ def test_another_session_factory_is_one_warning_that_says_whose(
     config = own_configurator(URL)
     config.set_session_factory(SignedCookieSessionFactory("secret"))
     (line,) = warnings(started(caplog, config))
-    assert line.startswith("session factory overridden by pyramid.session.")
+    assert line.startswith("the session factory is overridden by pyramid.session.")
     assert line.endswith(": pyramid_sqlsession stores no sessions")
     assert __file__ in line
 
@@ -132,7 +132,7 @@ def test_a_factory_made_in_python_is_no_warning(caplog: pytest.LogCaptureFixture
     config.set_session_factory(SQLSessionFactory(**options))
     lines = started(caplog, config)
     assert not warnings(lines)
-    assert lines[0][1].startswith("session factory overridden by pyramid_sqlsession.")
+    assert lines[0][1].startswith("the session factory is overridden by pyramid_sqlsession.")
     assert lines[0][1].endswith(": the sqlsession.* settings are ignored")
 
 

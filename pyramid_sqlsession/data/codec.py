@@ -1,4 +1,4 @@
-"""From the session's dict to the value of the ``data`` column, and back.
+"""Converts between the session's dict and the value of the ``data`` column.
 
 ``sqlsession.serializer`` turns the dict into bytes; the codec stores these bytes as the column's
 type wants them (binary, text, JSON), encrypted if that was configured, and keeps them within
@@ -30,7 +30,7 @@ class Decoded:
     """What a data column holds.
 
     ``as_configured``
-      Whether it is encrypted as the settings say, and so need not be stored anew.
+      Whether it is encrypted as configured. If not, it is stored again.
     """
 
     serialized: bytes = field(repr=False)
@@ -43,7 +43,7 @@ class Codec:
 
     :param serializer: ``'json'`` or a :class:`Serializer`.
     :param type_: the type of the model's ``data`` column.
-    :param max_size: the longest serialized session, in bytes, to be stored and to be read.
+    :param max_size: the largest serialized session that is stored or read, in bytes.
     :param encryption: encrypts what is stored.
     :raises ConfigurationError: if the column cannot hold what the serializer makes.
     """
@@ -89,7 +89,7 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
-            # a serializer's variables are the session's data
+            # its local variables hold the session's data
             clear_frames(error.__traceback__)
             raise SessionDataError(f"cannot serialize the session: {error}") from error
 
@@ -145,7 +145,7 @@ class Codec:
         """The session that :meth:`to_column` has stored.
 
         :param token: the token of the row.
-        :raises SessionDataError: if the value is none of ours; nothing of it is in the message.
+        :raises SessionDataError: if it is not a session; the message does not quote it.
         """
         try:
             serialized, as_configured = self._serialized(value, token)
@@ -155,23 +155,23 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
-            # a serializer may raise anything, with the session in its variables and its words
+            # a serializer may raise anything, with session data in its variables and message
             clear_frames(error.__traceback__)
             name = type(error).__name__
             raise SessionDataError(f"its data is not a session ({name})") from error
 
     def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
-        """The serialized session in a value, which is not worked on if it is too long."""
+        """The serialized session in a value; checks its length first."""
         if self._is_json:
             try:
                 if isinstance(value, (str, bytes)):
-                    # the database may have spaced it out, and some drivers give bytes
+                    # the database may have added spaces, and some drivers return bytes
                     value = self.loads(value.encode() if isinstance(value, str) else value)
                 return self.dumps(value), True
             except SessionDataError:
                 # it names the path
                 raise SessionDataError("its data holds values that a session cannot hold") from None
-        # SQLite may hold a number there, of which bytes() would make as many zeros
+        # SQLite may hold a number there, and bytes(5) is five zeros
         given: Any = value if self._is_text else memoryview(value)
         longest = self.max_size + (0 if self._encryption is None else self._encryption.added)
         if len(given) > longest:

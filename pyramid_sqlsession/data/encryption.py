@@ -1,9 +1,9 @@
-"""Encryption of the stored data: with keys of the settings, with the cookie's token, or with both.
+"""Encryption of the stored data, with configured keys, the cookie's token, or both.
 
-An envelope is a prefix that names the kind, a nonce of 12 bytes, and what AES-256-GCM makes of the
-data. The prefix and the row's id are authenticated with it, so that an envelope opens in its own
-row only. Every row has a key of its own, derived by HKDF-SHA256 (RFC 5869): one key never meets so
-many nonces that two of them could be equal.
+An envelope is a prefix that names the kind, a nonce of 12 bytes, and the data encrypted with
+AES-256-GCM. The prefix and the row's id are authenticated too, so that an envelope opens in its own
+row only. Every row has its own key, derived by HKDF-SHA256 (RFC 5869), so that no key is used with
+enough nonces for two of them to be equal.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ log = logging.getLogger("pyramid_sqlsession")
 
 
 class Encryption:
-    """Turns serialized sessions into envelopes and back. It fails closed.
+    """Encrypts and decrypts serialized sessions. Fails closed.
 
     :param keys: the newest first, each of 32 bytes. The first encrypts, all decrypt.
     :param seal: derive the key from the session's token, and from the key of the settings if there
         is one.
-    :param migrates: whether what was stored otherwise is opened, too, at this moment.
+    :param migrates: whether data that was stored differently is accepted at this moment.
     """
 
     added = _PREFIX_BYTES + _NONCE_BYTES + _TAG_BYTES
-    """By how many bytes an envelope is longer than the data."""
+    """How many bytes longer than the data an envelope is."""
 
     def __init__(
         self, keys: tuple[bytes, ...], *, seal: bool, migrates: Callable[[], bool]
@@ -56,9 +56,9 @@ class Encryption:
         return self._prefix + nonce + AESGCM(key).encrypt(nonce, data, bound_to)
 
     def decrypt(self, envelope: bytes, token: str) -> tuple[bytes, bool]:
-        """The data, and whether it was stored as :meth:`encrypt` does now.
+        """The data, and whether :meth:`encrypt` would store it in the same way now.
 
-        :raises SessionDataError: if this is no envelope, was changed, or belongs to another row.
+        :raises SessionDataError: if it is not an envelope, was modified, or belongs to another row.
         """
         prefix = envelope[:_PREFIX_BYTES]
         if prefix not in (_ENCRYPTED, _SEALED):
@@ -99,7 +99,7 @@ class Encryption:
 
 
 def _tell(token: str, how: str) -> None:
-    """Note a row that nothing but the migration accepts: somebody may have made it up."""
+    """Log a row that only the migration accepts: it may be forged."""
     row = id_of(token).hex()
     log.info("row %s was accepted by sqlsession.encryption_migrate: it is %s", row, how)
 
