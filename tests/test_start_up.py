@@ -128,7 +128,7 @@ def test_another_session_factory_is_one_warning_that_says_whose(
 
 def test_a_factory_made_in_python_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     config = own_configurator(URL)
-    options = {"sqlalchemy": {"url": URL}, "model": SessionRow, "cleanup_interval": None}
+    options: dict[str, Any] = {"sqlalchemy": {"url": URL}, "cleanup_interval": None}
     config.set_session_factory(SQLSessionFactory(**options))
     lines = started(caplog, config)
     assert not warnings(lines)

@@ -1,4 +1,4 @@
-"""What became of a request's session, in a few words and in sentences."""
+"""The outcome for a request's session, as a headline and a sentence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WRITES = {
     "update": ("UPDATE v{new}", "The session's row was changed, from version {old} to {new}."),
     "delete": ("DELETE", "The session was ended: its row was deleted."),
 }
-"""What a save has done, told by the first of these kinds of statements that it has executed."""
+"""What a save did: the first of these kinds of statements that it executed."""
 
 _REJECTED = {
     "malformed": "not a valid token: not looked up",
@@ -37,9 +37,9 @@ _LOST = "The view's changes to the session were rolled back with its transaction
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the session.
+    """The outcome for the session.
 
-    ``style`` is how Bootstrap calls its colour: success, info, warning or danger; empty for none.
+    ``style`` is Bootstrap's name of the colour: success, info, warning or danger; empty for none.
     """
 
     headline: str
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def verdict_of(observed: Observed, request: Any) -> Verdict:
-    """What became of the session, now that everything is committed or aborted."""
+    """The outcome, after everything is committed or aborted."""
     visit, error = observed.visit, _error(observed, request)
     if visit.state.data is None:
         verdict = _unused(observed)
@@ -82,7 +82,7 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
     saved = {
         it.kind: it
         for it in observed.statements
-        # there may have been an earlier save, in the transaction of a view that has raised
+        # an earlier save may have been part of a failed view's transaction
         if it.is_of_save and it.has_hit and it.transaction is transaction
     }
     kind = next((kind for kind in _WRITES if kind in saved), None)
@@ -146,7 +146,7 @@ def _conflict(observed: Observed, outcome: str) -> SessionConflicted | None:
 
 
 def cookie_received(observed: Observed, request: Any) -> str:
-    """What the request's cookie was taken for."""
+    """What the request's cookie is."""
     visit, state = observed.visit, observed.visit.state
     if not visit.tokens:
         return _REJECTED["malformed"] if visit.store.cookie.is_malformed(request) else "none"
@@ -165,7 +165,7 @@ def _reason(event: Any) -> str | None:
 
 
 def transaction_of(observed: Observed, request: Any) -> str:
-    """What became of the transaction that the session was to be stored in."""
+    """The outcome of the transaction in which the session was to be stored."""
     transaction = observed.visit.transaction or observed.transaction
     if transaction is None:
         return "none: each write is committed on its own"
