@@ -656,7 +656,7 @@ def test_a_limit_that_cannot_be_enforced_is_a_warning_and_the_sign_in_stands(
     with listening(engine, "before_cursor_execute", fail):
         browser = devices.signed_in()
     assert is_signed_in(browser)
-    assert "sessions beyond the limit have not ended: no" in caplog.text
+    assert "sessions above sqlsession.max_sessions_per_user: no" in caplog.text
     assert len(rows(engine)) == 2
     # the next sign-in does what this one could not
     devices.signed_in()
@@ -816,7 +816,7 @@ def test_columns_that_are_not_the_applications_are_an_error(sqlite: Backend, nam
     config = configurator(
         create_engine(sqlite.url), extra_columns=lambda request, session: {name: 1}
     )
-    with pytest.raises(ConfigurationError, match=rf"gave \['{name}'\].*here note_id"):
+    with pytest.raises(ConfigurationError, match=rf"returned \['{name}'\].*here note_id"):
         Devices(config).signed_in()
 
 
