@@ -80,7 +80,7 @@ def includeme(config: Any) -> None:
 
     :raises ConfigurationError: at the commit, for wrong settings.
     """
-    # without it an error of the configuration would name "Line 0 of file None"
+    # without _info a configuration error would name "Line 0 of file None"
     _configure(config, _info=where_included())
 
 
@@ -88,7 +88,7 @@ def includeme(config: Any) -> None:
 def _configure(config: Any) -> None:
     config.include("pyramid_tm")
     config.add_tween(SAVE, under=TM, over=EXCVIEW)
-    # a request that is forbidden is one all the same
+    # outside the permission check: a forbidden request counts too
     config.add_view_deriver(session_visit, under=INGRESS, over="secured_view")
     config.add_request_method(SQLSessions, "sqlsessions", reify=True)
 
@@ -101,5 +101,5 @@ def _configure(config: Any) -> None:
         "session factory", None, "pyramid_sqlsession", "session factory"
     )
     config.action(ISessionFactory, register, introspectables=(introspectable,))
-    # order: after everything that may still change the tweens or the session factory
+    # after everything that may still change the tweens or the session factory
     config.action(None, lambda: check_explicit_tweens(config.registry), order=1000)

@@ -16,8 +16,8 @@ View = Callable[[Any, Any], Any]
 def session_visit(view: View, info: Any) -> View:
     """A view deriver for ``config.add_view(..., session_visit=False)``.
 
-    Such a view's requests keep no session alive by themselves, whatever comes of them. What they
-    change in their session is stored, and that is activity.
+    Requests to such a view do not keep the session alive, whatever their outcome. Changes that
+    they make to the session are stored, and count as activity.
 
     :raises ConfigurationError: if the option is neither true nor false.
     """

@@ -22,10 +22,10 @@ log = logging.getLogger("pyramid_sqlsession")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 
 _MOST = 4
-"""Tokens of one request that are looked for: more than a browser has of its own accord."""
+"""Tokens of one request that are looked up: more than a browser ever has by itself."""
 
 _TO_SHARED_CACHES = ("cdn-cache-control", "surrogate-control")
-"""How the names of headers end that caches obey in place of Cache-Control."""
+"""Endings of the names of headers that caches obey instead of Cache-Control."""
 _OF_SHARED_CACHES = ("public", "s-maxage", "private")
 
 
@@ -35,9 +35,9 @@ def new_token() -> str:
 
 
 def id_of(token: str) -> bytes:
-    """The primary key of a token's row: 32 bytes from which the token cannot be had.
+    """The primary key of a token's row: 32 bytes that do not reveal the token.
 
-    The text is hashed, not what it decodes to: several texts decode to the same bytes.
+    The text itself is hashed: several texts decode to the same bytes.
     """
     return hashlib.sha256(token.encode("ascii")).digest()
 
@@ -45,15 +45,15 @@ def id_of(token: str) -> bytes:
 def cookie_values(request: Any, name: str) -> list[str]:
     """The values of a request's cookies of this name, in the order in which the browser sent them.
 
-    ``request.cookies`` finds a name in the value of another cookie too, fails as a whole on one
-    that is no UTF-8, and takes seconds for a header that was made for it. This does what browsers
-    mean, and takes time in proportion to the header's length.
+    ``request.cookies`` also finds the name inside another cookie's value, fails completely if one
+    cookie is not UTF-8, and takes seconds for a crafted header. This function parses the header as
+    browsers write it, in linear time.
     """
     header = request.environ.get("HTTP_COOKIE")
     if not isinstance(header, str):
         return []
     start = f"{name}="
-    # space and tab, as in browsers: str.strip() would make one name of others that look like it
+    # space and tab only, as in browsers: str.strip() would also strip other characters
     pairs = (part.strip(" \t") for part in header.split(";"))
     return [_unquoted(pair[len(start) :]) for pair in pairs if pair.startswith(start)]
 
@@ -74,7 +74,7 @@ class Cookie:
     def tokens(self, request: Any) -> tuple[str, ...]:
         """The well-formed tokens of the request's cookies, each once, in their order.
 
-        There are several if they were set for different paths or domains, by whomever.
+        There are several if cookies were set for different paths or domains.
         """
         well_formed = filter(_TOKEN.fullmatch, self._values(request))
         return tuple(islice(dict.fromkeys(well_formed), _MOST))
@@ -89,8 +89,9 @@ class Cookie:
     def set(self, request: Any, response: Any, token: str | None, max_age: int | None) -> None:
         """Set the cookie.
 
-        :param token: None expires it, with the attributes it was set with: browsers insist on them.
-        :param max_age: seconds for which the browser keeps it even when it is closed.
+        :param token: None removes the cookie, with the attributes it was set with, as browsers
+            require.
+        :param max_age: seconds for which the browser keeps it; None until it is closed.
         """
         settings = self._settings
         header = make_cookie(
@@ -119,20 +120,20 @@ class Cookie:
             return optional(domain_name)(given)  # type: ignore[no-any-return]
         except ValueError:
             log.warning(
-                "sqlsession.cookie_domain gave %r, which is neither a domain name nor None: the "
-                "cookie is set for the host alone",
+                "sqlsession.cookie_domain returned %r; expected a domain name or None: the cookie "
+                "is set for this host only",
                 given,
             )
             return None
 
     def _warn_of_http(self, request: Any) -> None:
-        """Say once why nobody has a session, if so it is."""
+        """Warn once that browsers discard the cookie."""
         if self._has_warned or not self._always_secure or request.scheme != "http":
             return
         self._has_warned = True
         log.warning(
-            "the cookie %s is Secure and was set over http: browsers drop it, unless a proxy in "
-            "front speaks https to them, and then request.scheme should be https too",
+            "the cookie %s is Secure but was set over http: browsers discard it. Serve the "
+            "application over https; behind a proxy that does, make request.scheme https too",
             self._settings.cookie_name,
         )
 

@@ -1,4 +1,4 @@
-"""What the drivers' errors mean."""
+"""What the errors of database drivers mean."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _NO_TABLE = ("42P01", "42703", 1146, 1054)
 
 
 def code(error: Any) -> str | int | None:
-    """What the server calls a driver's error: its SQLSTATE on PostgreSQL, its number on MySQL.
+    """The server's code of a driver's error: the SQLSTATE on PostgreSQL, the number on MySQL.
 
-    None if the server has not said it, and on other databases.
+    None on other databases, and for an error that did not come from the server.
     """
     first = next(iter(getattr(error, "args", ())), None)
     if isinstance(first, dict):
@@ -69,7 +69,7 @@ def _sqlite_says(error: Any, pattern: str) -> bool:
 
 
 def is_conflict(error: BaseException | None) -> bool:
-    """Whether a driver's error says that the same transaction may succeed if it is run again."""
+    """Whether a driver's error means that the transaction may succeed if it is run again."""
     return (
         code(error) in _CONFLICTS
         or (code(error) == _COMMIT_FAILED and _DEADLOCK.search(str(error)) is not None)
@@ -78,7 +78,7 @@ def is_conflict(error: BaseException | None) -> bool:
 
 
 def is_busy_sqlite(error: BaseException) -> bool:
-    """Whether SQLite, or a :class:`SessionConflict` of its, says that somebody else is writing."""
+    """Whether an error of SQLite, or its :class:`SessionConflict`, means that it is locked."""
     return any(
         _sqlite_says(getattr(one, "orig", one), "database( table| schema)? is locked")
         for one in (error, error.__cause__)
@@ -86,17 +86,17 @@ def is_busy_sqlite(error: BaseException) -> bool:
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Whether the server has ended a statement that took too long."""
+    """Whether the server cancelled a statement because it took too long."""
     return code(getattr(error, "orig", None)) in _TIMEOUTS
 
 
 def has_waited(error: BaseException) -> bool:
-    """Whether a driver's own error says that something took too long."""
+    """Whether a driver's own error means that something took too long."""
     return code(error) in (*_LOCKED, *_TIMEOUTS, _WAITED_FOR_OTHERS)
 
 
 def refuses_writes(error: BaseException) -> bool:
-    """Whether the database can only be read."""
+    """Whether the database is read-only."""
     original = getattr(error, "orig", None)
     return code(original) in _READ_ONLY or _sqlite_says(
         original, "attempt to write a readonly database"
@@ -104,12 +104,12 @@ def refuses_writes(error: BaseException) -> bool:
 
 
 def is_undecodable(error: BaseException) -> bool:
-    """Whether SQLite found a text that is none: it takes any bytes for one when it stores them."""
+    """Whether SQLite read a text that is not UTF-8: it stores any bytes as text."""
     return _sqlite_says(getattr(error, "orig", None), "Could not decode to UTF-8")
 
 
 def reason(error: BaseException) -> str:
-    """What the driver says, in one line: without the statement, its parameters and the row."""
+    """The driver's message in one line, without the statement, its parameters and the row."""
     original = getattr(error, "orig", None) or error
     first = next(iter(getattr(original, "args", ())), None)
     # pg8000 hands on the fields of the server's message, the row in its detail too
@@ -125,10 +125,10 @@ def _is_missing_table(error: Any) -> bool:
 
 @contextmanager
 def translated(table: str, remark: str = "") -> Iterator[None]:
-    """Raise what the errors of the session's own statements mean.
+    """Translate the errors of statements on the session table.
 
-    :param remark: what else may be the reason if the table does not fit.
-    :raises SessionConflict: if the database says that another transaction was in the way.
+    :param remark: another possible reason why the table does not match.
+    :raises SessionConflict: if the database reports a conflict with another transaction.
     :raises SessionTableError: if the table or one of its columns is missing.
     """
     try:
@@ -145,25 +145,24 @@ def translated(table: str, remark: str = "") -> Iterator[None]:
 
 def _translate(error: DBAPIError, table: str, remark: str) -> None:
     if is_conflict(error.orig):
-        raise SessionConflict(f"the database reports a conflict: {reason(error)}") from error
+        raise SessionConflict(f"database conflict: {reason(error)}") from error
     if _is_missing_table(error.orig):
         why = "; ".join(filter(None, (reason(error), remark)))
         raise SessionTableError(
-            f"the session table {table!r} is missing or does not fit its model "
-            f"({why}): create or change it with your migrations (Alembic); a missing one can "
-            "be made at the first request with sqlsession.create_table = true, or "
-            "with: pyramid_sqlsession CONFIG_URI create-table"
+            f"the session table {table!r} is missing or does not match its model ({why}). Create "
+            "or change it with your migrations (Alembic); without migrations, set "
+            "sqlsession.create_table = true or run: pyramid_sqlsession CONFIG_URI create-table"
         ) from error
 
 
 def _is_answer_to_nowait(context: ExceptionContext) -> bool:
-    """Whether the application has asked what is locked: what follows from that is its business."""
+    """Whether the application's own NOWAIT found a lock: it handles that itself."""
     is_locked = code(context.original_exception) in _LOCKED
     return is_locked and _NOWAIT.search(context.statement or "") is not None
 
 
 def _is_unusable(error: BaseException) -> bool:
-    """Whether the connection is good for nothing, although SQLAlchemy does not take it for lost."""
+    """Whether the connection is unusable, although SQLAlchemy does not treat it as lost."""
     return code(error) in _UNUSABLE or _CLOSED.match(str(error)) is not None
 
 
@@ -188,7 +187,7 @@ def _mark(context: ExceptionContext) -> None:
 def mark_conflicts_retryable(engine: Engine) -> None:
     """Let pyramid_retry run a request again after any conflict that this engine reports.
 
-    The error is marked when it is raised, COMMIT included: pyramid_tm asks too late there, and
-    zope.sqlalchemy knows some drivers only.
+    The error is marked when it is raised, at COMMIT too: pyramid_tm asks too late there, and
+    zope.sqlalchemy knows only some drivers.
     """
     event.listen(engine, "handle_error", _mark)

@@ -1,8 +1,8 @@
-"""What happens to sessions, told to subscribers and to the log.
+"""Events about sessions, for subscribers and the log.
 
-An application listens with ``config.add_subscriber``. Events are sent inside the request's
-transaction, after the statements that they tell of: what a subscriber writes is committed or
-aborted with them. None holds a token.
+An application subscribes with ``config.add_subscriber``. Events are sent inside the request's
+transaction, after the statements that they report: what a subscriber writes is committed or rolled
+back with them. No event contains a token.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ log = logging.getLogger("pyramid_sqlsession")
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """What all events have: ``request``, and the ``handle`` that was or would be ``session.id``.
+    """What all events have in common: ``request``, and ``handle``, the session's ``id``.
 
-    It is empty where no session is known.
+    The handle is empty where no session is known.
     """
 
     request: Any
@@ -42,19 +42,19 @@ class SessionCreated(SessionEvent):
 
     @property
     def level(self) -> int:
-        """Every visitor makes an anonymous one; one of a user is a sign-in."""
+        """DEBUG for an anonymous session, INFO for a sign-in."""
         return logging.DEBUG if self.user_id is None else logging.INFO
 
     def __str__(self) -> str:
-        return f"session {self.handle} was created, {_whose(self.user_id)}"
+        return f"session {self.handle} created, {_whose(self.user_id)}"
 
 
 @dataclass(frozen=True)
 class SessionRegenerated(SessionEvent):
     """A session got a new token.
 
-    A sign-in also gives it another handle: ``handle`` names it from now on, ``old_handle`` named it
-    before. ``user_id`` is who is signed in now, and ``old_user_id`` who was before; None is nobody.
+    A sign-in also changes its handle: ``handle`` is the new one, ``old_handle`` the previous one.
+    ``user_id`` is who is signed in now, ``old_user_id`` who was signed in before; None is nobody.
     """
 
     old_handle: str
@@ -64,42 +64,40 @@ class SessionRegenerated(SessionEvent):
     def __str__(self) -> str:
         whose = _whose(self.user_id)
         if self.handle == self.old_handle:
-            return f"session {self.handle} was regenerated, {whose}"
-        return (
-            f"session {self.old_handle} was regenerated and is session {self.handle} now, {whose}"
-        )
+            return f"session {self.handle} regenerated, {whose}"
+        return f"session {self.old_handle} regenerated as session {self.handle}, {whose}"
 
 
 @dataclass(frozen=True)
 class SessionEnded(SessionEvent):
-    """A session is no more.
+    """A session has ended.
 
     ``by``
       ``"logout"``: the visitor signed out, or the application called ``invalidate()``.
       ``"revoked"``: through ``request.sqlsessions``.
       ``"limit"``: a sign-in of the same user exceeded ``sqlsession.max_sessions_per_user``.
-      ``"command"``: by an operator, from the command line. That is a line in the log only.
-      ``"expiry"``: it had expired when its visitor came back. It is sent once, or twice if requests
-      come at the same moment, and not by the cleaning, which has no request.
+      ``"command"``: an operator ended it on the command line. This is logged, but not sent.
+      ``"expiry"``: it had expired when its visitor came back. Sent once, or twice if requests come
+      at the same moment; not sent by the cleanup, which has no request.
     ``user_id``
-      Whose it was; None for an anonymous one.
+      Who was signed in; None for an anonymous session.
     """
 
     by: str
     user_id: Any = None
 
     def __str__(self) -> str:
-        return f"session {self.handle} has ended by {self.by}, {_whose(self.user_id)}"
+        return f"session {self.handle} ended by {self.by}, {_whose(self.user_id)}"
 
 
 @dataclass(frozen=True)
 class SessionConflicted(SessionEvent):
-    """Another request was in the way of this one's changes.
+    """Another request changed the session at the same time.
 
     ``keys``
-      What both have changed; empty if the conflict was about the whole row.
+      The keys that both changed; empty if the conflict concerned the whole row.
     ``outcome``
-      ``"raised"``: :class:`SessionConflict` was raised, and perhaps the request is run again.
+      ``"raised"``: :class:`SessionConflict` was raised; the request may be run again.
       ``"won"``: this request's values were stored.
       ``"dropped"``: the session had been ended or regenerated, and nothing was stored.
     """
@@ -109,31 +107,31 @@ class SessionConflicted(SessionEvent):
 
     @property
     def level(self) -> int:
-        """A warning where something is lost; what was raised is shown, or mended by a retry."""
+        """WARNING if a change is lost; INFO if the conflict is raised, and perhaps retried."""
         return logging.INFO if self.outcome == "raised" else logging.WARNING
 
     def __str__(self) -> str:
         if self.outcome == "won":
             return (
-                f"another request changed {list(self.keys)!r} in session {self.handle} too: the "
-                "later change wins"
+                f"concurrent change of {list(self.keys)!r} in session {self.handle}: the later "
+                "request wins"
             )
         if self.outcome == "dropped":
             return (
-                f"session {self.handle} was ended or regenerated by another request: what this one "
-                "changed in it is not stored"
+                f"session {self.handle} was ended or regenerated by another request: the "
+                "changes of this one are not stored"
             )
-        return f"another request was in the way of the changes in session {self.handle}"
+        return f"concurrent change in session {self.handle}"
 
 
 @dataclass(frozen=True)
 class CookieRejected(SessionEvent):
-    """A cookie opened no session, and its request has an empty one.
+    """A cookie opened no session; the request gets an empty one.
 
     ``reason``
-      ``"malformed"``: it cannot be a token, and was not looked for.
-      ``"unknown"``: there is no such session. Many of them from one address are attempts to guess.
-      ``"replaced"``: the session has a new token, and the request came late with the old one.
+      ``"malformed"``: it is not a token, and was not looked up.
+      ``"unknown"``: there is no such session. Many of these from one address are guesses.
+      ``"replaced"``: the session was regenerated, and the request used the old token.
       ``"unreadable"``: the row cannot be read; a warning in the log says why.
     """
 
@@ -141,19 +139,19 @@ class CookieRejected(SessionEvent):
 
     @property
     def level(self) -> int:
-        """Anybody can make thousands of them: :class:`Rejections` sums them up."""
+        """DEBUG, since anybody can cause thousands of them: :class:`Rejections` sums them up."""
         return logging.DEBUG
 
     def __str__(self) -> str:
         if not self.handle:
-            return f"a cookie was rejected: {self.reason}"
-        return f"the cookie of session {self.handle} was rejected: {self.reason}"
+            return f"cookie rejected: {self.reason}"
+        return f"cookie of session {self.handle} rejected: {self.reason}"
 
 
 class Rejections:
-    """The cookies that were rejected: a line for the first one, then at most one a minute.
+    """Counts rejected cookies: one line for the first, then at most one a minute.
 
-    :param clock: seconds, which never go back.
+    :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -171,7 +169,7 @@ class Rejections:
                 return
             counted, self._counted, self._told_at = self._counted, Counter(), now
         reasons = ", ".join(f"{number} {reason}" for reason, number in sorted(counted.items()))
-        log.info("cookies were rejected since the last such line: %s", reasons)
+        log.info("cookies rejected since the last such line: %s", reasons)
 
 
 _MINUTE = 60
@@ -190,5 +188,5 @@ def send(event: SessionEvent) -> None:
 
 
 def _whose(user_id: Any) -> str:
-    # repr: a name may hold the end of a line
-    return "anonymous" if user_id is None else f"of user {user_id!r}"
+    # repr: a user ID may contain a line break
+    return "anonymous" if user_id is None else f"user {user_id!r}"

@@ -1,4 +1,4 @@
-"""What can go wrong, as seen by an application."""
+"""The exceptions that an application may see."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from transaction.interfaces import TransientError
 class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has no types
     """Another request changed the same session at the same time.
 
-    It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the
-    request again, which then sees what the other request stored.
+    It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the request again,
+    which then sees what the other request stored.
 
     ``keys``
-      What both have changed; empty if the database reports the conflict.
+      The keys that both changed; empty if the database reported the conflict.
     """
 
     def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:
@@ -23,10 +23,10 @@ class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has 
 
 
 class SessionBusy(RuntimeError):
-    """Another request was in the way of one that has no transaction.
+    """A concurrent change met a request without a transaction.
 
-    It is no :class:`SessionConflict`: what such a request did cannot be undone, so it is not run
-    again.
+    This is not a :class:`SessionConflict`: what such a request did cannot be rolled back, so it is
+    not run again.
 
     ``keys``
       As those of a :class:`SessionConflict`.
@@ -38,36 +38,36 @@ class SessionBusy(RuntimeError):
 
 
 class SessionClosed(RuntimeError):
-    """The session was changed when it was too late to store the change.
+    """The session was changed after it was stored.
 
-    The row is written when the response leaves the save tween; later changes would be lost.
+    The row is written when the response leaves the save tween. Later changes would be lost.
     """
 
 
 class SessionDataError(ValueError):
-    """The session holds a value that its serializer cannot store, or its row one it cannot read.
+    """The serializer cannot store a value of the session, or cannot read the row.
 
-    The message names the path of a value, for instance ``session['cart'][0]``.
+    The message names the path of the value, for example ``session['cart'][0]``.
     """
 
 
 class SessionTooLarge(SessionDataError):
-    """The serialized session is longer than ``sqlsession.max_size`` bytes."""
+    """The serialized session has more than ``sqlsession.max_size`` bytes."""
 
 
 class SessionLost(RuntimeError):
-    """The session was written in a transaction that cannot be committed any more.
+    """The session was written in a transaction that can no longer be committed.
 
-    Somebody has caught a database error, or rolled the application's database session back.
+    The application caught a database error, or rolled its database session back.
     """
 
 
 class SessionNotLive(RuntimeError):
-    """The session of :meth:`SQLSession.require_live` was ended, or its token replaced."""
+    """:meth:`SQLSession.require_live` found that the session was ended or regenerated."""
 
 
 class SessionTableError(RuntimeError):
-    """The session table is missing, lacks a column of the model, or keeps a row as it is.
+    """The session table is missing, lacks a column of the model, or ignores a statement.
 
-    The last is what row-level security or a trigger may do without an error.
+    Row-level security or a trigger may ignore a statement without an error.
     """

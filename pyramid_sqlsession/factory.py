@@ -1,4 +1,4 @@
-"""The session factory: puts one request's session together from the settings' parts."""
+"""The session factory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .store import Store, make_store
 _VISIT = "_pyramid_sqlsession_visit"
 
 _SECOND = (
-    "a second SQLSessionFactory is asked for a session, and an application has one, which is set "
-    "with config.set_session_factory(): only its sessions are saved"
+    "this SQLSessionFactory is not the application's: an application has one, set with "
+    "config.set_session_factory(), and only its sessions are saved"
 )
 
 
@@ -31,13 +31,13 @@ _SECOND = (
 class SQLSessionFactory:
     """Makes ``request.session``, stored as a row of a SQL database.
 
-    ``config.include('pyramid_sqlsession')`` registers one made from the ini settings. To set it up
-    in Python instead, include the package all the same and then call
+    ``config.include('pyramid_sqlsession')`` registers one made from the ini settings. To configure
+    it in Python instead, include the package and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: epoch seconds, the system's unless it is given. It is the attribute ``clock`` too,
-        which tests may set to travel in time.
-    :param options: every setting of the reference, without the prefix ``sqlsession.``.
+    :param clock: returns epoch seconds; by default the system's clock. Tests may set the attribute
+        ``clock`` to travel in time.
+    :param options: any setting of the reference, without the prefix ``sqlsession.``.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
@@ -59,7 +59,7 @@ class SQLSessionFactory:
         return factory
 
     def __call__(self, request: Any) -> SQLSession:
-        """The session of a request, the same however often it is asked for.
+        """The session of a request; always the same object.
 
         :raises ConfigurationError: if nothing would save its sessions: the package is not included,
             the application has not been made yet, or it has set another session factory.
@@ -97,9 +97,9 @@ class SQLSessionFactory:
         self._store = make_store(self.settings, registry, self._now)
 
     def close(self) -> None:
-        """Stop the cleaning, and close the connections of an engine of its own.
+        """Stop the cleanup thread, and close the connections of an engine of its own.
 
-        What is kept in memory is gone. The next request starts and opens them anew.
+        Sessions in memory are lost. The next request starts and opens them again.
         """
         if self._store is not None:
             self._store.cleaner.stop()
@@ -116,18 +116,18 @@ def _why_nothing_saves(factory: SQLSessionFactory, registry: Any) -> str:
         return _SECOND
     if registered is not factory:
         return (
-            "a SQLSessionFactory is asked for a session, but the application's session factory is "
-            f"{described(registry, registered)}, whose sessions nothing saves: call "
-            "config.set_session_factory() with the SQLSessionFactory itself, nothing around it"
+            f"the application's session factory is {described(registry, registered)}: nothing "
+            "saves the sessions that a SQLSessionFactory makes for it. Pass the SQLSessionFactory "
+            "itself to config.set_session_factory(), without a wrapper"
         )
     if is_included(registry):
         return (
-            "the SQLSessionFactory is asked for a session before there is an application: call "
+            "SQLSessionFactory was asked for a session before the application was made: call "
             "config.make_wsgi_app() first"
         )
     return (
-        "SQLSessionFactory is set as the session factory, but nothing saves its sessions: call "
-        "config.include('pyramid_sqlsession') too"
+        "SQLSessionFactory is the session factory, but nothing saves its sessions: also call "
+        "config.include('pyramid_sqlsession')"
     )
 
 

@@ -1,4 +1,4 @@
-"""The frames that an error has passed, whose local variables error trackers record."""
+"""Clears the frames of errors: error trackers record local variables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def discreet(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, of which no error takes along what this package's variables hold.
+    """Decorate a function so that its errors do not carry the package's local variables.
 
-    Between these functions tokens and data are ordinary values, and Python shows those in full.
+    Inside these functions tokens and data are ordinary values, which Python shows in full.
     """
 
     @wraps(function)
@@ -34,7 +34,7 @@ def discreet(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def forget(error: BaseException) -> None:
-    """Clear the package's frames that an error, and those before it, have left."""
+    """Clear the package's frames in the tracebacks of an error and of its causes."""
     chain = [error]
     for one in chain:
         known = {id(it) for it in chain}

@@ -1,4 +1,4 @@
-"""Where the application includes the package, and what it sets in its place."""
+"""Where the application includes the package, and which session factory it sets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ INCLUDED = "pyramid_sqlsession"
 
 
 def where_included() -> tuple[str, int, str, str]:
-    """The line that includes the package: what conflicts and wrong settings are reported with.
+    """The line that includes the package, for reports of conflicts and wrong settings.
 
-    Where ``pyramid.includes`` of an ini file does, it is the line that makes the configuration.
+    With ``pyramid.includes`` in an ini file, it is the line that makes the Configurator.
     """
     frames = traceback.extract_stack()
     theirs = [frame for frame in frames if not frame.filename.startswith(_OTHERS)]
@@ -32,13 +32,13 @@ def where_included() -> tuple[str, int, str, str]:
 
 
 def is_included(registry: Any) -> bool:
-    """Whether the application has the tween that saves its sessions."""
+    """Whether the application has the save tween."""
     tweens = registry.getUtility(ITweens)
     return SAVE in dict(tweens.explicit or tweens.implicit())
 
 
 def described(registry: Any, factory: Any) -> str:
-    """A session factory that the application has set, and where."""
+    """The name of a session factory, and where the application set it."""
     name = getattr(factory, "__qualname__", None) or type(factory).__qualname__
     module = getattr(factory, "__module__", None)
     found = registry.introspector.get("session factory", None)

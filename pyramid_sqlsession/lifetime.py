@@ -1,4 +1,4 @@
-"""How long a session lives. Times are epoch seconds, durations seconds."""
+"""Session lifetimes. Times are epoch seconds, durations are seconds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .settings.options import TEN_YEARS, Settings
 
 
 class Times(NamedTuple):
-    """What a session's lifetime is counted from.
+    """The values that a session's lifetime depends on.
 
-    ``max_age`` is the session's own lifetime; None for the configured one. ``signed_in`` is whether
-    the column ``user_id`` holds a user.
+    ``max_age`` is the session's own lifetime; None for the configured one. ``signed_in`` tells
+    whether the column ``user_id`` holds a user.
     """
 
     created: int
@@ -44,14 +44,14 @@ class Lifetime:
         return self.default if times.signed_in else self.anonymous
 
     def expires_at(self, times: Times) -> int:
-        """When the session expires if nobody uses it."""
+        """When the session expires if it is not used."""
         idle = times.last_seen + self.idle(times)
         return idle if self.absolute is None else min(idle, times.created + self.absolute)
 
     def expired(self, columns: Mapping[str, Any]) -> ColumnElement[bool]:
-        """The SQL that is true of expired rows, with the parameter ``b_now``."""
+        """SQL that is true for expired rows; its parameter is ``b_now``."""
         now: ColumnElement[int] = bindparam("b_now", type_=BigInteger)
-        # nothing is added to what a row holds: it may be any number, and overflow
+        # add nothing to a value of the row: it may be any number, and overflow
         configured: Any = self.default
         if self.anonymous != self.default:
             configured = case((columns["user_id"].is_(None), self.anonymous), else_=self.default)
@@ -62,15 +62,15 @@ class Lifetime:
         return expired
 
     def live(self, columns: Mapping[str, Any]) -> ColumnElement[bool]:
-        """Likewise, of rows that are sessions: neither expired nor markers."""
+        """SQL that is true for live sessions: rows that are neither expired nor markers."""
         return and_(not_(self.expired(columns)), columns["replaced"].is_(None))
 
     def purge_after(self, times: Times, stored: int = 0) -> int:
         """What to store as ``purge_after``: a time not before the expiry.
 
-        The column is indexed, so what is *stored* stays as long as it is neither too early nor much
-        too late: PostgreSQL's updates are HOT only if no indexed column changes. It is made late
-        enough to stay for a tenth of the lifetime, and for thirty touches.
+        The column is indexed, so the *stored* value is kept as long as it is neither too early nor
+        much too late: PostgreSQL's updates are HOT only if no indexed column changes. A new value
+        is late enough to last for a tenth of the lifetime, and for thirty touches.
         """
         expiry = self.expires_at(times)
         latest = expiry + max(self.idle(times) // 10, 30 * self._interval(times))
@@ -81,10 +81,10 @@ class Lifetime:
         return now - times.last_seen >= self._interval(times)
 
     def is_cookie_due(self, before: Times, now: Times) -> bool:
-        """Whether browsers are to be told of a lifetime that has moved.
+        """Whether to send the cookie again because its lifetime has moved.
 
-        That is once in an interval, counted from the start of the session: what was recorded last
-        does not tell when the cookie was sent, if each request writes.
+        It is sent once per interval, counted from the start of the session: the last recorded
+        activity does not tell when the cookie was sent if every request writes.
         """
         old, new, interval = *map(self.cookie_max_age, (before, now)), self._interval(now)
         if old is None or new is None:
@@ -97,7 +97,7 @@ class Lifetime:
         return before.last_seen + old != now.last_seen + new
 
     def cookie_max_age(self, times: Times) -> int | None:
-        """The cookie's Max-Age, or None for a cookie that ends with the browser."""
+        """The cookie's Max-Age; None for a cookie that expires when the browser closes."""
         if times.max_age is None and self._cookie_max_age is None:
             return None
         return max(self.expires_at(times) - times.last_seen, 0)
@@ -110,13 +110,13 @@ class Lifetime:
 
 
 def checked_max_age(value: object) -> int | None:
-    """A ``session.max_age`` that was assigned.
+    """Check a value that is assigned to ``session.max_age``.
 
     :raises ValueError: if it is neither None nor whole seconds from 1 to ten years.
     """
     if value is None or (type(value) is int and 1 <= value <= TEN_YEARS):
         return value
     raise ValueError(
-        f"session.max_age = {value!r} must be whole seconds from 1 to {TEN_YEARS}, or None for the "
-        "configured lifetime"
+        f"session.max_age = {value!r} is not allowed: it takes whole seconds from 1 to "
+        f"{TEN_YEARS}, or None for the configured lifetime"
     )

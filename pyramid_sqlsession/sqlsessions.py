@@ -1,4 +1,4 @@
-"""``request.sqlsessions``: the sessions of a user, for pages such as "your devices"."""
+"""``request.sqlsessions``: a user's sessions, for pages such as "Your devices"."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from .table.told import Ended, UserSession
 from .transactions import current_transaction
 
 ANYBODY = object()
-"""A user whom :meth:`SQLSessions.revoke` does not look at."""
+"""The default of :meth:`SQLSessions.revoke`: any user."""
 
 _HANDLE = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
 class SQLSessions:
-    """Finds and ends sessions by their user or their handle, in the request's transaction.
+    """Finds and ends sessions by user or by handle, in the request's transaction.
 
-    Where the request has no transaction, what is ended is ended at once. Users are what
-    ``sqlsession.userid_key`` holds.
+    Without a transaction, sessions are ended immediately. A user is a value as stored under
+    ``sqlsession.userid_key``.
     """
 
     def __init__(self, request: Any) -> None:
         factory = request.registry.queryUtility(ISessionFactory)
         if not isinstance(factory, SQLSessionFactory):
             raise ConfigurationError(
-                "request.sqlsessions needs pyramid_sqlsession's session factory, the application "
-                f"has set another one: {factory!r}"
+                "request.sqlsessions needs pyramid_sqlsession's session factory, but the "
+                f"application uses another one: {factory!r}"
             )
         self._request = request
-        # the cookie of a session that is revoked here has to be removed
+        # removes the cookie of a session that is revoked here
         factory(request)
         self._visit = factory.visit(request)
         self._store = self._visit.store
 
     def of_user(self, user_id: Any) -> list[UserSession]:
-        """The live sessions of a user, the one that was used last first; None has none.
+        """The live sessions of a user, the most recently used first; empty for None.
 
-        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
+        :raises TypeError: if *user_id* is not a user ID but an object, bytes or a boolean.
         """
         if user_id is None:
             return []
@@ -58,10 +58,10 @@ class SQLSessions:
             return [] if known is None else self._store.sessions.of_user(connection, known, own)
 
     def revoke(self, handle: str | None, user_id: Any = ANYBODY) -> bool:
-        """End a session, however old its handle is; False if there is none, or no handle.
+        """End a session; False if there is no such session.
 
-        :param user_id: end it only if it is this user's; None, who is nobody, has none.
-        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
+        :param user_id: end the session only if it belongs to this user; None owns no sessions.
+        :raises TypeError: if *user_id* is not a user ID but an object, bytes or a boolean.
         """
         if user_id is None or handle is None or _HANDLE.fullmatch(handle) is None:
             return False
@@ -78,15 +78,15 @@ class SQLSessions:
         return bool(self._ended(end))
 
     def revoke_user(self, user_id: Any, keep: str | None = None) -> int:
-        """End all sessions of a user; return how many there were. None has none.
+        """End all sessions of a user; return how many there were. 0 for None.
 
-        :param keep: the handle of a session that stays, for instance ``request.session.id``.
-        :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
-        :raises ValueError: if *keep* is no handle.
+        :param keep: the handle of a session to keep, for example ``request.session.id``.
+        :raises TypeError: if *user_id* is not a user ID but an object, bytes or a boolean.
+        :raises ValueError: if *keep* is not a handle.
         """
         if keep is not None and _HANDLE.fullmatch(keep) is None:
-            # it is not shown: it may be a token
-            raise ValueError("keep must be the handle of a session, 32 hexadecimal digits")
+            # the value is not shown: it may be a token
+            raise ValueError("keep is not a valid handle: expected 32 hex digits")
         if user_id is None:
             return 0
         self._store.sessions.check(user_id)
@@ -99,20 +99,20 @@ class SQLSessions:
         return len(self._ended(end))
 
     def _known(self, connection: Connection, user_id: Any) -> Any:
-        """A user as the column holds them; None if nobody's sessions are stored under that."""
+        """The column's value for a user; None if there is no such value."""
         try:
             return self._store.sessions.converted(connection, user_id)
         except ValueError:
             return None
 
     def _ended(self, end: Callable[[Connection], list[Ended]]) -> list[Ended]:
-        """What a function ends, which the request's own session and the subscribers are told."""
+        """End sessions with a function, update the request's own session and send the events."""
         request, visit = self._request, self._visit
-        # which of several cookies counts is known only as long as their rows are there
+        # which of several cookies counts is known only while their rows exist
         transaction, own = current_transaction(request), visit.id
         writing = self._store.database.writing(request, transaction)
         if visit.is_open:
-            # afterwards nobody could tell whose it was
+            # afterwards its user is unknown
             visit.state.read()
         with undone_with(transaction), writing as (connection, _):
             ended = end(connection)

@@ -1,4 +1,4 @@
-"""The parts that all requests of an application share, and how the settings choose them."""
+"""The parts that all requests share, and how the settings determine them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pyramid.exceptions import ConfigurationError
 
 from .cookie import Cookie
 from .data.codec import Codec
+from .database.application import AppDatabase
 from .database.base import Database
 from .database.choice import choose_database
 from .lifetime import Lifetime
@@ -29,12 +30,17 @@ _RUNS_CODE = re.compile(r"(_?pickle|marshal|dill\b.*|pyramid\.session\.PickleSer
 
 _NO_MODEL = "no model of yours uses SessionMixin, or its module is not imported"
 
+_NOT_MIGRATED = (
+    "%s: sessions use the built-in model, whose table %s your migrations do not create; if that is "
+    "what you want, set sqlsession.table"
+)
+
 log = logging.getLogger("pyramid_sqlsession")
 
 
 @dataclass(frozen=True)
 class Store:
-    """The parts that the settings gave; none of them knows a request."""
+    """The parts that the settings determine; none of them knows a request."""
 
     settings: Settings
     database: Database
@@ -57,10 +63,10 @@ class Store:
 
 
 def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> Store:
-    """Put together what the settings, the model and the application say.
+    """Build the parts from the settings, the model and the application.
 
     :param clock: epoch seconds.
-    :raises ConfigurationError: if these do not fit.
+    :raises ConfigurationError: if these do not go together.
     """
     model = resolve_model(settings.model, settings.table)
     was_missed = settings.model is None and settings.table is None and is_built_in(model)
@@ -72,9 +78,13 @@ def make_store(settings: Settings, registry: Any, clock: Callable[[], int]) -> S
     lifetime = Lifetime(settings)
     purge = Purge(rows, lifetime, clock, settings.on_expired)
     interval, batch = settings.cleanup_interval, settings.cleanup_batch
-    # an application without metadata of its own is to have none
-    remark = f" (the built-in model: {_NO_MODEL})" if was_missed and not settings.sqlalchemy else ""
-    log.info("sessions are rows of %s%s, through %s", rows.table.fullname, remark, database)
+    # an application without metadata of its own needs no model of its own
+    is_missed = was_missed and isinstance(database, AppDatabase)
+    is_created = bool(settings.create_table)
+    remark = f" (the built-in model: {_NO_MODEL})" if is_missed and is_created else ""
+    log.info("sessions are stored in table %s%s, through %s", rows.table.fullname, remark, database)
+    if is_missed and not is_created:
+        log.warning(_NOT_MIGRATED, _NO_MODEL, rows.table.fullname)
     return Store(
         settings=settings,
         database=database,
@@ -104,29 +114,29 @@ def _make_encryption(settings: Settings, clock: Callable[[], int]) -> Any:
     migrates = partial(_migrates, until, clock)
     if migrates():
         log.warning(
-            "sqlsession.encryption_migrate = %s: sessions that are not encrypted as the settings "
-            "say are read, and so whoever can write to the database can make one up",
+            "sqlsession.encryption_migrate = %s: sessions that are not encrypted as configured are "
+            "accepted, so anyone who can write to the database can forge one",
             str(until).lower(),
         )
     elif until:
-        log.info("sqlsession.encryption_migrate = %s is over: the setting can go", until)
+        log.info("sqlsession.encryption_migrate = %s has passed: remove the setting", until)
     return Encryption(settings.encryption_keys, seal=settings.seal, migrates=migrates)
 
 
 def _migrates(until: bool | date, clock: Callable[[], int]) -> bool:
-    """Whether it is time to read what was stored before."""
+    """Whether data that was stored before encryption is still accepted."""
     if isinstance(until, bool):
         return until
     return clock() <= datetime.combine(until, time.max, timezone.utc).timestamp()
 
 
 def _warn_of_code(serializer: Any) -> None:
-    # whose function it is tells it of a module, a class or an object that only hands it on
+    # the function's name tells, also for a module, a class or an object that only passes it on
     loads = serializer.loads
     name = f"{getattr(loads, '__module__', '')}.{getattr(loads, '__qualname__', '')}"
     if _RUNS_CODE.fullmatch(name):
         log.warning(
-            "sqlsession.serializer loads sessions with %s, which runs code that they name: whoever "
-            "can write to the database can run any in the application",
+            "sqlsession.serializer loads sessions with %s, which can execute code: anyone who can "
+            "write to the database can run code in the application",
             name,
         )

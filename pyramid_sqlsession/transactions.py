@@ -1,4 +1,4 @@
-"""The request's transaction: which one it is, what became of it, and whether it is tried again."""
+"""The request's transaction: which one it is, whether it committed, and retries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ATTEMPT = "pyramid_sqlsession.attempt"
 
 
 def current_transaction(request: Any) -> Any:
-    """The transaction that pyramid_tm, or whoever called us, will end; None if there is none."""
+    """The transaction that pyramid_tm or the caller will end; None if there is none."""
     if not is_tm_active(request):
         return None
     try:
@@ -28,7 +28,7 @@ def current_transaction(request: Any) -> Any:
 
 
 def is_lost(request: Any, transaction: Any) -> bool:
-    """Whether nothing of what the request wrote in this transaction can be committed any more."""
+    """Whether this transaction can no longer commit what the request wrote."""
     if transaction.status == COMMITTED:
         return False
     try:
@@ -42,16 +42,16 @@ def is_lost(request: Any, transaction: Any) -> bool:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an earlier attempt of a request has found, which the next one cannot know.
+    """What an earlier attempt of a request found, which the next one cannot know.
 
-    The database may refuse what a request writes because its session was ended, or got another
-    token, meanwhile. The next attempt then finds nobody signed in: it would have nothing to sign
-    out of, and take a user who steps up for one who signs in, and so bring a revoked one back.
+    The database may refuse a write because the session was ended or regenerated meanwhile. The next
+    attempt then finds nobody signed in: it would have nothing to sign out of, and would take a
+    step-up for a sign-in, which would bring a revoked session back.
 
     ``lineage``, ``user``
-      The session that was live, and whose it was.
+      The session that was live, and its user.
     ``ends``
-      Whether the attempt has ended it, or signed that user out.
+      Whether the attempt ended it, or signed that user out.
     """
 
     lineage: bytes
@@ -60,22 +60,22 @@ class Attempt:
 
 
 def remember_attempt(request: Any, attempt: Attempt) -> None:
-    """Tell further attempts of this request."""
+    """Store it for further attempts of this request."""
     request.environ[_ATTEMPT] = attempt
 
 
 def earlier_attempt(request: Any) -> Attempt | None:
-    """What an earlier attempt of this request has told."""
+    """What an earlier attempt of this request stored; None if it stored nothing."""
     attempt: Attempt | None = request.environ.get(_ATTEMPT)
     return attempt
 
 
 def has_attempts_left(request: Any) -> bool:
-    """Whether a request could be run again."""
+    """Whether pyramid_retry could run the request again."""
     attempts = request.environ.get("retry.attempts", 1)
     return bool(request.environ.get("retry.attempt", 0) + 1 < attempts)
 
 
 def will_be_retried(request: Any, error: BaseException | None) -> bool:
-    """Whether the request is run again because of this error."""
+    """Whether pyramid_retry runs the request again because of this error."""
     return has_attempts_left(request) and bool(IRetryableError.providedBy(error))

@@ -28,10 +28,10 @@ Handler = Callable[[Any], Any]
 
 
 def save_tween_factory(handler: Handler, registry: Any) -> Handler:
-    """A tween that saves the session when the view, or an exception view, is done.
+    """The save tween: it saves the session after the view, or an exception view, has run.
 
-    Its place is under ``pyramid_tm.tm_tween_factory`` and over
-    ``pyramid.tweens.excview_tween_factory``; ``config.include('pyramid_sqlsession')`` sees to that.
+    ``config.include('pyramid_sqlsession')`` puts it under ``pyramid_tm.tm_tween_factory`` and over
+    ``pyramid.tweens.excview_tween_factory``.
     """
     factory = registry.queryUtility(ISessionFactory)
     _tell_overriding(registry, factory)
@@ -54,7 +54,7 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
         except Exception:
             if visit.is_used:
                 remember(visit)
-                # an exception view that raises has failed as the view did
+                # an exception view that raises has failed like the view
                 visit.state.failure = None
             raise
         finally:
@@ -72,15 +72,19 @@ def _tell_overriding(registry: Any, factory: Any) -> None:
         return
     what = described(registry, factory)
     if isinstance(factory, SQLSessionFactory):
-        log.info("sessions are made by %s: the sqlsession.* settings are not looked at", what)
+        log.info(
+            "the session factory is overridden by %s: the sqlsession.* settings are ignored", what
+        )
     else:
-        log.warning("sessions are not kept by pyramid_sqlsession but by %s", what)
+        log.warning(
+            "the session factory is overridden by %s: pyramid_sqlsession stores no sessions", what
+        )
 
 
 def check_explicit_tweens(registry: Any) -> None:
-    """See that an explicit ``pyramid.tweens`` setting has this tween in its place.
+    """Check that an explicit ``pyramid.tweens`` setting has the save tween in its place.
 
-    :raises ConfigurationError: if it has not; the message says which lines it needs.
+    :raises ConfigurationError: if not; the message lists the lines it needs.
     """
     explicit = [factory for _, factory in registry.getUtility(ITweens).explicit]
     if not explicit or not isinstance(registry.queryUtility(ISessionFactory), SQLSessionFactory):
@@ -89,7 +93,7 @@ def check_explicit_tweens(registry: Any) -> None:
     if [factory for factory in explicit if factory in wanted] not in (wanted, wanted[:2]):
         raise ConfigurationError(
             "the pyramid.tweens setting must list pyramid_sqlsession's tween, which stores the "
-            f"session, under pyramid_tm's and over the exception views':\n  {TM}\n  {SAVE}\n"
+            f"session, between pyramid_tm's and the one for exception views:\n  {TM}\n  {SAVE}\n"
             f"  {EXCVIEW}"
         )
 
@@ -112,14 +116,14 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
     request = visit.request
     transaction = current_transaction(request)
     if visit.nested:
-        _warn(visit, "it belongs to a request inside another one; share the outer request's "
+        _warn(visit, "the request is nested in another one; share the outer request's "
               "session: subrequest.session = request.session")  # fmt: skip
         visit.end(Phase.CLOSED)
     elif request.exc_info is not None:
         if visit.is_used:
             leave_failed(visit, transaction, response, has_veto=has_veto)
     elif is_tm_active(request) and transaction is None:
-        _warn(visit, "the view has ended the request's transaction and begun no other")
+        _warn(visit, "the view ended the request's transaction and began no other")
     else:
         return _save(visit, transaction, response)
     return response
@@ -127,7 +131,7 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
 
 def _warn(visit: Visit, reason: str) -> None:
     if visit.is_changed:
-        log.warning("changes of the session are not stored: %s", reason)
+        log.warning("session changes are not stored: %s", reason)
 
 
 def _save(visit: Visit, transaction: Any, response: Any) -> Any:
@@ -140,12 +144,12 @@ def _save(visit: Visit, transaction: Any, response: Any) -> Any:
 
 
 def _render(visit: Visit, transaction: Any, error: Exception) -> Any:
-    """Turn the error of a save into a response, as the exception views under this tween would."""
+    """Render the error of a save with the application's exception views."""
     request, exc_info = visit.request, sys.exc_info()
     visit.end(Phase.DETACHED)
     if transaction is not None:
         maybe_tag_retryable(request, exc_info)
-        # without it a commit veto that likes the rendered response would commit half
+        # else a commit veto that accepts the rendered response would commit half
         transaction.doom()
     if will_be_retried(request, error):
         raise error

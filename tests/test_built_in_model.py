@@ -74,7 +74,7 @@ def test_no_model_is_said_at_start_up_and_where_the_table_is_missing(
 ) -> None:
     caplog.set_level(logging.INFO)
     app = serve(configurator(engine, {"sqlsession.model": "none"}, create=False), put=put)
-    assert f"sessions are rows of sqlsession (the built-in model: {NO_MODEL}), thr" in caplog.text
+    assert f"{NO_MODEL}: sessions use the built-in model" in caplog.text
     with pytest.raises(SessionTableError, match=NO_MODEL):
         app.get("/put")
 
@@ -84,7 +84,7 @@ def test_who_names_a_model_is_not_told_that_there_is_none(
 ) -> None:
     caplog.set_level(logging.INFO)
     app = serve(configurator(engine, create=False), put=put)
-    assert "sessions are rows of sqlsession, through" in caplog.text
+    assert "sessions are stored in table sqlsession, through" in caplog.text
     with pytest.raises(SessionTableError) as caught:
         app.get("/put")
     assert NO_MODEL not in str(caught.value)
@@ -95,7 +95,7 @@ def test_without_a_database_session_nobody_misses_a_model(
 ) -> None:
     caplog.set_level(logging.INFO)
     serve(own_configurator(sqlite.url, model="none"))
-    assert "sessions are rows of sqlsession, through an engine of its own" in caplog.text
+    assert "sessions are stored in table sqlsession, through an engine of its own" in caplog.text
 
 
 @pytest.mark.parametrize("keywords_only", [False, True])

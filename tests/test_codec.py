@@ -126,7 +126,7 @@ def circular() -> Any:
         ({"d": deep(101)}, "is nested deeper than 100 levels"),
         ({"d": deep(5000)}, "is nested deeper than 100 levels"),
         ({"c": circular()}, "is nested deeper than 100 levels"),
-        ({"big": 10**5000}, "the session cannot be stored as JSON"),
+        ({"big": 10**5000}, "cannot store the session as JSON"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -328,7 +328,7 @@ def test_a_serializer_of_the_application_is_used_in_binary_and_text_columns() ->
 
 
 def test_an_error_of_a_serializer_says_that_it_is_about_the_session() -> None:
-    with pytest.raises(SessionDataError, match="the session cannot be serialized: "):
+    with pytest.raises(SessionDataError, match="cannot serialize the session: "):
         codec(serializer=Pickle()).dumps({"f": lambda: 0})
 
 
@@ -338,12 +338,12 @@ def test_a_serializer_that_does_not_return_a_dict_is_an_error() -> None:
 
 
 def test_a_json_column_takes_no_serializer_of_the_application() -> None:
-    with pytest.raises(ConfigurationError, match="declare it as LargeBinary or Text"):
+    with pytest.raises(ConfigurationError, match="declare the column as LargeBinary or Text"):
         codec(JSON(), Pickle())
 
 
 def test_a_column_of_another_type_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="must be LargeBinary, Text or JSON"):
+    with pytest.raises(ConfigurationError, match="expected LargeBinary, Text or JSON"):
         codec(Integer())
 
 

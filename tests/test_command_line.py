@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import plaster
 import pytest
 from sqlalchemy import (
     Engine,
@@ -41,6 +43,7 @@ from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.table.model import SQLSessionRow
 
 TESTS = Path(__file__).parent
+PATH = f"{TESTS}:{TESTS.parent}"
 COMMAND = Path(sys.executable).with_name("pyramid_sqlsession")
 DAY = 86400
 NOW = int(time.time())
@@ -113,7 +116,7 @@ ENVIRON = {**os.environ, "PYTHONWARNINGS": "ignore:pkg_resources is deprecated"}
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The installed command, as a process of its own."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    environ = {**ENVIRON, "PYTHONPATH": str(TESTS), "TERM": "xterm", "COLUMNS": "100"}
+    environ = {**ENVIRON, "PYTHONPATH": PATH, "TERM": "xterm", "COLUMNS": "100"}
     return subprocess.Popen([COMMAND, *arguments], env=environ, **options)
 
 
@@ -191,10 +194,12 @@ class Terminal:
 
 
 @contextmanager
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *, term: str = "xterm") -> Iterator[list[str]]:
+def on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, *, term: str = "xterm", columns: int = 100
+) -> Iterator[list[str]]:
     """Output goes to a terminal meanwhile; afterwards the list holds what it has shown."""
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(columns))
     terminal = Terminal()
     shown: list[str] = []
     with open(os.dup(terminal.slave), "w") as stdout:  # noqa: PTH123  # no path
@@ -213,8 +218,8 @@ def test_create_table_says_whether_the_table_was_there(
 ) -> None:
     model = "pyramid_sqlsession.table.model.SQLSessionRow"
     uri = ini(way, settings_for(way, backend.url, model))
-    assert run(uri, "create-table") == (0, "the table sqlsession was made\n", "")
-    assert run(uri, "create-table") == (0, "the table sqlsession is there already\n", "")
+    assert run(uri, "create-table") == (0, "created table sqlsession\n", "")
+    assert run(uri, "create-table") == (0, "table sqlsession already exists\n", "")
     engine = create_engine(backend.url)
     indexed = [index["column_names"] for index in inspect(engine).get_indexes("sqlsession")]
     engine.dispose()
@@ -226,7 +231,7 @@ def test_create_table_says_so_too_where_the_application_makes_the_table_itself(
 ) -> None:
     settings = settings_for("shared", sqlite.url, "pyramid_sqlsession.table.model.SQLSessionRow")
     uri = ini("shared", {**settings, "sqlsession.create_table": "true"})
-    assert run(uri, "create-table")[1] == "the table sqlsession was made\n"
+    assert run(uri, "create-table")[1] == "created table sqlsession\n"
 
 
 def test_create_table_makes_a_missing_index_but_none_that_has_another_name(
@@ -241,9 +246,9 @@ def test_create_table_makes_a_missing_index_but_none_that_has_another_name(
         connection.execute(text("CREATE INDEX by_user ON sqlsession (user_id, created)"))
     engine.dispose()
     assert run(uri, "create-table")[1].splitlines() == [
-        "the table sqlsession is there already",
-        "the index ix_sqlsession_lineage was missing and was made",
-        "the index ix_sqlsession_purge_after was missing and was made",
+        "table sqlsession already exists",
+        "created missing index ix_sqlsession_lineage",
+        "created missing index ix_sqlsession_purge_after",
     ]
     assert len(run(uri, "create-table")[1].splitlines()) == 1
 
@@ -257,7 +262,7 @@ def test_create_table_fails_where_the_table_lacks_a_column(
     engine.dispose()
     code, _, err = run(uri, "create-table")
     assert code == 1
-    assert "does not fit its model" in err
+    assert "does not match its model" in err
     assert "replaced" in err
     assert len(err.splitlines()) == 1
 
@@ -392,6 +397,72 @@ def test_ctrl_c_ends_the_process_of_a_purge_without_a_traceback(
     assert 500 <= deleted < 5000
 
 
+@pytest.fixture
+def five_thousand_expired(sqlite: Backend, ini: Ini) -> str:
+    """An application with so many expired sessions that a purge takes a while."""
+    engine = create_engine(sqlite.url)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    fill(sqlite.url, *[EXPIRED] * 5000)
+    return ini("own", settings_for("own", sqlite.url))
+
+
+def test_sigterm_ends_a_purge_between_two_batches(
+    five_thousand_expired: str, sqlite: Backend
+) -> None:
+    process = start(five_thousand_expired, "purge", "--batch", "1")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "500 of 5,000 expired sessions deleted\n"
+    process.send_signal(signal.SIGTERM)
+    code, out, err = finish(process)
+    assert (code, err) == (143, "pyramid_sqlsession: terminated\n")
+    said = re.search(r"^([\d,]+) expired sessions deleted in", out, re.MULTILINE)
+    assert said
+    deleted = int(said[1].replace(",", ""))
+    assert 500 <= deleted < 5000
+    # no batch was cut short, and none went uncounted
+    assert len(handles(sqlite.url)) == 5000 - deleted
+
+
+def test_sigterm_ends_a_quiet_purge_with_one_line(
+    five_thousand_expired: str, sqlite: Backend
+) -> None:
+    process = start(five_thousand_expired, "purge", "--batch", "1", "--quiet")
+    deadline = time.monotonic() + 60
+    while len(handles(sqlite.url)) == 5000 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process) == (143, "", "pyramid_sqlsession: terminated\n")
+
+
+def test_a_second_sigterm_does_not_wait_for_the_batch() -> None:
+    program = (
+        "import os, signal; from pyramid_sqlsession.cli.signals import terminable\n"
+        "with terminable() as is_told:\n"
+        "    assert not is_told()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    assert is_told()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    environ = {**ENVIRON, "PYTHONPATH": str(TESTS.parent)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, check=False)
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_a_purge_leaves_the_handling_of_sigterm_as_it_was(sqlite_uri: str, run: Run) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run(sqlite_uri, "purge")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_purge_in_another_thread_leaves_signals_alone(sqlite_uri: str) -> None:
+    codes: list[int] = []
+    thread = Thread(target=lambda: codes.append(main([sqlite_uri, "purge"])))
+    thread.start()
+    thread.join(30)
+    assert codes == [0]
+
+
 # ---- stats
 
 
@@ -425,11 +496,11 @@ def figures(shown: str) -> list[tuple[str, str]]:
 
 EXPECTED = [
     ("live", "2"), ("signed in", "1"), ("anonymous", "1"), ("replaced", "1"),
-    ("expired", "2"), ("deleted by a purge now", "2"),
+    ("expired", "2"), ("due for purge", "2"),
     ("in the last hour", "2"), ("in the last day", "0"), ("in the last week", "0"),
-    ("in the last month", "0"), ("before that", "0"),
+    ("in the last month", "0"), ("earlier", "0"),
     ("up to 1 KiB", "3"), ("up to 10 KiB", "2"), ("up to 100 KiB", "0"), ("up to 1 MiB", "0"),
-    ("more", "0"), ("bytes of data", "4,006"), ("mean", "801"),
+    ("larger", "0"), ("bytes of data", "4,006"), ("mean", "801"),
 ]  # fmt: skip
 
 
@@ -485,8 +556,9 @@ def test_list_is_a_table_on_a_terminal_that_breaks_no_handle(
     with on_a_terminal(monkeypatch) as shown:
         assert main([uri, "list", "--user", "alice"]) == 0
     assert all(handle in shown[0] for handle in found)
-    assert shown[0].count(iso(NOW + 14 * DAY)) == 2
-    assert all(heading in shown[0] for heading in ("handle", "created", "last seen", "expires"))
+    assert shown[0].count(iso(NOW + 14 * DAY)[:16].replace("T", " ")) == 2
+    headings = ("handle", "created", "last seen (UTC)", "expires (UTC)")
+    assert all(heading in shown[0] for heading in headings)
 
 
 def test_list_of_nobody_says_so(uri: str, run: Run) -> None:
@@ -532,9 +604,7 @@ def test_a_user_who_cannot_be_is_an_error_of_usage(
 ) -> None:
     code, out, err = run(numbered, command, f"--user={user}")
     assert (code, out) == (2, "")
-    assert err == (
-        "pyramid_sqlsession: --user takes a value of the column user_id, which this is not\n"
-    )
+    assert err == ("pyramid_sqlsession: --user ID is not a valid value of the column user_id\n")
 
 
 def test_a_user_who_is_no_text_is_an_error_of_usage(uri: str, run: Run) -> None:
@@ -598,7 +668,7 @@ def test_a_malformed_handle_is_an_error_of_usage(
     (known,) = fill(backend.url, {})
     code, out, err = run(uri, "revoke", known, handle)
     assert (code, out) == (2, "")
-    assert "HANDLE number 2 is no handle: it takes 32 hexadecimal digits" in err
+    assert "HANDLE 2 is not a valid handle: expected 32 hex digits" in err
     assert handles(backend.url) == {known}
 
 
@@ -608,7 +678,7 @@ def test_a_malformed_handle_is_an_error_of_usage(
 def test_revoke_takes_handles_or_a_user(order: list[str], sqlite_uri: str, run: Run) -> None:
     code, _, err = run(sqlite_uri, "revoke", *order)
     assert code == 2
-    assert "either handles or --user ID" in err
+    assert "give either HANDLE or --user ID" in err
 
 
 def test_revoke_logs_a_user_out_everywhere(backend: Backend, uri: str, run: Run) -> None:
@@ -628,10 +698,10 @@ def test_what_is_revoked_is_a_line_in_the_applications_log(
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     run(sqlite_uri, "revoke", "--user", "alice")
     run(sqlite_uri, "revoke", bob)
-    shown = [it.getMessage() for it in caplog.records if "has ended" in it.getMessage()]
+    shown = [it.getMessage() for it in caplog.records if " ended by " in it.getMessage()]
     assert shown == [
-        f"session {alice} has ended by command, of user 'alice'",
-        f"session {bob} has ended by command, of user 'bob'",
+        f"session {alice} ended by command, user 'alice'",
+        f"session {bob} ended by command, user 'bob'",
     ]
 
 
@@ -676,7 +746,7 @@ def test_a_database_that_does_not_answer_is_one_line(ini: Ini, run: Run) -> None
         for command in ("create-table", "purge", "stats"):
             code, out, err = run(uri, command)
             assert (code, out) == (1, "")
-            assert err.startswith("pyramid_sqlsession: the database failed (")
+            assert err.startswith("pyramid_sqlsession: database error (")
             assert f"its URL in {uri}" in err
             assert len(err.splitlines()) == 1
             assert "hidden" not in err
@@ -692,7 +762,7 @@ def test_a_missing_table_is_one_line_that_says_how_to_make_it(
     uri = ini("shared", settings_for("shared", backend.url))
     code, out, err = run(uri, *command)
     assert (code, out) == (1, "")
-    assert "or with: pyramid_sqlsession CONFIG_URI create-table" in err
+    assert "or run: pyramid_sqlsession CONFIG_URI create-table" in err
     assert len(err.splitlines()) == 1
 
 
@@ -730,20 +800,18 @@ def test_a_locked_database_is_one_line_that_says_to_try_again(
     locking.dispose()
     assert code == 1
     assert out.startswith("0 expired sessions deleted")
-    assert err == (
-        "pyramid_sqlsession: the database reports a conflict: database is locked: try again\n"
-    )
+    assert err == ("pyramid_sqlsession: database conflict: database is locked; try again\n")
 
 
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("nowhere.ini", "nowhere.ini gives no sessions to operate: .*No such file"),
+        ("nowhere.ini", "cannot load nowhere.ini: no such file: nowhere.ini"),
         ("{ini}#other", "No section 'other'"),
-        ("{ini}#foreign", r"session factory is another one.*config\.include"),
-        ("{ini}#broken", "operate: sqlsession.ttl = 'soon' is not allowed"),
-        ("{ini}#memory", "in the memory of this process, which only the process that serves them"),
-        ("{ini}#in_memory", "which only the process that serves them"),
+        ("{ini}#foreign", r"uses another session factory.*config\.include"),
+        ("{ini}#broken", r"production\.ini#broken: sqlsession.ttl = 'soon' is not allowed"),
+        ("{ini}#memory", "in the memory of this process, which no other process can reach"),
+        ("{ini}#in_memory", "which no other process can reach"),
         ("{ini}#nameless", "request.db is missing"),
         ("{ini}#absent", "ModuleNotFoundError|ImportError"),
         ("{ini}#url", "parse SQLAlchemy URL"),
@@ -824,29 +892,123 @@ def test_everything_is_closed_at_the_end(
     assert closed == opened
 
 
-def test_without_rich_a_message_says_what_to_install(
+WITHOUT_RICH = (
+    "import sys; sys.modules['rich'] = None; "
+    "from pyramid_sqlsession.cli.main import main; sys.exit(main())"
+)
+
+
+def without_rich(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command where rich is not installed."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    environ = {**ENVIRON, "PYTHONPATH": PATH, "TERM": "xterm"}
+    program = [sys.executable, "-c", WITHOUT_RICH, *arguments]
+    return subprocess.run(program, text=True, env=environ, timeout=60, **options)
+
+
+def test_every_command_works_where_rich_is_not_installed(
+    sqlite: Backend, sqlite_uri: str, run: Run
+) -> None:
+    done = without_rich(sqlite_uri, "create-table")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "created table sqlsession\n", "")
+    alice, *_ = fill(
+        sqlite.url, {"user_id": "alice"}, *[EXPIRED] * 2, table=SQLSessionRow.__table__
+    )
+    assert without_rich(sqlite_uri, "stats").stdout == run(sqlite_uri, "stats")[1]
+    shown = without_rich(sqlite_uri, "list", "--user", "alice").stdout
+    assert shown == run(sqlite_uri, "list", "--user", "alice")[1]
+    assert alice in shown
+    lines = without_rich(sqlite_uri, "purge", "--batch", "1").stdout.splitlines()
+    assert lines[0] == "1 of 2 expired sessions deleted"
+    assert lines[1].startswith("2 expired sessions deleted in ")
+    assert without_rich(sqlite_uri, "revoke", alice).stdout == "1 session revoked\n"
+
+
+def test_without_rich_a_terminal_gets_plain_aligned_text(
+    sqlite: Backend, sqlite_uri: str, run: Run
+) -> None:
+    run(sqlite_uri, "create-table")
+    older = {"user_id": "alice", "last_seen": NOW - DAY}
+    fill(sqlite.url, {"user_id": "alice"}, older, table=SQLSessionRow.__table__)
+    terminal = Terminal()
+    without_rich(sqlite_uri, "list", "--user", "alice", stdout=terminal.slave)
+    heading, *lines = terminal.close().splitlines()
+    assert heading.split() == ["handle", "created", "last", "seen", "(UTC)", "expires", "(UTC)"]
+    assert len(lines) == 2
+    assert {line.index("  2") for line in lines} == {32}
+    assert all(len(line) <= 80 for line in (heading, *lines))
+    terminal = Terminal()
+    without_rich(sqlite_uri, "stats", stdout=terminal.slave)
+    assert figures(terminal.close())[0] == ("live", "2")
+
+
+def test_a_handle_and_its_times_fit_80_columns(
+    sqlite: Backend, sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sqlite_uri, "create-table")
+    (handle,) = fill(sqlite.url, {"user_id": "alice"}, table=SQLSessionRow.__table__)
+    with on_a_terminal(monkeypatch, columns=80) as shown:
+        assert main([sqlite_uri, "list", "--user", "alice"]) == 0
+    heading, line = re.sub(r"\x1b\[[\d;]*m", "", shown[0]).splitlines()
+    assert len(line.rstrip()) <= 80
+    assert len(heading.rstrip()) <= 80
+    (_, day, *_) = line.split()
+    assert line.startswith(handle)
+    assert day == iso(NOW - 50 * DAY)[:10]
+
+
+COMMANDS = ["create-table", "purge", "stats", "list", "revoke"]
+
+
+@pytest.mark.parametrize("command", [[], *([it] for it in COMMANDS)], ids=str)
+def test_the_help_fits_80_columns(
+    command: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(*(["app.ini", *command] if command else []), "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "%%" not in out
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version") == (0, f"pyramid_sqlsession {version('pyramid_sqlsession')}\n", "")
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["--quiet COMMAND", "COMMAND --quiet"])
+def test_quiet_prints_errors_only(before: bool, sqlite: Backend, sqlite_uri: str, run: Run) -> None:
+    def quietly(command: str, *rest: str) -> tuple[int, str, str]:
+        if before:
+            return run("--quiet", sqlite_uri, command, *rest)
+        return run(sqlite_uri, command, "-q", *rest)
+
+    assert quietly("create-table") == (0, "", "")
+    (handle, *_) = fill(sqlite.url, {}, *[EXPIRED] * 20, table=SQLSessionRow.__table__)
+    assert quietly("purge", "--batch", "1") == (0, "", "")
+    assert quietly("revoke", handle) == (0, "", "")
+    assert quietly("revoke", "--user", "alice") == (0, "", "")
+    code, out, err = quietly("revoke", handle)
+    assert (code, out) == (1, "")
+    assert err == f"pyramid_sqlsession: no session {handle} (already ended?)\n"
+
+
+def test_quiet_keeps_what_was_asked_for(sqlite: Backend, sqlite_uri: str, run: Run) -> None:
+    run(sqlite_uri, "create-table")
+    fill(sqlite.url, {"user_id": "alice"}, EXPIRED, table=SQLSessionRow.__table__)
+    assert json.loads(run("-q", sqlite_uri, "stats", "--json")[1])["live"] == 1
+    assert len(run("-q", sqlite_uri, "list", "--user", "alice")[1].splitlines()) == 1
+    shown = run("-q", sqlite_uri, "purge", "--dry-run")[1]
+    assert shown == "1 expired session would be deleted\n"
+
+
+def test_a_missing_loader_of_ini_files_is_named(
     sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rich", None)
-    code, out, err = run(sqlite_uri, "stats")
-    assert (code, out) == (2, "")
-    assert "pip install 'pyramid_sqlsession[cli]'" in err
-    assert run("--help")[0] == 0
-
-
-def test_the_arguments_can_be_read_where_rich_is_not_installed() -> None:
-    program = (
-        "import sys; sys.modules['rich'] = None; "
-        "from pyramid_sqlsession.cli.main import main; main(['app.ini', 'stats'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRON
-    )
-    assert done.returncode == 2
-    assert done.stderr == (
-        "pyramid_sqlsession: install what the command line needs with "
-        "pip install 'pyramid_sqlsession[cli]'\n"
-    )
+    monkeypatch.setattr(plaster.loaders, "find_loaders", lambda *_, **__: [])
+    code, _, err = run(sqlite_uri, "stats")
+    assert code == 2
+    assert err.endswith("nothing installed can read it; for an ini file: pip install "
+                        "plaster_pastedeploy\n")  # fmt: skip
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -858,7 +1020,7 @@ def test_a_closed_stream_is_no_traceback(
     assert main([sqlite_uri, "revoke", "0" * 32]) == 1
 
 
-FULL = "pyramid_sqlsession: the output cannot be written: [Errno 28] No space left on device\n"
+FULL = "pyramid_sqlsession: cannot write the output: [Errno 28] No space left on device\n"
 
 
 def test_an_output_that_cannot_be_written_is_one_line(
@@ -897,16 +1059,16 @@ def test_ctrl_c_while_the_command_starts_is_no_traceback(
     [
         (
             "[app:main]\nuse = call:support.ini_apps:own\nhunter2\n",
-            "line 3 of it is neither a [section]",
+            "line 3 is neither [section] nor KEY = VALUE",
         ),
-        ("sqlalchemy.url = postgresql://shop:hunter2@h/shop\n", "line 1 of it is neither"),
+        ("sqlalchemy.url = postgresql://shop:hunter2@h/shop\n", "line 1 is neither"),
         (
             f"[app:main]\nuse = call:support.ini_apps:own\nsqlsession.sqlalchemy.url = {NO_HOST}\n",
-            "sqlsession.sqlalchemy.url cannot be read: it takes DIALECT+DRIVER://USER:",
+            "sqlsession.sqlalchemy.url is not a URL: it takes DIALECT+DRIVER://USER:",
         ),
         (
             f"[app:main]\nuse = call:support.ini_apps:shared\nsqlalchemy.url = {NO_HOST}\n",
-            "a ValueError, see the log",
+            "ValueError; set the logger pyramid_sqlsession to DEBUG",
         ),
     ],
     ids=["stray line", "no section", "own url", "url of the application"],
@@ -956,31 +1118,147 @@ def test_the_installed_command_works_on_a_terminal(sqlite_uri: str) -> None:
     assert "bytes of data" in shown
 
 
-def test_the_logging_of_the_ini_file_goes_to_stderr(sqlite: Backend, ini: Ini) -> None:
-    uri = ini(
-        "own",
-        settings_for("own", sqlite.url),
-        """
+LOGGING = """
 [loggers]
-keys = root
+keys = root, ours
 [handlers]
-keys = console
+keys = console, file
 [formatters]
 keys = generic
 [logger_root]
 level = INFO
-handlers = console
+handlers = console, file
+[logger_ours]
+level = %(level)s
+handlers =
+qualname = pyramid_sqlsession
 [handler_console]
 class = StreamHandler
 args = (sys.stderr,)
 formatter = generic
+[handler_file]
+class = FileHandler
+args = (%(file)r,)
+formatter = generic
 [formatter_generic]
-format = LOG %(message)s
-""",
-    )
+format = LOG %%(message)s
+"""
+CHOICE = "LOG sessions are stored in table sqlsession, through an engine of its own"
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_lines_below_warning_go_to_the_log_file_but_not_to_the_terminal(
+    level: str, sqlite: Backend, ini: Ini, tmp_path: Path
+) -> None:
+    file = tmp_path / "app.log"
+    logging_ = LOGGING % {"level": level, "file": str(file)}
+    uri = ini("own", settings_for("own", sqlite.url), logging_)
     code, out, err = finish(start(uri, "create-table"))
-    assert (code, out) == (0, "the table sqlsession was made\n")
-    assert err.startswith("LOG sessions are rows of sqlsession, through an engine of its own")
+    assert (code, out) == (0, "created table sqlsession\n")
+    # who sets the logger to DEBUG looks for something
+    assert err.startswith(CHOICE) if level == "DEBUG" else not err
+    assert file.read_text().startswith(CHOICE)
+
+
+def test_a_warning_goes_to_the_terminal_too(sqlite: Backend, ini: Ini, tmp_path: Path) -> None:
+    logging_ = LOGGING % {"level": "INFO", "file": str(tmp_path / "app.log")}
+    settings = {**settings_for("own", sqlite.url), "sqlsession.serializer": "pickle"}
+    err = finish(start(ini("own", settings, logging_), "create-table"))[2]
+    assert err.startswith("LOG sqlsession.serializer")
+
+
+def test_the_audit_line_of_a_revocation_goes_to_the_log_file(
+    sqlite: Backend, ini: Ini, tmp_path: Path
+) -> None:
+    file = tmp_path / "app.log"
+    logging_ = LOGGING % {"level": "INFO", "file": str(file)}
+    model = "pyramid_sqlsession.table.model.SQLSessionRow"
+    uri = ini("own", settings_for("own", sqlite.url, model), logging_)
+    finish(start(uri, "create-table"))
+    (handle,) = fill(sqlite.url, {}, table=SQLSessionRow.__table__)
+    assert finish(start(uri, "revoke", handle)) == (0, "1 session revoked\n", "")
+    assert f"LOG session {handle} " in file.read_text()
+
+
+def test_the_levels_of_handlers_are_as_before_at_the_end(
+    sqlite_uri: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger().addHandler(handler := logging.StreamHandler(sys.stderr))
+    try:
+        run(sqlite_uri, "create-table")
+        assert handler.level == logging.NOTSET
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+# ---- several applications in one ini file
+
+
+COMPOSITE = """
+[composite:main]
+use = call:support.ini_apps:by_prefix
+/ = shop
+{more}
+[composite:nested]
+use = call:support.ini_apps:by_prefix
+/ = shop
+/again = shop
+[composite:elsewhere]
+use = call:support.ini_apps:by_prefix
+/ = config:other.ini
+[app:admin]
+use = call:support.ini_apps:foreign
+[app:shop]
+use = call:support.ini_apps:own
+sqlsession.sqlalchemy.url = {url}
+sqlsession.model = pyramid_sqlsession.table.model.SQLSessionRow
+"""
+
+
+@pytest.fixture
+def composite(tmp_path: Path, sqlite: Backend) -> Callable[[str], str]:
+    """Writes an ini file whose main section serves several applications; its path."""
+
+    def write(more: str) -> str:
+        path = tmp_path / "production.ini"
+        path.write_text(COMPOSITE.format(more=more, url=sqlite.url))
+        return str(path)
+
+    return write
+
+
+def test_a_composite_of_one_application_says_which_it_takes(
+    composite: Callable[[str], str], run: Run
+) -> None:
+    path = composite("/again = nested")
+    said = f"using {path}#shop, the only application of [composite:main]"
+    assert run(path, "create-table") == (
+        0, "created table sqlsession\n", f"pyramid_sqlsession: {said}\n"
+    )  # fmt: skip
+    assert run(path, "create-table", "--quiet") == (0, "", "")
+
+
+def test_a_composite_of_several_applications_asks_for_one(
+    composite: Callable[[str], str], run: Run
+) -> None:
+    path = composite("/admin = admin")
+    code, out, err = run(path, "stats")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"pyramid_sqlsession: [composite:main] in {path} serves several applications: use "
+        f"{path}#shop or {path}#admin\n"
+    )
+    assert run(f"{path}#shop", "create-table") == (0, "created table sqlsession\n", "")
+    assert "uses another session factory" in run(f"{path}#admin", "stats")[2]
+
+
+def test_a_composite_of_applications_in_other_files_asks_for_one(
+    composite: Callable[[str], str], run: Run
+) -> None:
+    path = composite("")
+    code, _, err = run(f"{path}#elsewhere", "stats")
+    assert code == 2
+    assert err.endswith("serves several applications: use FILE#SECTION\n")
 
 
 def test_the_package_is_a_program_too(

@@ -763,5 +763,5 @@ def test_a_database_that_ignores_the_write_of_a_row_that_has_changed_is_no_confl
     with place.engine.begin() as connection:
         connection.exec_driver_sql("DROP TRIGGER keep")
     assert isinstance(slow.error, SessionTableError)
-    assert "a trigger or a rule on the session table" in str(slow.error)
+    assert "a trigger or rule on the table" in str(slow.error)
     assert site.data(token) == {"a": 1, "c": 3}

@@ -171,7 +171,7 @@ def test_a_secure_cookie_that_is_set_over_http_is_one_warning(
         writer.set(http, Response(), TOKEN, None)
     (message,) = caplog.messages
     name = options.get("cookie_name", "session")
-    assert message.startswith(f"the cookie {name} is Secure and was set over http")
+    assert message.startswith(f"the cookie {name} is Secure but was set over http")
     assert TOKEN not in message
 
 
@@ -210,7 +210,10 @@ def test_the_domain_may_depend_on_the_request(
     assert caplog.messages == []
     for wrong in ("a b", "example.org:80", "a; Path=/x", "\u00e9.org"):
         assert set_for(wrong) == {""}
-    assert f"sqlsession.cookie_domain gave {'a; Path=/x'!r}, which is neither" in caplog.text
+    assert (
+        f"sqlsession.cookie_domain returned {'a; Path=/x'!r}; expected a domain name or None"
+        in caplog.text
+    )
 
 
 def test_the_function_on_the_page_gives_the_domain() -> None:

@@ -221,7 +221,7 @@ def test_every_key_decrypts_and_the_newest_encrypts(seal: bool) -> None:
     stored = rotated.encrypt(DATA, TOKEN)
     assert encryption(NEW, seal=seal).decrypt(stored, TOKEN) == (DATA, True)
     for key in (OLD, THIRD):
-        with pytest.raises(SessionDataError, match="no key opens"):
+        with pytest.raises(SessionDataError, match="no key decrypts"):
             encryption(key, seal=seal).decrypt(stored, TOKEN)
 
 
@@ -234,13 +234,13 @@ def test_a_seal_with_keys_needs_both() -> None:
         (with_another_key, TOKEN),
         (encryption(NEW, seal=True), OTHER_TOKEN),
     ):
-        with pytest.raises(SessionDataError, match="no key opens"):
+        with pytest.raises(SessionDataError, match="no key decrypts"):
             this.decrypt(stored, token)
 
 
 def test_a_seal_alone_is_not_opened_by_a_seal_with_keys() -> None:
     stored = encryption(seal=True).encrypt(DATA, TOKEN)
-    with pytest.raises(SessionDataError, match="no key opens"):
+    with pytest.raises(SessionDataError, match="no key decrypts"):
         encryption(NEW, seal=True).decrypt(stored, TOKEN)
     assert encryption(NEW, seal=True, migrate=True).decrypt(stored, TOKEN) == (DATA, False)
 
@@ -368,7 +368,7 @@ def test_what_was_stored_in_another_way_is_read_by_a_migration_only(
 def test_a_migration_does_not_open_what_it_has_no_key_for() -> None:
     stored = encryption(OLD).encrypt(DATA, TOKEN)
     for this in (encryption(NEW, migrate=True), encryption(seal=True, migrate=True)):
-        with pytest.raises(SessionDataError, match="no key opens"):
+        with pytest.raises(SessionDataError, match="no key decrypts"):
             this.decrypt(stored, TOKEN)
 
 
@@ -526,7 +526,7 @@ def test_a_row_that_was_tampered_with_is_an_empty_session_and_a_log_line(
     assert (response.status_int, response.json) == (200, {})
     warnings = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert warnings[0].startswith(f"row {id_of(mine).hex()} cannot be read")
+    assert warnings[0].startswith(f"cannot read row {id_of(mine).hex()}")
     # a session that starts now is a new one, and works
     assert bob.get("/put").json == {}
     assert bob.cookies["session"] not in (mine, theirs)
@@ -564,7 +564,7 @@ def test_a_lost_key_is_a_new_session_for_everybody_and_no_error(
     later = with_cookie_of(browser(engine, encryption_keys=ini(NEW)), app)
     for _ in range(2):
         assert later.get("/show").json == {}
-    assert caplog.text.count("cannot be read") == 2
+    assert caplog.text.count("cannot read row") == 2
     later.get("/put")
     assert later.get("/show").json == {"cart": [1]}
     assert later.cookies["session"] != old
@@ -699,7 +699,7 @@ def test_a_migration_is_a_warning_at_the_start(
     browser(database, Clock(MIDNIGHT - 1), encryption_migrate=until, **KINDS["keys"])
     (line,) = [it.getMessage() for it in caplog.records if it.levelno == logging.WARNING]
     assert line.startswith(f"sqlsession.encryption_migrate = {str(until).lower()}: sessions that")
-    assert "whoever can write to the database can make one up" in line
+    assert "anyone who can write to the database can forge one" in line
 
 
 @pytest.mark.parametrize(("until", "said"), [(TODAY, 1), (False, 0)], ids=["over", "off"])
@@ -709,7 +709,9 @@ def test_no_migration_is_no_warning(
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     browser(database, Clock(MIDNIGHT), encryption_migrate=until, **KINDS["keys"])
     assert [it for it in caplog.records if it.levelno == logging.WARNING] == []
-    assert caplog.text.count("encryption_migrate = 2027-01-15 is over: the setting can go") == said
+    assert (
+        caplog.text.count("encryption_migrate = 2027-01-15 has passed: remove the setting") == said
+    )
 
 
 @pytest.mark.parametrize(
@@ -717,10 +719,10 @@ def test_no_migration_is_no_warning(
     [
         (None, "keys", "in plain text"),
         (None, "seal", "in plain text"),
-        ("keys", "both", "encrypted in another way"),
-        ("both", "keys", "encrypted in another way"),
-        ("seal", "both", "encrypted in another way"),
-        ("seal", "keys", "encrypted in another way"),
+        ("keys", "both", "encrypted differently"),
+        ("both", "keys", "encrypted differently"),
+        ("seal", "both", "encrypted differently"),
+        ("seal", "keys", "encrypted differently"),
     ],
 )
 def test_each_row_that_only_the_migration_accepts_is_one_line_of_the_log(
@@ -736,7 +738,7 @@ def test_each_row_that_only_the_migration_accepts_is_one_line_of_the_log(
     token = old.cookies["session"]
     (line,) = [it.getMessage() for it in caplog.records]
     assert line == (
-        f"row {id_of(token).hex()} is read because of sqlsession.encryption_migrate: it is {how}"
+        f"row {id_of(token).hex()} was accepted by sqlsession.encryption_migrate: it is {how}"
     )
 
 
@@ -763,7 +765,7 @@ def test_a_row_that_is_sealed_without_the_configured_key_is_an_empty_session(
     forged = encryption(*keys, seal=True).encrypt(b'{"auth.userid":"alice"}', token)
     set_row(database, token, data=forged)
     assert app.get("/show").json == {}
-    assert "cannot be read" in caplog.text
+    assert "cannot read row" in caplog.text
 
 
 # ---- rows that are put back
@@ -942,7 +944,7 @@ def test_a_rewrite_that_fails_is_a_log_line(
     assert (response.status_int, response.json) == (200, {"secret": CANARY})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        f"the data of session {old_row['lineage'].hex()} was not encrypted anew: the disk is full"
+        f"the data of session {old_row['lineage'].hex()} was not re-encrypted: the disk is full"
     )
     assert rows(engine) == [old_row]
     assert token not in caplog.text
@@ -1118,7 +1120,7 @@ def test_data_that_is_text_cannot_be_encrypted(
     with pytest.raises(ConfigurationError) as caught:
         application(database, Textual, **kind)
     assert str(caught.value).startswith(
-        "sqlsession.encryption_keys and sqlsession.seal need a data column of type LargeBinary"
+        "sqlsession.encryption_keys and sqlsession.seal require a data column of type LargeBinary"
     )
     assert_no_key_in(str(caught.value))
 
@@ -1226,7 +1228,7 @@ def test_no_log_shows_a_key_or_a_token_or_data(
     for path in ("/show", "/sign_in", "/renew", "/put", "/csrf", "/show", "/sign_out", "/show"):
         app.get(path)
         tokens.append(app.cookies.get("session") or tokens[-1])
-    assert "sessions are rows of sqlsession" in caplog.text
+    assert "sessions are stored in table sqlsession" in caplog.text
     assert_no_key_in(caplog.text)
     for secret in (*tokens, CANARY):
         assert secret not in caplog.text

@@ -508,4 +508,4 @@ def test_a_null_where_sqlite_lets_it_in_is_an_empty_session(
     with database.begin() as connection:
         connection.exec_driver_sql("UPDATE sqlsession SET last_seen = 'yesterday'")
     assert app.get("/read").json == {}
-    assert caplog.text.count("cannot be read") == 7
+    assert caplog.text.count("cannot read row") == 7

@@ -436,7 +436,7 @@ def test_no_variable_of_ours_shows_a_password_or_a_key_when_the_settings_are_wro
 
 
 def test_no_variable_of_ours_shows_the_password_of_an_engine_that_cannot_be_made() -> None:
-    with pytest.raises(ConfigurationError, match="makes no engine") as caught:
+    with pytest.raises(ConfigurationError, match="cannot create an engine") as caught:
         own_configurator(URL).make_wsgi_app()
     assert "hunter2" not in recorded(caught.value)
 

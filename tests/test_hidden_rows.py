@@ -15,7 +15,7 @@ from webtest import TestApp
 from pyramid_sqlsession import SessionConflict, SessionTableError
 from pyramid_sqlsession.table.rows import Rows
 
-KEPT = "of a row of the session table 'sqlsession' changes nothing, and the database reports no"
+KEPT = "on the session table 'sqlsession' changed nothing, and the database reported no"
 
 SWALLOW = "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
 

@@ -245,7 +245,7 @@ def test_a_marker_opens_nothing_after_the_grace_and_goes_an_hour_later(sqlite: B
     assert browser.get("/show", headers=late).json == {"_csrft_": csrf_token}
     clock.advance(30)
     assert browser.get("/show", headers=late).json == {}
-    assert told[-1] == f"the cookie of session {marker['lineage'].hex()} was rejected: replaced"
+    assert told[-1] == f"cookie of session {marker['lineage'].hex()} rejected: replaced"
 
 
 def test_a_session_of_another_user_is_not_revoked_by_its_handle(sqlite: Backend) -> None:

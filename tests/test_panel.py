@@ -100,7 +100,7 @@ def test_the_panel_says_what_was_written_by_which_statements(engine: Engine, way
     assert f"id = {row['id'].hex()[:12]}…" in parameters
     assert f"lineage = {handle[:12]}…" in parameters
     assert f"data = {len(row['data'])} bytes" in parameters
-    assert first.events == {"SessionCreated": f"session {handle} was created, anonymous"}
+    assert first.events == {"SessionCreated": f"session {handle} created, anonymous"}
 
     second = visit(app, "/put")
     assert second.glance.startswith("UPDATE v2, 2 statements, ")
@@ -175,7 +175,7 @@ def test_the_panel_says_that_a_session_was_not_used(sqlite_engine: Engine) -> No
     app.get("/put")
     page = visit(app, "/idle")
     assert page.glance == "not used"
-    assert page.summary["Cookie received"] == "a token, and no session was opened with it"
+    assert page.summary["Cookie received"] == "a token, with which no session was opened"
 
 
 # ---- what the cookie was taken for
@@ -193,7 +193,7 @@ def test_the_panel_says_what_the_cookie_was_taken_for(sqlite_engine: Engine) -> 
         return visit(app, "/show").summary["Cookie received"]
 
     assert received(None) == "none"
-    assert received("short") == "not a token: it was not looked for"
+    assert received("short") == "not a valid token: not looked up"
     assert received("a" * 43) == "unknown: no session has this token"
     app.reset()
     app.get("/put")
@@ -201,12 +201,12 @@ def test_the_panel_says_what_the_cookie_was_taken_for(sqlite_engine: Engine) -> 
     assert received(old) == "the token of a live session"
     app.get("/sign_in")
     new = token_of(app)
-    assert received(old).startswith("the old token of a session that has a new one")
+    assert received(old).startswith("the old token of a regenerated session")
     with sqlite_engine.begin() as connection:
         broken = {"data": b"{"}
         connection.execute(update(SessionRow).where(SessionRow.version == 1).values(broken))
     assert received(new) == "the token of a row that cannot be read; a warning below says why"
-    assert "is taken for empty" in shown(app).warnings[0]
+    assert "is treated as empty" in shown(app).warnings[0]
     app.reset()
     app.get("/put")
     clock.advance(15 * 86400)
@@ -283,7 +283,7 @@ def test_the_panel_shows_the_keys_that_were_read_and_changed(sqlite_engine: Engi
         "'read'": ["read", "1", "1"],
         "'same'": ["read", "'s'", "'s'"],
     }
-    assert "The application has read all of them" not in page.text
+    assert "The application has read or counted all keys" not in page.text
     (row,) = rows(sqlite_engine)
     assert f"Serialized: 69 → {len(row['data'])} of at most 1048576 bytes." in page.text
 
@@ -293,7 +293,7 @@ def test_the_panel_says_that_the_whole_session_was_read(sqlite_engine: Engine, n
     app = browse(with_panel(sqlite_engine), put=put, read=use(name, WHOLE[name]))
     app.get("/put")
     page = visit(app, "/read")
-    assert "The application has read all of them, or counted them." in page.text
+    assert "The application has read or counted all keys." in page.text
     assert page.keys == {"'cart'": ["", "[1]", "[1]"]}
 
 
@@ -310,8 +310,8 @@ def test_what_the_toolbars_own_panels_read_does_not_count(
     page = visit(app, "/put")
     assert page.glance.startswith("UPDATE v2")
     assert page.keys == {"'cart'": ["read changed", "[1]", "[1, 1]"]}
-    assert "The application has read all of them" not in page.text
-    assert "The application has read all of them" in visit(app, "/peek").text
+    assert "The application has read or counted all keys" not in page.text
+    assert "The application has read or counted all keys" in visit(app, "/peek").text
 
 
 # ---- nothing was stored, and why
@@ -363,8 +363,10 @@ def test_the_panel_tells_what_an_exception_view_did_from_what_went_with_the_tran
     page = visit(app, "/fail", status=500)
     assert page.glance.startswith("UPDATE v2, 2 statements")
     assert "progress-bar-warning" in page.style
-    assert "What the exception view did is kept." in page.verdict
-    assert "What the view did to the session went with its transaction." in page.verdict
+    assert "The exception view's changes are kept." in page.verdict
+    assert (
+        "The view's changes to the session were rolled back with its transaction." in page.verdict
+    )
     assert "The request failed with Refused: not today" in page.verdict
     assert page.summary["Transaction"] == "rolled back"
     assert page.keys == {
@@ -457,7 +459,7 @@ def test_the_panel_says_that_the_view_has_ended_the_transaction(sqlite_engine: E
 
     page = visit(browse(with_panel(sqlite_engine), end=end), "/end", status=500)
     assert page.glance == "NOT STORED"
-    assert "the view has ended the request's transaction" in page.warnings[0]
+    assert "the view ended the request's transaction" in page.warnings[0]
     assert page.summary["Transaction"] == "rolled back"
 
 
@@ -465,7 +467,7 @@ def test_the_panel_knows_a_request_without_a_transaction(sqlite_engine: Engine) 
     config = with_panel(sqlite_engine, {"tm.activate_hook": no_transaction})
     page = visit(browse(config, put=put), "/put")
     assert page.glance.startswith("INSERT v1")
-    assert page.summary["Transaction"] == "none: what is written is committed by itself"
+    assert page.summary["Transaction"] == "none: each write is committed on its own"
     assert len(rows(sqlite_engine)) == 1
 
 
@@ -542,7 +544,11 @@ def redirect_with_array(request: Any) -> Any:
         (raise_silent, 500, "Silent, whose str() raised ValueError"),
         (half_a_pair, 500, "Refused: \\ud800"),
         (store_array, 500, "Array, which JSON cannot hold"),
-        (redirect_with_array, 302, "What the view did to the session went with its transaction."),
+        (
+            redirect_with_array,
+            302,
+            "The view's changes to the session were rolled back with its transaction.",
+        ),
     ],
     ids=["silent", "half a pair", "array", "array below an error page"],
 )
@@ -560,7 +566,9 @@ def test_a_warning_about_an_odd_error_breaks_nothing(sqlite_engine: Engine) -> N
     config = with_panel(sqlite_engine, VETO, clock=Clock(), extra_columns=raise_silent)
     app = browse(config, redirect=redirect)
     page = visit(app, "/redirect", status=302)
-    assert page.warnings[0].endswith("the error page stands: Silent, whose str() raised ValueError")
+    assert page.warnings[0].endswith(
+        "the error page is sent all the same: Silent, whose str() raised ValueError"
+    )
 
 
 def test_a_template_may_use_the_session(sqlite_engine: Engine) -> None:
@@ -576,7 +584,7 @@ def test_a_template_may_use_the_session(sqlite_engine: Engine) -> None:
     assert app.get("/render").json == "1cart"
     page = shown(app)
     assert page.keys["'cart'"][0] == "read"
-    assert "The application has read all of them" in page.text
+    assert "The application has read or counted all keys" in page.text
 
 
 def test_the_panel_shows_the_error_of_a_save_below_an_error_page(sqlite_engine: Engine) -> None:
@@ -586,7 +594,9 @@ def test_the_panel_shows_the_error_of_a_save_below_an_error_page(sqlite_engine: 
 
     page = visit(browse(with_panel(sqlite_engine, VETO), odd=odd), "/odd", status=302)
     assert page.glance == "NOT STORED"
-    assert page.warnings[0].startswith("the session was not stored, the error page stands: ")
+    assert page.warnings[0].startswith(
+        "the session is not stored; the error page is sent all the same: "
+    )
     assert "session['odd']" in page.warnings[0]
 
 
@@ -688,7 +698,7 @@ def test_the_panel_shows_that_a_request_inside_another_one_stores_nothing(
     app.get("/outer")
     page = shown(app, before=0)
     assert page.glance == "NOT STORED"
-    assert "it belongs to a request inside another one" in page.warnings[0]
+    assert "the request is nested in another one" in page.warnings[0]
     assert shown(app, before=1).glance == "not used"
 
 
@@ -760,7 +770,7 @@ def test_the_panel_shows_a_conflict_and_the_attempt_that_followed_it(
     site = racing(config, engine)
     assert race(site, add("n"), add("n")).attempts == 2
     first, second = history_of(site, "CONFLICT"), history_of(site, "UPDATE v3")
-    assert "It was about ['n']" in first.verdict
+    assert "Keys: ['n']" in first.verdict
     assert "pyramid_retry runs it again" in first.verdict
     assert "progress-bar-warning" in first.style
     assert "Attempt 1 of at most 3." in first.text
@@ -778,8 +788,8 @@ def test_the_panel_shows_that_the_later_change_has_won(sqlite_engine: Engine) ->
     site = racing(with_panel(sqlite_engine, {"sqlsession.conflict": "merge"}), sqlite_engine)
     race(site, add("n"), add("n"))
     page = history_of(site, "UPDATE v3")
-    assert "the later change wins" in page.events["SessionConflicted"]
-    assert "the later change wins" in page.warnings[0]
+    assert "the later request wins" in page.events["SessionConflicted"]
+    assert "the later request wins" in page.warnings[0]
     site.close()
 
 
@@ -788,7 +798,7 @@ def test_the_panel_shows_a_conflict_that_is_raised(sqlite_engine: Engine) -> Non
     race(site, add("n"), add("n"))
     page = history_of(site, "CONFLICT")
     assert "progress-bar-danger" in page.style
-    assert "SessionConflict: another request changed ['n']" in page.verdict
+    assert "SessionConflict: concurrent change of ['n']" in page.verdict
     site.close()
 
 
@@ -797,7 +807,7 @@ def test_the_panel_shows_that_the_database_refused_a_late_write(postgresql: Any)
     site = racing(with_panel(engine), engine)
     race(site, add("n"), add("n"))
     page = history_of(site, "CONFLICT")
-    assert "It was about" not in page.verdict
+    assert "Keys:" not in page.verdict
     assert page.purposes == ["read", "update"]
     assert "could not serialize access" in page.statements[1][2]
     site.close()
@@ -979,7 +989,7 @@ def test_the_panel_says_that_sessions_are_stored_by_something_else(sqlite_engine
     app = browse(config, put=put)
     page = visit(app, "/put")
     assert page.glance == ""
-    assert "is not that of pyramid_sqlsession" in page.verdict
+    assert "does not use the session factory of pyramid_sqlsession" in page.verdict
 
 
 def test_the_panel_says_that_a_request_is_not_over(sqlite_engine: Engine) -> None:
@@ -992,7 +1002,7 @@ def test_the_panel_says_that_a_request_is_not_over(sqlite_engine: Engine) -> Non
     app = browse(with_panel(sqlite_engine), look=look)
     assert visit(app, "/look").glance == "not used"
     assert pages[0].glance == ""
-    assert pages[0].verdict == "The request is not over yet."
+    assert pages[0].verdict == "The request has not finished yet."
 
 
 def test_including_the_panel_in_the_application_is_answered_with_the_setting() -> None:
@@ -1035,7 +1045,7 @@ def test_of_many_keys_those_are_shown_that_something_was_done_with(sqlite_engine
     assert page.keys["'key 298'"] == ["read", "298", "298"]
     assert page.keys["'key 000'"] == ["deleted", "0", ""]
     assert "'key 297'" not in page.keys
-    assert "There are 100 more keys" in page.text
+    assert "100 more keys were neither" in page.text
 
 
 def test_what_the_panel_compares_shows_no_data_in_error_reports() -> None:

@@ -82,7 +82,7 @@ def test_a_policy_that_keeps_the_user_elsewhere_is_a_warning_once(
         app.get("/show")
     (warning,) = warnings(caplog)
     assert "session['auth.userid'] is not" in warning
-    assert "set sqlsession.userid_key" in warning
+    assert "Set sqlsession.userid_key" in warning
 
 
 def test_a_policy_of_another_key_is_right_where_the_setting_says_so(

@@ -18,7 +18,7 @@ from pyramid_sqlsession.table.rows import Rows
 from pyramid_sqlsession.table.storage import create_table
 from pyramid_sqlsession.upkeep.purge import Purge
 
-LINE = "the session table sqlsession is stored by {}, which has no transactions"
+LINE = "the session table sqlsession uses the storage engine {}, which has no transactions"
 
 
 @pytest.fixture(params=["MyISAM", "Aria"])

@@ -158,7 +158,7 @@ def test_a_user_becomes_what_the_column_holds(
     ids=lambda value: repr(value)[:30],
 )
 def test_a_user_whom_the_column_cannot_hold_is_an_error(user: Any, type_: TypeEngine[Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(no .* can be made of|it |'utf-8' codec)"):
+    with pytest.raises(ValueError, match=r"^(cannot convert this |it |'utf-8' codec)"):
         to_user_id(user, type_)
 
 
@@ -202,9 +202,11 @@ class Account:
 def test_what_names_no_user_is_a_type_error_that_shows_only_its_kind(
     user: Any, type_: TypeEngine[Any]
 ) -> None:
-    with pytest.raises(TypeError, match=r"^a user's id must be text, an integer, a UUID") as caught:
+    with pytest.raises(
+        TypeError, match=r"^a user ID must be a string, an integer, a UUID"
+    ) as caught:
         to_user_id(user, type_)
-    assert f"this is {type(user).__name__}:" in str(caught.value)
+    assert f", not {type(user).__name__}:" in str(caught.value)
 
 
 @pytest.mark.parametrize(

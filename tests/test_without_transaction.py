@@ -80,7 +80,7 @@ def test_of_two_changes_of_one_key_the_later_one_wins_with_a_warning(
 ) -> None:
     app, _ = site(make(conflict=policy))
     assert app.get("/beside").json == {"runs": 1}
-    assert "the later change wins" in caplog.text
+    assert "the later request wins" in caplog.text
 
 
 def test_a_conflict_that_is_always_raised_is_raised_once_and_for_all(
@@ -162,7 +162,7 @@ def test_in_the_end_it_raises_what_nobody_retries(make: Callable[..., Any]) -> N
     refused = Refusal(100, "INSERT")
     app = serve(config, view=view)
     refusing = listening(Engine, "before_cursor_execute", refused)
-    with refusing, pytest.raises(SessionBusy, match="has no transaction and is not run again"):
+    with refusing, pytest.raises(SessionBusy, match="has no transaction and is not retried"):
         app.get("/view")
     assert len(runs) == 1
     assert 1 < refused.seen < 10

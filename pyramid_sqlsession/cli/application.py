@@ -1,4 +1,4 @@
-"""Opens an application for one command, and says what went wrong in one line."""
+"""Opens an application for one command, and explains a failure in one line."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import plaster
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
 from pyramid.paster import bootstrap, setup_logging
@@ -22,6 +24,7 @@ from ..factory import SQLSessionFactory
 from ..store import Store
 from . import commands
 from .commands import FAILED, MISUSED, Misuse, Opened
+from .composite import applications
 from .terminal import complain
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -37,10 +40,10 @@ def run(arguments: Namespace) -> int:
         complain("interrupted")
         return INTERRUPTED
     except OSError as error:
-        # the interpreter would try again at its exit, and complain
+        # else the interpreter flushes again at exit, and prints a traceback
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            complain(f"the output cannot be written: {error}")
+            complain(f"cannot write the output: {error}")
         return FAILED
     except Misuse as error:
         complain(str(error))
@@ -48,12 +51,12 @@ def run(arguments: Namespace) -> int:
     except SessionTableError as error:
         complain(str(error))
     except SessionConflict as error:
-        complain(f"{error}: try again")
+        complain(f"{error}; try again")
     except SQLAlchemyError as error:
-        log.debug("the database failed", exc_info=error)
+        log.debug("database error", exc_info=error)
         complain(
-            f"the database failed ({reason(error)}): is it running, is its URL in "
-            f"{arguments.config_uri} right, and may its user do this?"
+            f"database error ({reason(error)}): check that the database is running, its URL in "
+            f"{arguments.config_uri}, and the privileges of its user"
         )
     return FAILED
 
@@ -63,13 +66,11 @@ def _run(arguments: Namespace) -> int:
     with ExitStack() as stack:
         try:
             opened = _open(arguments, stack)
-        except DBAPIError:
+        except (DBAPIError, Misuse):
             raise
         except Exception as error:
-            log.debug("the application could not be loaded", exc_info=error)
-            raise Misuse(
-                f"{arguments.config_uri} gives no sessions to operate: {_explained(error)}"
-            ) from error
+            log.debug("cannot load the application", exc_info=error)
+            raise Misuse(f"cannot load {arguments.config_uri}: {_explained(error)}") from error
         code: int = command(opened, arguments)
     return code
 
@@ -77,28 +78,81 @@ def _run(arguments: Namespace) -> int:
 def _open(arguments: Namespace, stack: ExitStack) -> Opened:
     """The sessions of the application; closing the stack closes everything that was opened.
 
-    :raises Misuse: if they cannot be operated from here.
+    :raises Misuse: if a command cannot work on them.
     """
     variables = dict(arguments.config_vars)
     setup_logging(arguments.config_uri, variables)
-    environment = stack.enter_context(bootstrap(arguments.config_uri, options=variables))
+    config_uri = _chosen(arguments, variables)
+    with _warnings_only():
+        environment = stack.enter_context(bootstrap(config_uri, options=variables))
+    # once more: the application may have set up its logging itself
+    stack.enter_context(_warnings_only())
     factory = environment["registry"].queryUtility(ISessionFactory)
     if not isinstance(factory, SQLSessionFactory):
         raise ConfigurationError(
-            "its session factory is another one, call config.include('pyramid_sqlsession')"
+            "the application uses another session factory; add config.include('pyramid_sqlsession')"
         )
     stack.callback(factory.close)
     request = environment["request"]
     store = factory.visit(request).store
     created = _watch_creation(store, stack)
     engine = _reachable(store, request)
-    # the application's too: nobody else uses it in this process
+    # the application's own engine too: nobody else uses it in this process
     stack.callback(engine.dispose)
     return Opened(store, engine, created)
 
 
+def _chosen(arguments: Namespace, variables: dict[str, str]) -> str:
+    """The CONFIG_URI of the one application whose sessions are meant.
+
+    :raises Misuse: if a composite serves several.
+    """
+    given: str = arguments.config_uri
+    file, _, section = given.partition("#")
+    section = section or "main"
+    names = applications(plaster.get_loader(given, ["wsgi"]), section, variables)
+    if names is None:
+        return given
+    if len(names) == 1:
+        if not arguments.quiet:
+            complain(f"using {file}#{names[0]}, the only application of [composite:{section}]")
+        return f"{file}#{names[0]}"
+    found = " or ".join(f"{file}#{name}" for name in names) or "FILE#SECTION"
+    raise Misuse(f"[composite:{section}] in {file} serves several applications: use {found}")
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    """Keep what is below WARNING off the terminal; other handlers get it as configured.
+
+    Who sets the logger to DEBUG looks for something, and sees it.
+    """
+    if log.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    changed = [(handler, handler.level) for handler in _handlers() if _is_console(handler)]
+    for handler, level in changed:
+        handler.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for handler, level in changed:
+            handler.setLevel(level)
+
+
+def _handlers() -> set[logging.Handler]:
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    # a placeholder in the tree has none
+    return {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
+
+
+def _is_console(handler: logging.Handler) -> bool:
+    stream = getattr(handler, "stream", None)
+    return stream is not None and stream in (sys.stdout, sys.stderr)
+
+
 def _watch_creation(store: Store, stack: ExitStack) -> list[Any]:
-    """A list that receives the table if it is made from now on, be it by the database itself."""
+    """A list that receives the table if it is created from now on, by whatever code."""
     created: list[Any] = []
 
     def remember(table: Any, *_: Any, **__: Any) -> None:
@@ -114,24 +168,27 @@ def _reachable(store: Store, request: Any) -> Engine:
     engine = store.database.engine(request)
     if engine is None or engine.url.query.get("vfs") == "memdb":
         raise ConfigurationError(
-            f"it keeps sessions in {store.database}, which only the process that serves them can "
-            "reach"
+            f"it keeps its sessions in {store.database}, which no other process can reach"
         )
     return engine
 
 
 def _explained(error: Exception) -> str:
-    # a deferred action's error comes wrapped
+    # Pyramid wraps the error of a deferred action
     error = getattr(error, "evalue", error)
     if isinstance(error, ConfigurationError):
         return str(error)
     if isinstance(error, configparser.ParsingError):
-        # not its own words, which quote the line: that may be a URL with a password
+        # not its own message, which quotes the line: that may be a URL with a password
         line = getattr(error, "lineno", None) or error.errors[0][0]
-        return f"line {line} of it is neither a [section] nor KEY = VALUE"
+        return f"line {line} is neither [section] nor KEY = VALUE"
     if isinstance(error, configparser.InterpolationError):
         return f"{error.option} in [{error.section}] has a % that is neither %% nor %(name)s"
+    if isinstance(error, plaster.LoaderNotFound):
+        return "nothing installed can read it; for an ini file: pip install plaster_pastedeploy"
+    if isinstance(error, FileNotFoundError):
+        return f"no such file: {error.filename}"
     if isinstance(error, ValueError):
-        # likewise: a URL whose host was forgotten takes the password for the port
-        return "a ValueError, see the log of pyramid_sqlsession at the level DEBUG"
+        # likewise: a URL without a host shows its password as an invalid port
+        return "ValueError; set the logger pyramid_sqlsession to DEBUG for details"
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What the commands of the command line do. Each gives its exit code."""
+"""What the commands do. Each returns its exit code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -24,19 +25,25 @@ from ..table.storage import create_table
 from ..table.told import Ended
 from ..upkeep.census import AGES, SIZES, Census, Figures
 from ..upkeep.purge import Purge
-from .terminal import complain, progress, say, show_figures, show_rows
+from .signals import terminable
+from .terminal import bar, complain, is_terminal, say, show_figures, show_rows
 
 DONE, FAILED, MISUSED = 0, 1, 2
+TERMINATED = 143
+"""As a shell tells it of a process that SIGTERM has ended."""
+
+_ISO = "%Y-%m-%dT%H:%M:%SZ"
+_MINUTE = "%Y-%m-%d %H:%M"
 
 log = logging.getLogger("pyramid_sqlsession")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An application's sessions, as a command finds them.
+    """An application's sessions, opened for a command.
 
     ``created``
-      Receives the table when it is made, by whomever.
+      Receives the table when it is created, by whatever code.
     """
 
     store: Store
@@ -45,16 +52,19 @@ class Opened:
 
 
 class Misuse(Exception):
-    """The command cannot be done as it was asked for; the message says why."""
+    """Wrong usage or configuration; the message says what is wrong."""
 
 
-def create(opened: Opened, arguments: Namespace) -> int:  # noqa: ARG001  # as every command
-    """Make the table and the indexes that are missing."""
+def create(opened: Opened, arguments: Namespace) -> int:
+    """Create the table and its missing indexes."""
     table, engine = opened.store.rows.table, opened.engine
     create_table(table, engine)
-    say(f"the table {table.fullname} {'was made' if opened.created else 'is there already'}")
+    if opened.created:
+        _result(arguments, f"created table {table.fullname}")
+    else:
+        _result(arguments, f"table {table.fullname} already exists")
     for name in _create_indexes(table, engine):
-        say(f"the index {name} was missing and was made")
+        _result(arguments, f"created missing index {name}")
     with engine.connect() as connection:
         opened.store.rows.execute(connection, select(table).limit(0), {})
     return DONE
@@ -64,7 +74,7 @@ def _create_indexes(table: Table, engine: Engine) -> Iterator[str]:
     found = inspect(engine).get_indexes(table.name, schema=table.schema)
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
         names = [column.name for column in index.columns]
-        # by their columns: a migration may have given it another name
+        # compared by columns: a migration may have named it differently
         if not any(other["column_names"][: len(names)] == names for other in found):
             index.create(engine, checkfirst=True)
             yield str(index.name)
@@ -72,24 +82,40 @@ def _create_indexes(table: Table, engine: Engine) -> Iterator[str]:
 
 def purge(opened: Opened, arguments: Namespace) -> int:
     """Delete expired sessions, or count them."""
-    began, deleted = time.monotonic(), 0
-    purge, limit = opened.store.purge, arguments.limit or sys.maxsize
+    limit = arguments.limit or sys.maxsize
     if arguments.dry_run:
         say(f"{_sessions(min(_expired(opened), limit), 'expired')} would be deleted")
         return DONE
     total = _expired_if_countable(opened)
     total = None if total is None else min(total, limit)
     batch = arguments.batch or opened.store.settings.cleanup_batch
+    show = _nothing if arguments.quiet else bar
+    began, deleted, is_terminated = time.monotonic(), 0, False
     try:
-        with progress("expired sessions deleted", total) as advance:
-            for count in _deletions(purge, opened.engine, batch, limit):
+        with terminable() as is_told, show("expired sessions deleted", total) as advance:
+            for count in _deletions(opened.store.purge, opened.engine, batch, limit):
                 deleted += count
                 advance(count)
+                if is_terminated := is_told():
+                    break
     finally:
-        # an interrupted purge has deleted something too
+        # also after Ctrl-C: the batches before it are committed
         seconds = time.monotonic() - began
-        say(f"{_sessions(deleted, 'expired')} deleted in {seconds:,.1f} seconds")
+        _result(arguments, f"{_sessions(deleted, 'expired')} deleted in {seconds:,.1f} seconds")
+    if is_terminated:
+        complain("terminated")
+        return TERMINATED
     return DONE
+
+
+@contextmanager
+def _nothing(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda _count: None
+
+
+def _result(arguments: Namespace, line: str) -> None:
+    if not arguments.quiet:
+        say(line)
 
 
 def _expired(opened: Opened) -> int:
@@ -102,16 +128,16 @@ def _expired_if_countable(opened: Opened) -> int | None:
         return _expired(opened)
     except DBAPIError as error:
         if error.statement is None or error.connection_invalidated:
-            # there is no connection to delete on either
+            # no connection: deleting would fail too
             raise
         complain(
-            f"expired sessions cannot be counted ({reason(error)}), deleting them all the same"
+            f"cannot count the expired sessions ({reason(error)}); deleting them without a count"
         )
         return None
 
 
 def _deletions(purge: Purge, engine: Engine, batch: int, limit: int) -> Iterator[int]:
-    """Delete *batch* rows at a time, and *limit* at most; yield how many it were."""
+    """Delete *batch* rows at a time, at most *limit* in all; yield the number of each batch."""
     left = limit
     while left:
         size = min(batch, left)
@@ -147,20 +173,20 @@ def _as_sections(figures: Figures) -> list[list[tuple[str, str]]]:
         ("  anonymous", figures.anonymous),
         ("replaced", figures.replaced),
         ("expired", figures.expired),
-        ("  deleted by a purge now", figures.purgeable),
+        ("  due for purge", figures.purgeable),
     ]
     ages = [
-        (f"  {'before that' if limit is None else f'in the last {name}'}", figures.ages[name])
+        (f"  {'earlier' if limit is None else f'in the last {name}'}", figures.ages[name])
         for name, limit in AGES.items()
     ]
     sizes = [
-        (f"  {name if limit is None else f'up to {name}'}", figures.sizes[name])
+        (f"  {'larger' if limit is None else f'up to {name}'}", figures.sizes[name])
         for name, limit in SIZES.items()
     ]
     space = [("bytes of data", figures.bytes), ("  mean", figures.mean)]
     return [
         [(label, f"{number:,}") for label, number in counts],
-        [("last visit of the live ones", ""), *((label, f"{n:,}") for label, n in ages)],
+        [("last visit of live sessions", ""), *((label, f"{n:,}") for label, n in ages)],
         [("size of the data", ""), *((label, f"{n:,}") for label, n in sizes)],
         [(label, f"{number:,}") for label, number in space],
     ]
@@ -174,24 +200,29 @@ def list_sessions(opened: Opened, arguments: Namespace) -> int:
     if not entries:
         complain("this user has no live session")
         return DONE
-    times = ((_iso(e.created), _iso(e.last_seen), _iso(e.expires_at)) for e in entries)
-    rows = [(entry.handle, *shown) for entry, shown in zip(entries, times, strict=True)]
-    show_rows(("handle", "created", "last seen", "expires"), rows)
+    # programs get whole timestamps; on a terminal a session fits one line of 80 columns
+    formats = ("%Y-%m-%d", _MINUTE, _MINUTE) if is_terminal() else (_ISO, _ISO, _ISO)
+    times = [(entry.created, entry.last_seen, entry.expires_at) for entry in entries]
+    rows = [
+        (entry.handle, *map(datetime.strftime, moments, formats))
+        for entry, moments in zip(entries, times, strict=True)
+    ]
+    show_rows(("handle", "created", "last seen (UTC)", "expires (UTC)"), rows)
     return DONE
 
 
 def revoke(opened: Opened, arguments: Namespace) -> int:
-    """End sessions by their handles, or all of a user."""
+    """End sessions by their handles, or all sessions of a user."""
     sessions = opened.store.sessions
     if arguments.user is not None:
         with maintaining(opened.engine) as connection:
             user_id = _user_id(sessions, connection, arguments.user)
             ended = sessions.end_user(connection, user_id)
         _note(ended)
-        say(f"{_sessions(len(ended))} revoked")
+        _result(arguments, f"{_sessions(len(ended))} revoked")
         return DONE
     revoked = 0
-    # the same handle twice is no unknown one
+    # a handle given twice is ended once, and is not unknown the second time
     wanted = dict.fromkeys(handle.lower() for handle in arguments.handles)
     for handle in wanted:
         with maintaining(opened.engine) as connection:
@@ -199,13 +230,13 @@ def revoke(opened: Opened, arguments: Namespace) -> int:
         _note(found)
         revoked += len(found)
         if not found:
-            complain(f"there is no session {handle}: it has ended already, or the handle is wrong")
-    say(f"{_sessions(revoked)} revoked")
+            complain(f"no session {handle} (already ended?)")
+    _result(arguments, f"{_sessions(revoked)} revoked")
     return DONE if revoked == len(wanted) else FAILED
 
 
 def _note(ended: list[Ended]) -> None:
-    """The lines that the application's log has of sessions that a request ends."""
+    """Write the audit lines that the application logs when a request ends sessions."""
     for session in ended:
         log.info("%s", SessionEnded(None, session.lineage.hex(), "command", session.user_id))
 
@@ -214,13 +245,9 @@ def _user_id(sessions: Sessions, connection: Connection, text: str) -> Any:
     try:
         return sessions.converted(connection, text)
     except ValueError as error:
-        # not what was given: it may be anything
-        raise Misuse("--user takes a value of the column user_id, which this is not") from error
+        # the value is not shown: it may be a token
+        raise Misuse("--user ID is not a valid value of the column user_id") from error
 
 
 def _sessions(number: int, kind: str = "") -> str:
     return f"{number:,} {kind}{' ' if kind else ''}session{'' if number == 1 else 's'}"
-
-
-def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

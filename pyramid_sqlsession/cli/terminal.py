@@ -1,49 +1,58 @@
-"""What the commands show: bars and tables on a terminal, plain lines elsewhere."""
+"""What the commands print: tables and bars on a terminal that has rich, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+try:
+    from rich import box, console, progress, table
+except ImportError:
+    # cron needs neither tables nor bars
+    HAS_RICH = False
+else:
+    HAS_RICH = True
 
 _PARTS = 10
 
 
 def say(line: str) -> None:
-    """A line of output, at once: whoever reads it may be waiting for it."""
+    """Print one line of output and flush it: a program may be waiting for it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def complain(message: str) -> None:
-    """One line for whoever has to do something about it."""
+    """Print one line on stderr about something that needs attention."""
     sys.stderr.write(f"pyramid_sqlsession: {' '.join(message.split())}\n")
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far something has come; yields the function that says how many more are done.
+def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show progress; yields a function that takes how many more are done.
 
-    :param what: what is done to *total* things, for instance ``sessions deleted``; None if nobody
-        knows to how many.
+    :param what: what is done, for instance ``sessions deleted``.
+    :param total: how many there are; None if unknown.
     """
-    console = _console()
-    if console is None:
+    rich = _console()
+    if rich is None:
         yield _Tenths(what, total).advance
         return
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+    columns = (
+        progress.TextColumn(what),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=rich, transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda count: shown.advance(task, count)
 
 
 class _Tenths:
-    """Plain lines about progress, at most nine however much there is: cron sends them by mail."""
+    """Progress as plain lines, at most nine of them: cron sends them by mail."""
 
     def __init__(self, what: str, total: int | None) -> None:
         self._what = what
@@ -52,7 +61,7 @@ class _Tenths:
 
     def advance(self, count: int) -> None:
         before, self._done = self._done, self._done + count
-        # nobody needs to be told that it ends
+        # the last tenth has a line of its own: the result
         if self._part(before) < self._part(self._done) and self._done < self._total:
             say(f"{self._done:,} of {self._total:,} {self._what}")
 
@@ -61,9 +70,9 @@ class _Tenths:
 
 
 def show_figures(title: str, sections: Sequence[Sequence[tuple[str, str]]]) -> None:
-    """Sections of labels and values; the first row of a section is its heading."""
-    console = _console()
-    if console is None:
+    """Print sections of labels and values; the first row of a section is its heading."""
+    rich = _console()
+    if rich is None:
         rows = [row for section in sections for row in section]
         left, right = max(len(label) for label, _ in rows), max(len(value) for _, value in rows)
         say(title)
@@ -72,38 +81,46 @@ def show_figures(title: str, sections: Sequence[Sequence[tuple[str, str]]]) -> N
             for label, value in section:
                 say(f"{label:{left}}  {value:>{right}}".rstrip())
         return
-    table = Table(title=title, box=SIMPLE_HEAD, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
+    shown = table.Table(title=title, box=box.SIMPLE_HEAD, show_header=False)
+    shown.add_column()
+    shown.add_column(justify="right")
     for section in sections:
         for label, value in section:
-            table.add_row(label, value)
-        table.add_section()
-    console.print(table)
+            shown.add_row(label, value)
+        shown.add_section()
+    rich.print(shown)
 
 
 def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows with headings; elsewhere than on a terminal without, for programs that read them."""
-    console = _console()
-    if console is None:
-        for row in rows:
-            say("  ".join(row))
+    """Print rows in aligned columns, on a terminal under their headings."""
+    rich = _console()
+    if rich is None:
+        lines = [headings, *rows] if is_terminal() else rows
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+            say("  ".join(cells).rstrip())
         return
-    table = Table(box=SIMPLE_HEAD)
+    shown = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, no_wrap=True)
+        shown.add_column(heading, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
-    # whoever copies a value wants all of it, however narrow the window
-    everything = console.options.update(max_width=sys.maxsize)
-    console.width = max(console.width, console.measure(table, options=everything).maximum)
-    console.print(table)
+        shown.add_row(*row)
+    # a handle is copied whole, however narrow the window
+    everything = rich.options.update(max_width=sys.maxsize)
+    rich.width = max(rich.width, rich.measure(shown, options=everything).maximum)
+    rich.print(shown)
 
 
-def _console() -> Console | None:
-    """A console if the output is a terminal that can do more than print lines."""
-    # not rich's own guess, which other settings of the environment can turn around
-    if not sys.stdout.isatty():
+def is_terminal() -> bool:
+    """Whether the output goes to somebody who reads it as it comes."""
+    return sys.stdout.isatty()
+
+
+def _console() -> Any:
+    """A console of rich, if that is installed and the output is a terminal with a cursor."""
+    # not rich's own guess, which other environment variables change
+    if not HAS_RICH or not is_terminal():
         return None
-    console = Console(force_terminal=True, highlight=False)
-    return None if console.is_dumb_terminal else console
+    found = console.Console(force_terminal=True, highlight=False)
+    return None if found.is_dumb_terminal else found

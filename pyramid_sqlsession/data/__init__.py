@@ -1,1 +1,1 @@
-"""What the data column holds: the session's dict as bytes, and how these are encrypted."""
+"""What the data column holds: the serialized session, and its encryption."""

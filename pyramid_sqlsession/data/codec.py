@@ -1,4 +1,4 @@
-"""From the session's dict to the value of the ``data`` column, and back.
+"""Converts between the session's dict and the value of the ``data`` column.
 
 ``sqlsession.serializer`` turns the dict into bytes; the codec stores these bytes as the column's
 type wants them (binary, text, JSON), encrypted if that was configured, and keeps them within
@@ -30,7 +30,7 @@ class Decoded:
     """What a data column holds.
 
     ``as_configured``
-      Whether it is encrypted as the settings say, and so need not be stored anew.
+      Whether it is encrypted as configured. If not, it is stored again.
     """
 
     serialized: bytes = field(repr=False)
@@ -43,7 +43,7 @@ class Codec:
 
     :param serializer: ``'json'`` or a :class:`Serializer`.
     :param type_: the type of the model's ``data`` column.
-    :param max_size: the longest serialized session, in bytes, to be stored and to be read.
+    :param max_size: the largest serialized session that is stored or read, in bytes.
     :param encryption: encrypts what is stored.
     :raises ConfigurationError: if the column cannot hold what the serializer makes.
     """
@@ -66,17 +66,17 @@ class Codec:
         self._is_text = not self._is_json and plain.python_type is str
         if self._is_json and serializer != "json":
             raise ConfigurationError(
-                "a data column of type JSON takes sqlsession.serializer = json only: declare it as "
-                "LargeBinary or Text to use a serializer of your own"
+                "a data column of type JSON requires sqlsession.serializer = json: declare the "
+                "column as LargeBinary or Text to use another serializer"
             )
         if not (self._is_json or self._is_text or plain.python_type is bytes):
             raise ConfigurationError(
-                f"the data column is a {type_!r}: it must be LargeBinary, Text or JSON"
+                f"the data column has the type {type_!r}: expected LargeBinary, Text or JSON"
             )
         if encryption is not None and plain.python_type is not bytes:
             raise ConfigurationError(
-                "sqlsession.encryption_keys and sqlsession.seal need a data column of type "
-                f"LargeBinary, this model's is a {type_!r}"
+                "sqlsession.encryption_keys and sqlsession.seal require a data column of type "
+                f"LargeBinary: this model's has the type {type_!r}"
             )
 
     def dumps(self, data: dict[Any, Any]) -> bytes:
@@ -89,9 +89,9 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
-            # a serializer's variables are the session's data
+            # its local variables hold the session's data
             clear_frames(error.__traceback__)
-            raise SessionDataError(f"the session cannot be serialized: {error}") from error
+            raise SessionDataError(f"cannot serialize the session: {error}") from error
 
     def loads(self, serialized: bytes) -> dict[Any, Any]:
         """The session from what :meth:`dumps` made.
@@ -138,14 +138,14 @@ class Codec:
         if len(serialized) > self.max_size:
             raise SessionTooLarge(
                 f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
-                f"{self.max_size}: keep large things in tables of their own"
+                f"{self.max_size}: store large data in a table of its own"
             )
 
     def from_column(self, value: Any, token: str) -> Decoded:
         """The session that :meth:`to_column` has stored.
 
         :param token: the token of the row.
-        :raises SessionDataError: if the value is none of ours; nothing of it is in the message.
+        :raises SessionDataError: if it is not a session; the message does not quote it.
         """
         try:
             serialized, as_configured = self._serialized(value, token)
@@ -155,23 +155,23 @@ class Codec:
         except SessionDataError:
             raise
         except Exception as error:
-            # a serializer may raise anything, with the session in its variables and its words
+            # a serializer may raise anything, with session data in its variables and message
             clear_frames(error.__traceback__)
             name = type(error).__name__
-            raise SessionDataError(f"what it holds is no session ({name})") from error
+            raise SessionDataError(f"its data is not a session ({name})") from error
 
     def _serialized(self, value: Any, token: str) -> tuple[bytes, bool]:
-        """The serialized session in a value, which is not worked on if it is too long."""
+        """The serialized session in a value; checks its length first."""
         if self._is_json:
             try:
                 if isinstance(value, (str, bytes)):
-                    # the database may have spaced it out, and some drivers give bytes
+                    # the database may have added spaces, and some drivers return bytes
                     value = self.loads(value.encode() if isinstance(value, str) else value)
                 return self.dumps(value), True
             except SessionDataError:
                 # it names the path
-                raise SessionDataError("it holds what is stored in no session") from None
-        # SQLite may hold a number there, of which bytes() would make as many zeros
+                raise SessionDataError("its data holds values that a session cannot hold") from None
+        # SQLite may hold a number there, and bytes(5) is five zeros
         given: Any = value if self._is_text else memoryview(value)
         longest = self.max_size + (0 if self._encryption is None else self._encryption.added)
         if len(given) > longest:
@@ -183,5 +183,5 @@ class Codec:
 
     def _too_long(self, length: int) -> SessionDataError:
         return SessionDataError(
-            f"it has {length} bytes, and sqlsession.max_size allows {self.max_size}"
+            f"its data has {length} bytes, sqlsession.max_size allows {self.max_size}"
         )

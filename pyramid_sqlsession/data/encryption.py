@@ -1,9 +1,9 @@
-"""Encryption of the stored data: with keys of the settings, with the cookie's token, or with both.
+"""Encryption of the stored data, with configured keys, the cookie's token, or both.
 
-An envelope is a prefix that names the kind, a nonce of 12 bytes, and what AES-256-GCM makes of the
-data. The prefix and the row's id are authenticated with it, so that an envelope opens in its own
-row only. Every row has a key of its own, derived by HKDF-SHA256 (RFC 5869): one key never meets so
-many nonces that two of them could be equal.
+An envelope is a prefix that names the kind, a nonce of 12 bytes, and the data encrypted with
+AES-256-GCM. The prefix and the row's id are authenticated too, so that an envelope opens in its own
+row only. Every row has its own key, derived by HKDF-SHA256 (RFC 5869), so that no key is used with
+enough nonces for two of them to be equal.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ log = logging.getLogger("pyramid_sqlsession")
 
 
 class Encryption:
-    """Turns serialized sessions into envelopes and back. It fails closed.
+    """Encrypts and decrypts serialized sessions. Fails closed.
 
     :param keys: the newest first, each of 32 bytes. The first encrypts, all decrypt.
     :param seal: derive the key from the session's token, and from the key of the settings if there
         is one.
-    :param migrates: whether what was stored otherwise is opened, too, at this moment.
+    :param migrates: whether data that was stored differently is accepted at this moment.
     """
 
     added = _PREFIX_BYTES + _NONCE_BYTES + _TAG_BYTES
-    """By how many bytes an envelope is longer than the data."""
+    """How many bytes longer than the data an envelope is."""
 
     def __init__(
         self, keys: tuple[bytes, ...], *, seal: bool, migrates: Callable[[], bool]
@@ -56,34 +56,34 @@ class Encryption:
         return self._prefix + nonce + AESGCM(key).encrypt(nonce, data, bound_to)
 
     def decrypt(self, envelope: bytes, token: str) -> tuple[bytes, bool]:
-        """The data, and whether it was stored as :meth:`encrypt` does now.
+        """The data, and whether :meth:`encrypt` would store it in the same way now.
 
-        :raises SessionDataError: if this is no envelope, was changed, or belongs to another row.
+        :raises SessionDataError: if it is not an envelope, was modified, or belongs to another row.
         """
         prefix = envelope[:_PREFIX_BYTES]
         if prefix not in (_ENCRYPTED, _SEALED):
             if not self._migrates():
                 raise SessionDataError(
-                    "it is not encrypted (sqlsession.encryption_migrate reads it nevertheless)"
+                    "its data is not encrypted (sqlsession.encryption_migrate would accept it)"
                 )
             _tell(token, "in plain text")
             return envelope, False
         if prefix != self._prefix and not self._migrates():
-            raise SessionDataError("it is not encrypted as sqlsession.seal says")
+            raise SessionDataError("its data is not encrypted as sqlsession.seal requires")
         nonce = envelope[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
         box = envelope[_PREFIX_BYTES + _NONCE_BYTES :]
         if len(box) < _TAG_BYTES:
-            raise SessionDataError("its encrypted data was cut off")
+            raise SessionDataError("its encrypted data is truncated")
         for position, key in enumerate(self._row_keys(prefix, token)):
             try:
                 data = AESGCM(key).decrypt(nonce, box, prefix + id_of(token))
             except InvalidTag:
                 continue
             if prefix != self._prefix or position >= max(1, len(self._keys)):
-                _tell(token, "encrypted in another way")
+                _tell(token, "encrypted differently")
                 return data, False
             return data, position == 0
-        raise SessionDataError("no key opens its encrypted data, or that belongs to another row")
+        raise SessionDataError("no key decrypts its data, or the data belongs to another row")
 
     def _row_keys(self, prefix: bytes, token: str) -> Iterator[bytes]:
         """The keys of one row, the one to encrypt with first."""
@@ -99,9 +99,9 @@ class Encryption:
 
 
 def _tell(token: str, how: str) -> None:
-    """Note a row that nothing but the migration accepts: somebody may have made it up."""
+    """Log a row that only the migration accepts: it may be forged."""
     row = id_of(token).hex()
-    log.info("row %s is read because of sqlsession.encryption_migrate: it is %s", row, how)
+    log.info("row %s was accepted by sqlsession.encryption_migrate: it is %s", row, how)
 
 
 def _derived(secret: bytes, salt: bytes | None, info: bytes) -> bytes:

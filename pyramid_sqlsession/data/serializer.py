@@ -1,4 +1,4 @@
-"""From the session's dict to bytes, and back: the protocol of serializers, and strict JSON."""
+"""The protocol of serializers, and the default one: strict JSON."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _TEXT_OR_LARGE_FLOAT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|-?[\d.]+e\+\d+')
 class Serializer(Protocol):
     """Turns a session into bytes and back.
 
-    Equal dicts with the same order of keys must give equal bytes: that is how changes are noticed.
+    Equal dicts with the same order of keys must give equal bytes: changes are detected by that.
 
-    One that compresses may have a third method, ``bounded_by(max_size)``, which is called once and
-    gives the serializer to use: one whose ``dumps`` and ``loads`` raise where the session has more
-    than *max_size* bytes that are not compressed.
+    A serializer that compresses may have a third method, ``bounded_by(max_size)``. It is called
+    once and returns the serializer to use, whose ``dumps`` and ``loads`` raise an error if the
+    uncompressed session has more than *max_size* bytes.
     """
 
     def dumps(self, data: dict[Any, Any], /) -> bytes:
@@ -43,12 +43,12 @@ class Serializer(Protocol):
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
 
-        :raises ValueError: or any other error, if these are no session.
+        :raises ValueError: or any other error, if these are not a session.
         """
 
 
 class JSONSerializer:
-    """Strict JSON: what is read back equals what was stored, or it is an error when storing.
+    """Strict JSON: a value that would not be read back as it was stored is an error.
 
     Only tuples become lists, and subclasses of ``str``, ``int``, ``float``, ``dict`` and ``list``
     become the plain type.
@@ -65,12 +65,12 @@ class JSONSerializer:
             # its variables are the session's data
             clear_frames(error.__traceback__)
             _check(data, "session", 0, False)
-            raise SessionDataError(f"the session cannot be stored as JSON: {error}") from error
+            raise SessionDataError(f"cannot store the session as JSON: {error}") from error
 
     def check(self, data: dict[Any, Any], /, *, for_json_column: bool = False) -> None:
-        """Refuse what :meth:`dumps` would silently change, keys that are not strings.
+        """Refuse what :meth:`dumps` would change silently: keys that are not strings.
 
-        :param for_json_column: refuse what a database's JSON cannot hold, too.
+        :param for_json_column: also refuse what a database's JSON type cannot hold.
         :raises SessionDataError: naming the path.
         """
         if for_json_column or not _has_its_shape(data):
@@ -79,8 +79,8 @@ class JSONSerializer:
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
 
-        :raises SessionDataError: if these are no JSON, or what :meth:`dumps` would refuse; nothing
-            of them is in the message.
+        :raises SessionDataError: if these are not JSON, or hold what :meth:`dumps` would refuse;
+            the message does not quote them.
         """
         decoder = _CAREFUL_DECODER if _may_overflow(stored) else _DECODER
         try:
@@ -88,15 +88,15 @@ class JSONSerializer:
         except (ValueError, RecursionError) as error:
             # its variables are the stored session
             clear_frames(error.__traceback__)
-            raise SessionDataError(f"it is no JSON: {error}") from error
+            raise SessionDataError(f"its data is not JSON: {error}") from error
         # the brackets, those in texts too, are at least as many as the levels
         if stored.count(b"[") + stored.count(b"{") > _DEEPEST and _is_too_deep(data):
-            raise SessionDataError(f"it is nested deeper than {_DEEPEST} levels")
+            raise SessionDataError(f"its data is nested deeper than {_DEEPEST} levels")
         return data
 
 
 def spelled_out(serialized: bytes) -> bytes:
-    """JSON without the exponents that make integers of floats in a JSONB column, as in 1e16."""
+    """JSON without exponents such as 1e16, which a JSONB column would turn into integers."""
     if b"e+" not in serialized:
         return serialized
     return _TEXT_OR_LARGE_FLOAT.sub(_without_exponent, serialized)
@@ -109,12 +109,12 @@ def _without_exponent(found: re.Match[bytes]) -> bytes:
 
 
 def in_order(serialized: bytes) -> str:
-    """JSON whose objects have their keys in one order."""
+    """JSON with the keys of all objects sorted."""
     return json.dumps(json.loads(serialized), sort_keys=True)
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(text: str) -> float:
@@ -161,7 +161,7 @@ def _is_too_deep(data: Any) -> bool:
 def _has_its_shape(data: dict[Any, Any]) -> bool:
     """Whether :func:`_check` would find nothing in what was encoded, or decoded, without an error.
 
-    If not, it is to be asked: this one is quicker and cannot say what is wrong, and where.
+    If not, call that: this one is faster, and cannot tell what is wrong and where.
     """
     level: list[Any] = [data]
     for _ in range(_DEEPEST):
@@ -177,7 +177,7 @@ def _has_its_shape(data: dict[Any, Any]) -> bool:
             elif type(parent) in _SEQUENCES:
                 inner += [item for item in parent if type(item) not in _LEAVES]
             else:
-                # of subclasses nobody knows what they give to whom
+                # a subclass may behave differently
                 return False
         if not inner:
             return True

@@ -1,1 +1,1 @@
-"""Whose connection a session is read and written through."""
+"""The database connections through which sessions are read and written."""

@@ -1,4 +1,4 @@
-"""The way to the database through the SQLAlchemy session that the application has."""
+"""Database access through the application's SQLAlchemy session."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ log = logging.getLogger("pyramid_sqlsession")
 class AppDatabase:
     """The SQLAlchemy session that the application keeps on its requests.
 
-    It is asked for when the request first needs a connection: the application may choose it by what
-    it knows of the request by then, or raise. One that does not end with the request's transaction
-    is the application's alone: its engine is used, with connections beside it.
+    It is looked up when the request first needs a connection, since the application may choose it
+    by request, or raise an error. If it is not part of the request's transaction, only its engine
+    is used, with separate connections.
 
-    :param attribute: its name there.
-    :param create: make the table where a request first needs it.
+    :param attribute: its name on the request.
+    :param create: create the table when a request first needs it.
     """
 
     def __init__(self, attribute: str, model: Any, rows: Rows, *, create: bool) -> None:
         self._attribute = attribute
         self._model = model
         self._rows = rows
-        # a session that routes reads to a replica has to give the primary, which knows all sessions
+        # makes a session that routes reads to a replica return the primary, which has all rows
         self._bind_arguments = {"mapper": inspect(model), "clause": rows.table.update()}
         self._creation = Creation(rows.table, wanted=create)
         self._engines = ShownEngines()
@@ -65,10 +65,10 @@ class AppDatabase:
         return f"the application's database session, request.{self._attribute}"
 
     def notice(self, request: Any) -> None:
-        # what the application has asked for by itself: its COMMIT may meet a conflict too
+        # one that the application has used itself: its COMMIT may meet a conflict too
         dbsession = _unwrapped(vars(request).get(self._attribute))
         if isinstance(dbsession, Session):
-            # whoever uses the session is told what is wrong
+            # reported when the session is used
             with suppress(Exception):
                 self._shown(dbsession)
 
@@ -83,7 +83,7 @@ class AppDatabase:
         if joins and self._is_lost(dbsession, transaction):
             joins = False
             if getattr(request, "exception", None) is not None:
-                # the error was not caught: a commit veto that likes its page would fail to commit
+                # the error was not caught, and a commit veto that accepts its page could not commit
                 transaction.doom()
         bind, can_read = self._ready(dbsession, joins=joins)
         joined = joined_in(transaction, bind)
@@ -118,7 +118,7 @@ class AppDatabase:
                     yield joined.connection, joined.committed
             else:
                 with self._beside.writing(bind) as connection, giving_up(connection):
-                    # it is durable for whoever has left this block without an error
+                    # durable once this block is left without an error
                     yield connection, lambda: True
 
     @contextmanager
@@ -148,32 +148,37 @@ class AppDatabase:
 
     def _session(self, request: Any) -> Session:
         dbsession = _unwrapped(getattr(request, self._attribute, None))
+        if _is_asynchronous(dbsession):
+            raise ConfigurationError(
+                f"request.{self._attribute} is an asynchronous session "
+                f"({type(dbsession).__name__}): sessions need a synchronous SQLAlchemy Session; "
+                "set sqlsession.dbsession to the name of the request attribute that is one"
+            )
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
-                f"request.{self._attribute} is missing or no SQLAlchemy session ({dbsession!r}): "
-                "set sqlsession.dbsession to the name of the attribute that is one, and no "
-                "asynchronous one"
+                f"request.{self._attribute} is missing or not a SQLAlchemy Session "
+                f"({dbsession!r}): set sqlsession.dbsession to the name of the request attribute "
+                "that is one"
             )
         return dbsession
 
     def _joins(self, dbsession: Session, transaction: Any) -> bool:
-        """Whether what is done through it ends with the request's transaction."""
+        """Whether it is part of the request's transaction."""
         if transaction is None:
             return False
         joins = takes_part(dbsession, transaction)
         if not (joins or self._has_warned):
             self._has_warned = True
             log.warning(
-                "request.%s does not take part in the request's transaction: sessions are stored "
-                "on connections of their own from its engine, and what it does is neither "
-                "committed nor closed with them; zope.sqlalchemy.register(dbsession, "
-                "transaction_manager=request.tm) makes both one transaction",
+                "request.%s is not part of the request's transaction: sessions are stored in "
+                "separate transactions on its engine. To store both in one, call "
+                "zope.sqlalchemy.register(dbsession, transaction_manager=request.tm)",
                 self._attribute,
             )
         return joins
 
     def _is_lost(self, dbsession: Session, transaction: Any) -> bool:
-        """Whether nothing of what is done through it can be committed with the request any more."""
+        """Whether it can no longer be committed with the request."""
         if is_over(dbsession, transaction):
             return True
         connection = self._connection(dbsession) if dbsession.in_transaction() else None
@@ -188,7 +193,7 @@ class AppDatabase:
             let_go(dbsession, dbsession.connection(bind_arguments=self._bind_arguments))
 
     def _joined(self, dbsession: Session, manager: Any) -> Connection:
-        # Core does not flush by itself, and the row may refer to another one of this request
+        # Core does not flush, and the row may refer to another one of this request
         dbsession.flush()
         connection = dbsession.connection(bind_arguments=self._bind_arguments)
         mark_changed(dbsession, manager)
@@ -210,7 +215,7 @@ class AppDatabase:
         return bind
 
     def _connection(self, dbsession: Session) -> Connection | None:
-        """Its connection; None while it is getting one, for a listener that reads the session."""
+        """Its connection; None while it is getting one, if a listener reads the session."""
         if is_getting_connection(dbsession):
             return None
         return dbsession.connection(bind_arguments=self._bind_arguments)
@@ -218,9 +223,9 @@ class AppDatabase:
     # ---- the table
 
     def _ready(self, dbsession: Session, *, joins: bool) -> tuple[Engine | Connection, bool]:
-        """The engine or connection that holds the table, which is made if that was asked for.
+        """The engine or connection with the table, which is created if that is configured.
 
-        With it comes whether the request can use the table through its database session by now.
+        Also returns whether the request can use the table through its database session.
         """
         bind, creation = self._shown(dbsession), self._creation
         if creation.is_done(bind.engine):
@@ -233,13 +238,13 @@ class AppDatabase:
             creation.within(in_use)
             return bind, joins
         creation.apart(bind.engine)
-        # a snapshot that was taken before it was made cannot read it there
+        # a snapshot from before its creation cannot read it there
         return bind, joins and (in_use is None or in_use.dialect.name not in MYSQL)
 
     def _in_use(
         self, dbsession: Session, bind: Engine | Connection, *, joins: bool
     ) -> Connection | None:
-        """The connection on which the request may have done something already."""
+        """The connection that the request may already have used."""
         if isinstance(bind, Connection):
             return bind
         return self._connection(dbsession) if joins and dbsession.in_transaction() else None
@@ -247,3 +252,9 @@ class AppDatabase:
 
 def _unwrapped(dbsession: Any) -> Any:
     return dbsession() if isinstance(dbsession, scoped_session) else dbsession
+
+
+def _is_asynchronous(dbsession: Any) -> bool:
+    # known without an import of what few applications have
+    modules = (cls.__module__ for cls in type(dbsession).__mro__)
+    return any(module.startswith("sqlalchemy.ext.asyncio") for module in modules)

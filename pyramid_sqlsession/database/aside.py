@@ -1,9 +1,9 @@
 """Short transactions beside those of the requests.
 
-They begin on the driver's own connection, below SQLAlchemy, and for one transaction each. It would
-set the isolation level that an application's ``connect`` listener has chosen back to another one,
-and it lets a ``begin`` listener speak first, when it is too late to choose a level. So a connection
-goes back to its pool as it came.
+They set the isolation level on the driver's own connection, below SQLAlchemy, for one transaction
+each. SQLAlchemy would reset a level that the application's ``connect`` listener has chosen, and
+would call a ``begin`` listener first, when it is too late to choose a level. This way a connection
+returns to its pool unchanged.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _TIMEOUTS = ("lock_wait_timeout", "innodb_lock_wait_timeout")
 
 
 def touching(engine: Engine) -> AbstractContextManager[Connection]:
-    """A connection in a transaction that waits for no lock, be it a table's; committed at the end.
+    """A connection in a transaction that waits for no lock of a row or table; committed at the end.
 
-    :raises DBAPIError: if a lock is in the way, or if the database cannot be reached.
+    :raises DBAPIError: if something is locked, or if the database cannot be reached.
     """
     return _connected(engine, waits=False)
 
@@ -43,7 +43,7 @@ def maintaining(engine: Engine) -> AbstractContextManager[Connection]:
 def _connected(engine: Engine, *, waits: bool) -> Iterator[Connection]:
     begun = _BEGUN.get(engine.dialect.name)
     if begun is None:
-        # as SQLAlchemy begins it: of another database nothing more is known
+        # an unknown database: begin as SQLAlchemy does
         with engine.begin() as connection:
             yield connection
         return
@@ -53,7 +53,7 @@ def _connected(engine: Engine, *, waits: bool) -> Iterator[Connection]:
 
 @contextmanager
 def _on_postgresql(connection: Connection, *, waits: bool) -> Iterator[None]:
-    # above READ COMMITTED two touches of a row fail each other, and bystanders fail too
+    # above READ COMMITTED two touches of a row make each other fail, and others too
     level = "ISOLATION LEVEL READ COMMITTED"
     commits_by_itself = bool(_driver(connection).autocommit)
     _tell(connection, f"BEGIN {level}" if commits_by_itself else f"SET TRANSACTION {level}")
@@ -115,7 +115,7 @@ def _on_sqlite(connection: Connection, *, waits: bool) -> Iterator[None]:
     if not waits:
         driver.execute(f"PRAGMA busy_timeout = {min(patience, _HARDLY)}")
     try:
-        # where an application's listener says BEGIN, it does so now
+        # here an application's listener may execute BEGIN
         connection.begin()
         if driver.isolation_level is None and not driver.in_transaction:
             driver.execute("BEGIN")
@@ -142,9 +142,9 @@ def _driver(connection: Connection) -> Any:
 
 
 def _tell(connection: Connection, statement: str) -> Any:
-    """Execute a statement without SQLAlchemy; its first row, if it gives any.
+    """Execute a statement on the driver's connection; the first row of a SELECT.
 
-    :raises DBAPIError: if that fails; the connection leaves its pool.
+    :raises DBAPIError: if that fails; the connection is removed from its pool.
     """
     try:
         with closing(_driver(connection).cursor()) as cursor:

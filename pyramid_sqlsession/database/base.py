@@ -1,4 +1,4 @@
-"""Whose connection a session is read and written through: what the rest of the package needs."""
+"""The protocol of the database, as the rest of the package uses it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ class Database(Protocol):
     """Connections for one request. *transaction* is its current one, or None if it has none."""
 
     def __str__(self) -> str:
-        """What the log says is used; no password."""
+        """A description for the log, without a password."""
 
     def notice(self, request: Any) -> None:
-        """Know the engine that a request has used, whether its session was used or not."""
+        """Take note of the engine that a request used, even if its session was not used."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         """The row, as the transaction sees it, or None."""
 
     def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
-        """A connection to read on, which sees what the transaction wrote."""
+        """A connection for reading, which sees what the transaction wrote."""
 
     def writing(self, request: Any, transaction: Any) -> AbstractContextManager[Writing]:
-        """A connection to write on, after everything that the application has written.
+        """A connection for writing, after everything that the application has written.
 
-        Without a transaction it is in a short one of its own, committed at the end. With it comes a
-        function that tells, later, whether what was written is durable.
+        Without a transaction, it has a short one of its own, committed at the end. The function
+        that comes with it tells later whether what was written is durable.
         """
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
-        """A connection in a short transaction of its own, which waits for nobody."""
+        """A connection in a short transaction of its own, which waits for no lock."""
 
     def is_shared(self, request: Any) -> bool:
-        """Whether that connection is the one on which the application works."""
+        """Whether that connection is the one that the application uses."""
 
     def engine(self, request: Any) -> Engine | None:
-        """The engine for work outside of this request; None if it is of no use for that."""
+        """The engine for work outside of this request; None if there is none."""
 
     def engines(self) -> list[Engine] | None:
-        """Those that requests have shown, for work outside of any; None if none has used one."""
+        """The engines seen in requests, for work outside of requests; None before the first."""
 
     def close(self) -> None:
-        """Close all connections that are not the application's."""
+        """Close all connections that do not belong to the application."""

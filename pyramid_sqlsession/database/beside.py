@@ -1,4 +1,4 @@
-"""Connections beside the application's database session, from the same engine."""
+"""Connections from the engine of the application's database session, beside it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 
 def has_one_connection(engine: Engine) -> bool:
-    """Whether the engine's pool hands out one connection over and over, at least to a thread."""
+    """Whether the engine's pool always hands out the same connection, at least to a thread."""
     return isinstance(engine.pool, (StaticPool, SingletonThreadPool))
 
 
 def has_connections(bind: Engine | Connection) -> TypeGuard[Engine]:
-    """Whether it gives connections that are not the application's just now."""
+    """Whether it can provide connections that the application is not using."""
     return isinstance(bind, Engine) and not has_one_connection(bind)
 
 
 def is_open(connection: Connection) -> bool:
-    """Whether somebody has begun a transaction on the driver's connection."""
-    # the driver's word: SQLAlchemy knows of the transactions of this Connection object only
+    """Whether a transaction has begun on the driver's connection."""
+    # ask the driver: SQLAlchemy only knows the transactions of this Connection object
     return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
 
 
 def in_transaction(connection: Connection) -> AbstractContextManager[Any]:
-    """A transaction, unless there is one."""
-    # a transaction that is open belongs to whoever bound the session to this connection
+    """A transaction, unless one is open."""
+    # an open transaction belongs to the code that bound the session to this connection
     return nullcontext() if connection.in_transaction() else connection.begin()
 
 
 class Beside:
-    """Connections that leave the work of the application's database session as it is.
+    """Connections that do not interfere with the application's database session.
 
-    Where there is only one, because the session is bound to it or because the pool has no other, it
-    is that one. Of such a pool it is kept open, and as it is: closing it would roll back the
-    application's work. It comes from an engine without listeners, since one that says BEGIN would
-    say it twice.
+    If there is only one connection, because the session is bound to it or the pool has no other, it
+    is used. In the second case it is kept open, since closing it would roll back the application's
+    work, and it comes from an engine without listeners, since one that executes BEGIN would do so
+    twice.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Beside:
 
     @contextmanager
     def reading(self, bind: Engine | Connection) -> Iterator[Connection]:
-        """A connection to read on."""
+        """A connection for reading."""
         if isinstance(bind, Connection):
             with in_transaction(bind):
                 yield bind
@@ -61,19 +61,19 @@ class Beside:
 
     @contextmanager
     def writing(self, bind: Engine | Connection) -> Iterator[Connection]:
-        """A connection to write on, in a short transaction unless the application has begun one."""
+        """A connection for writing, in a short transaction unless the application began one."""
         if isinstance(bind, Connection):
             with in_transaction(bind):
                 yield bind
         elif has_one_connection(bind) and is_open(self.only(bind)):
-            # the application has begun, and will end it
+            # the application began it and will end it
             yield self.only(bind)
         else:
             with bind.begin() as connection:
                 yield connection
 
     def only(self, bind: Engine | Connection) -> Connection:
-        """The one that there is, where there is only one."""
+        """The only connection, where there is only one."""
         if isinstance(bind, Connection):
             return bind
         kept = self._kept if isinstance(bind.pool, StaticPool) else self._of_this_thread()

@@ -18,11 +18,11 @@ from .own import OwnDatabase
 
 log = logging.getLogger("pyramid_sqlsession")
 
-_FOUR_WAYS = """pyramid_sqlsession knows no database to keep sessions in. Do one of these:
-  * give requests a SQLAlchemy session called dbsession, as the cookiecutter's applications do
-  * sqlsession.dbsession = NAME, if that attribute of the request has another name
-  * sqlsession.sqlalchemy.url = URL, for an engine of its own{url}
-  * sqlsession.fallback_memory = true, for development"""
+_FOUR_WAYS = """pyramid_sqlsession has no database to store sessions in. Do one of these:
+  * add a SQLAlchemy session to requests as request.dbsession, as Pyramid's cookiecutter does
+  * set sqlsession.dbsession = NAME if that request attribute has another name
+  * set sqlsession.sqlalchemy.url = URL for an engine of its own{url}
+  * set sqlsession.fallback_memory = true for development"""
 
 
 def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -> Database:
@@ -35,9 +35,9 @@ def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -
         create = settings.create_table is not False
         if _requests_have(registry, "dbsession"):
             log.warning(
-                "sqlsession.sqlalchemy.url is set, and request.dbsession is there too: sessions "
-                "have an engine of their own, whose transactions are not the application's; remove "
-                "the setting to store both in one"
+                "sqlsession.sqlalchemy.url bypasses request.dbsession: sessions are stored through "
+                "another engine, not in the application's transactions. Remove the setting to "
+                "store both in one transaction"
             )
         return OwnDatabase(settings.sqlalchemy, rows, create=create)
     attribute = settings.dbsession or "dbsession"
@@ -45,7 +45,9 @@ def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -
         create = bool(settings.create_table)
         return AppDatabase(attribute, model, rows, create=create)
     if settings.fallback_memory:
-        log.warning("sqlsession.fallback_memory: every session dies with this process")
+        log.warning(
+            "sqlsession.fallback_memory = true: all sessions are lost when this process ends"
+        )
         return OwnDatabase({"url": memory_url()}, rows, create=True)
     has_url = "sqlalchemy.url" in (registry.settings or {})
     url = " (here: sqlsession.sqlalchemy.url = %(sqlalchemy.url)s)" if has_url else ""

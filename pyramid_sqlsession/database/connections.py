@@ -1,4 +1,4 @@
-"""What is done with connections, whosever they are."""
+"""Beginning, committing and rolling back on any connection."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def connect(engine: Engine, isolation_level: str) -> Connection:
     """A connection of the engine's pool, whose transactions are at this isolation level."""
     connection = engine.connect()
     if engine.dialect.name in MYSQL:
-        # SQLAlchemy would ask the server to switch there and back, in four round trips, and does
-        # not look into errors of that: a connection that died would never leave the pool
+        # SQLAlchemy would switch the level there and back in four round trips, and does not handle
+        # their errors: a dead connection would never leave the pool
         event.listen(connection, "begin", partial(_begin, isolation_level))
         event.listen(connection, "rollback", roll_back)
         return connection
     try:
         return connection.execution_options(isolation_level=isolation_level)
     except BaseException:
-        # SQLAlchemy does not look into errors of this: a dead connection would stay in the pool
+        # SQLAlchemy does not handle errors here: a dead connection would stay in the pool
         connection.invalidate()
         connection.close()
         raise
@@ -37,21 +37,17 @@ def _begin(isolation_level: str, connection: Connection) -> None:
 
 
 def roll_back(connection: Connection) -> None:
-    """End what the driver's connection has begun, where SQLAlchemy may not know of it.
+    """Roll back on the driver's connection where SQLAlchemy may not know of the transaction.
 
-    Nothing is raised. Galera answers the first ``ROLLBACK`` of a transaction that it has rolled
-    back by itself with a deadlock, and an error while pyramid_tm aborts is one that is not run
-    again.
+    Raises nothing. If Galera has rolled a transaction back, it answers the first ``ROLLBACK`` with
+    a deadlock error, and an error while pyramid_tm aborts would prevent a retry.
     """
     if connection.dialect.name in MYSQL:
         end(connection)
 
 
 def end(connection: Connection) -> None:
-    """Roll back what the driver's connection has begun, or give the connection up.
-
-    Nothing is raised.
-    """
+    """Roll back on the driver's connection, or invalidate it if that fails. Raises nothing."""
     if connection.closed or connection.invalidated:
         return
     try:
@@ -61,18 +57,18 @@ def end(connection: Connection) -> None:
 
 
 def commit(connection: Connection) -> None:
-    """Commit; where that fails, leave nothing that the connection's next user would commit."""
+    """Commit. If that fails, leave nothing that the next user of the connection would commit."""
     try:
         connection.commit()
     except BaseException:
-        # SQLAlchemy takes the transaction for ended, which SQLite does not
+        # SQLAlchemy considers the transaction ended, SQLite does not
         end(connection)
         raise
 
 
 @contextmanager
 def dooming(transaction: Any) -> Iterator[None]:
-    """After a failed statement a COMMIT may report success and store nothing."""
+    """Doom the transaction on an error: a later COMMIT might report success and store nothing."""
     try:
         yield
     except SessionDataError:
@@ -85,11 +81,11 @@ def dooming(transaction: Any) -> Iterator[None]:
 
 @contextmanager
 def giving_up(connection: Connection) -> Iterator[None]:
-    """Let go of every lock at a conflict, which is the end of the transaction anyway."""
+    """Release all locks on a conflict, which ends the transaction anyway."""
     try:
         yield
     except SessionConflict:
-        # around a savepoint there is a transaction that is not the request's, in tests for instance
+        # the transaction around a savepoint may not be the request's, in tests for example
         if not connection.in_nested_transaction():
             roll_back(connection)
         raise

@@ -1,4 +1,4 @@
-"""Making the table where a request first needs it: ``sqlsession.create_table``."""
+"""Creates the table when a request first needs it: ``sqlsession.create_table``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _PATIENCE = {
     "postgresql": "SET LOCAL lock_timeout = '5s'",
     **dict.fromkeys(MYSQL, "SET SESSION lock_wait_timeout = 5"),
 }
-"""How to wait for a lock, which may be the request's own, no longer than five seconds."""
+"""Statements that limit the wait for a lock, perhaps the request's own, to five seconds."""
 
 
 class Creation:
-    """Makes the table once in each engine that it is shown, if that is *wanted*."""
+    """Creates the table once in each engine that is used, if *wanted*."""
 
     def __init__(self, table: Table, *, wanted: bool) -> None:
         self._table = table
@@ -29,12 +29,12 @@ class Creation:
         self._done: WeakSet[Engine] = WeakSet()
 
     def is_done(self, engine: Engine) -> bool:
-        """Whether the table is there for good, as far as this process knows or cares."""
+        """Whether the table needs no creation, as far as this process knows."""
         return not self._wanted or engine in self._done
 
     @contextmanager
     def watching(self, engine: Engine) -> Iterator[None]:
-        """Have the table made again at its next use, if somebody has dropped it."""
+        """Create the table again at its next use if it has been dropped."""
         try:
             yield
         except SessionTableError:
@@ -42,18 +42,18 @@ class Creation:
             raise
 
     def forget(self, engine: Engine) -> None:
-        """Have the table made at its next use."""
+        """Create the table at its next use."""
         self._done.discard(engine)
 
     def alone(self, engine: Engine) -> None:
-        """Make it in an engine that nobody but us uses: no request has locked anything there."""
+        """Create it in an engine of our own, where no request has locked anything."""
         create_table(self._table, engine)
         self._done.add(engine)
 
     def apart(self, engine: Engine) -> None:
-        """Make it on a connection of its own: nobody else's work is committed or rolled back.
+        """Create it on a separate connection, which commits or rolls back nobody else's work.
 
-        :raises SessionConflict: if something is in the way.
+        :raises SessionConflict: if a lock prevents it.
         """
         patience = _PATIENCE.get(engine.dialect.name)
         with translated(self._table.fullname):
@@ -61,7 +61,7 @@ class Creation:
                 create_table(self._table, engine)
             else:
                 with engine.connect() as connection:
-                    # whoever uses it next is to wait as long as ever
+                    # its changed timeout must not return to the pool
                     connection.detach()
                     connection.exec_driver_sql(patience)
                     create_table(self._table, connection)
@@ -69,13 +69,13 @@ class Creation:
         self._done.add(engine)
 
     def within(self, connection: Connection) -> None:
-        """Make it in the transaction that there is: if that is rolled back, it is made again."""
+        """Create it in the current transaction; if that is rolled back, it is created again."""
         with translated(self._table.fullname), in_transaction(connection):
             create_table(self._table, connection)
 
     def would_wait_for(self, connection: Connection) -> bool:
-        """Whether a connection of its own would wait for what was done on this one."""
+        """Whether a separate connection would wait for locks of this one."""
         if connection.dialect.name == "sqlite":
             return is_open(connection)
-        # a foreign key locks the other table; on MySQL a table that is made commits everything
+        # a foreign key locks the other table; on MySQL, CREATE TABLE commits everything
         return connection.dialect.name not in MYSQL and bool(self._table.foreign_keys)

@@ -1,4 +1,4 @@
-"""An engine of its own, made of the settings ``sqlsession.sqlalchemy.*``."""
+"""An engine of its own, created from the settings ``sqlsession.sqlalchemy.*``."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
     level = options.pop("isolation_level", "READ COMMITTED")
     if level not in _LEVELS:
         raise ConfigurationError(
-            f"sqlsession.sqlalchemy.isolation_level = {level!r} must be one of "
-            f"{', '.join(_LEVELS)}: it is the level of writes, reads run in AUTOCOMMIT"
+            f"sqlsession.sqlalchemy.isolation_level = {level!r} is not allowed: it takes "
+            f"{' or '.join(_LEVELS)}, for writes (reads run in AUTOCOMMIT)"
         )
     try:
         options = converted(options)
@@ -51,7 +51,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         is_sqlite = url.get_backend_name() == "sqlite"
         if is_sqlite and url.database in (None, "", ":memory:"):
             raise ValueError(
-                "an SQLite database in memory has one thread only: name a file, or set "
+                "threads cannot share an SQLite database in memory: name a file, or set "
                 "sqlsession.fallback_memory = true"
             )
         if is_sqlite:
@@ -59,10 +59,12 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
         engine = engine_from_config(options, prefix="", isolation_level="AUTOCOMMIT")
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"sqlsession.sqlalchemy.* makes no engine: {missing_driver(error)}"
+            f"cannot create an engine from sqlsession.sqlalchemy.*: {missing_driver(error)}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"sqlsession.sqlalchemy.* makes no engine: {error}") from error
+        raise ConfigurationError(
+            f"cannot create an engine from sqlsession.sqlalchemy.*: {error}"
+        ) from error
     mark_conflicts_retryable(engine)
     if is_sqlite:
         event.listen(engine, "connect", _tune_sqlite)
@@ -76,32 +78,32 @@ def _tune_sqlite(dbapi_connection: Any, _record: Any) -> None:
     try:
         (mode,) = dbapi_connection.execute("PRAGMA journal_mode = WAL").fetchone()
     except sqlite3.OperationalError:
-        # a file that may only be read, or is locked just now, keeps the mode that it has
+        # a read-only or locked file keeps its mode
         return
     if mode == "wal":
         dbapi_connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _leave_if_read_only(context: ExceptionContext) -> None:
-    """Let the pool connect anew, to whoever may be written now: a primary was demoted.
+    """Let the pool reconnect when a primary was demoted, so that it finds the new one.
 
-    Its connections stay open, and every write on them would fail for ever. Nobody but us uses this
-    engine, so that it is no transaction which somebody has begun as a read-only one.
+    The connections stay open, and every write on them would fail. Nobody else uses this engine, so
+    the error does not come from a transaction that was begun as read-only.
     """
     if context.sqlalchemy_exception is not None and refuses_writes(context.sqlalchemy_exception):
         context.is_disconnect = True
 
 
 def _notice_closed_ones(engine: Engine) -> None:
-    """Let the engine's pool replace connections that the server has closed, without asking it.
+    """Let the engine's pool replace connections that the server has closed, without a round trip.
 
-    An idle connection has nothing to say, but that it was closed: the server was started again, or
-    an administrator has ended it. It costs one system call and no round trip, and whoever says
-    something else is merely replaced too.
+    An idle connection receives data only when it is closed, because the server was restarted or an
+    administrator ended it. The check is one system call; a connection that received anything else
+    is replaced too.
     """
 
     def notice(dbapi_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        # emptied when the pool connects anew: a new connection is not looked at
+        # empty after a reconnect: a new connection is not checked
         poll = record.info.get(_POLL)
         if poll is None:
             record.info[_POLL] = _poll_of(dbapi_connection)
@@ -113,7 +115,7 @@ def _notice_closed_ones(engine: Engine) -> None:
 
 
 def _poll_of(dbapi_connection: Any) -> Any:
-    """What tells whether there is something to read; no word if the driver hides its socket."""
+    """A poll object for the driver's socket; it reports nothing if the driver hides the socket."""
     poll = select.poll()
     for name in _SOCKETS:
         with suppress(AttributeError):

@@ -1,9 +1,9 @@
-"""Transactions that cannot be committed any more, although nobody is told so.
+"""Detects transactions that can no longer be committed, although COMMIT reports no error.
 
-PostgreSQL answers the COMMIT of a transaction in which a statement has failed with ROLLBACK and no
-error, and MariaDB rolls back by itself at a deadlock. Whoever catches such an error and goes on is
+PostgreSQL answers the COMMIT of a transaction in which a statement failed with ROLLBACK and no
+error, and MariaDB rolls back on a deadlock. Code that catches such an error and goes on would be
 told that everything was stored. So errors are noted once a session is written, and the request's
-transaction is not committed then.
+transaction is then not committed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAKES_SAVEPOINTS_ALONG = (1213, 1305)
 
 
 def note_errors(engine: Engine) -> None:
-    """Note from now on in which transactions of this engine a statement has failed."""
+    """Note from now on in which transactions of this engine a statement fails."""
     event.listen(engine, "handle_error", _note_error)
 
 
@@ -48,7 +48,7 @@ def _takes_all(context: ExceptionContext) -> bool:
 
 
 def has_failed(connection: Connection) -> bool:
-    """Whether a statement has failed, and with it the transaction, as it does on PostgreSQL."""
+    """Whether a statement has failed, and with it the whole transaction, as on PostgreSQL."""
     if connection.dialect.name != "postgresql":
         return False
     driver: Any = connection.connection.dbapi_connection
@@ -57,14 +57,14 @@ def has_failed(connection: Connection) -> bool:
 
 
 def start_again(connection: Connection) -> None:
-    """Roll back a transaction that has failed, without the application's knowledge."""
+    """Roll back a failed transaction, unnoticed by the application."""
     connection.connection.rollback()
 
 
 def guard(transaction: Any, connection: Connection) -> None:
     """Let the transaction fail if a statement on this connection fails from now on.
 
-    Not if it fails in a savepoint that is rolled back.
+    A failure in a savepoint that is rolled back does not count.
     """
     try:
         guarded = transaction.data(Guard)
@@ -73,14 +73,14 @@ def guard(transaction: Any, connection: Connection) -> None:
         transaction.set_data(Guard, guarded)
         transaction.join(Guard(guarded))
     if connection not in guarded:
-        # what has failed before has ended nothing, or has_failed() would say so
+        # an earlier failure did not end the transaction, else has_failed() would be true
         connection.info.pop(_FAILED, None)
         guarded.append(connection)
 
 
 @implementer(ISavepointDataManager)
 class Guard:
-    """A resource of the request's transaction that votes against losing sessions."""
+    """A resource of the request's transaction that vetoes a COMMIT that would lose sessions."""
 
     transaction_manager = None
 
@@ -90,8 +90,8 @@ class Guard:
     def tpc_vote(self, transaction: Any) -> None:
         if any(_fails_to_commit(connection) for connection in self._guarded):
             raise SessionLost(
-                "a database error was caught after the session was written, and its transaction "
-                "may store nothing any more: let the error out, or put what may fail between "
+                "a database error was caught after the session was written, so the transaction may "
+                "store nothing: let the error propagate, or wrap what may fail in "
                 "'with dbsession.begin_nested():'"
             )
 

@@ -1,4 +1,4 @@
-"""A connection that is not the application's as a resource of the request's transaction."""
+"""A separate connection as a resource of the request's transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("pyramid_sqlsession")
 
 @implementer(IDataManagerSavepoint)
 class Savepoint:
-    """A savepoint on such a connection; it can be rolled back to more than once."""
+    """A savepoint on such a connection; it can be rolled back to repeatedly."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -32,8 +32,8 @@ class Savepoint:
 class JoinedWrite:
     """A write connection as a resource of the request's transaction; it votes last.
 
-    A failure of our own COMMIT after another resource has committed in its vote must not fail the
-    request: a retry would do the other's work twice.
+    If our own COMMIT fails after another resource has committed in its vote, the request must not
+    fail: a retry would do the other's work twice.
     """
 
     def __init__(self, connection: Connection, transaction: Any) -> None:
@@ -73,8 +73,8 @@ class JoinedWrite:
         """Nothing to do: a one-phase commit cannot be taken back."""
 
     def _is_after_a_commit(self, transaction: Any) -> bool:
-        # there is no public way to ask who has voted; those that commit then sort last, by
-        # convention with a tilde
+        # there is no public way to ask who has voted; by convention, resources that commit in their
+        # vote sort last, with a tilde
         voted = (it for it in transaction._resources if transaction._voted.get(id(it)))
         return any(it is not self and it.sortKey().startswith("~") for it in voted)
 
@@ -87,17 +87,17 @@ class JoinedWrite:
 
 
 def joined_in(transaction: Any, owner: object) -> JoinedWrite | None:
-    """What has joined the transaction for this owner of connections; None if nothing has."""
+    """The connection of this owner that has joined the transaction; None if there is none."""
     try:
         joined: JoinedWrite = transaction.data(owner)
     except (AttributeError, KeyError):
         return None
-    # a savepoint from before it has joined was rolled back, and with it what has joined
+    # closed if a savepoint from before it joined was rolled back
     return None if joined.connection.closed else joined
 
 
 def join(transaction: Any, owner: object, connection: Connection) -> JoinedWrite:
-    """Have a connection committed, or rolled back, and closed with the transaction."""
+    """Let a connection be committed or rolled back, and closed, with the transaction."""
     joined = JoinedWrite(connection, transaction)
     transaction.join(joined)
     transaction.set_data(owner, joined)

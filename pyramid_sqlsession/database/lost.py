@@ -1,7 +1,7 @@
-"""A database session that is lost: nothing in it can be committed with the request any more.
+"""Detects a database session that can no longer be committed with the request.
 
-Its application has caught an error without a savepoint, has rolled it back or closed it, or has not
-begun it. The request may go on all the same, and wants to tell its visitor what went wrong.
+The application caught an error without a savepoint, rolled the session back, closed it, or did not
+begin it. The request may go on, for example to tell the visitor what went wrong.
 """
 
 from __future__ import annotations
@@ -16,38 +16,37 @@ from zope.sqlalchemy.datamanager import SessionDataManager
 from .guard import has_failed, start_again
 
 LOST = (
-    "request.%s was rolled back or closed, or an error in it was caught: the session is stored on "
-    "a connection of its own, and what was done through it before is lost; put what may fail "
-    "between 'with request.%s.begin_nested():'"
+    "request.%s was rolled back or closed, or an error in it was caught: its changes are lost, and "
+    "the session is stored on a separate connection. Wrap what may fail in "
+    "'with request.%s.begin_nested():'"
 )
 WRITTEN = (
-    "request.{0} was rolled back, or has failed, after sessions were written in it, by "
-    "request.sqlsessions for instance: put what may fail between 'with "
-    "request.{0}.begin_nested():'"
+    "request.{0} was rolled back or failed after sessions were written in it (by "
+    "request.sqlsessions for example): wrap what may fail in 'with request.{0}.begin_nested():'"
 )
 
 
 def is_over(dbsession: Session, transaction: Any) -> bool:
-    """Whether its own transaction is over, or has not begun and does not begin by itself."""
+    """Whether its transaction is over, or has not begun and is not begun automatically."""
     if not (dbsession.is_active or is_getting_connection(dbsession)):
         return True
     return _was_ended(dbsession, transaction) or has_not_begun(dbsession)
 
 
 def is_getting_connection(dbsession: Session) -> bool:
-    """Whether a listener of its own is being called, which can do nothing through it."""
+    """Whether it is getting its connection, while listeners cannot use it."""
     begun = dbsession.get_transaction()
     # there is no public way to ask
     return begun is not None and begun._state is SessionTransactionState.PROVISIONING_CONNECTION
 
 
 def has_not_begun(dbsession: Session) -> bool:
-    """Whether its application has yet to begin it, with ``autobegin=False``."""
+    """Whether the application has not begun it yet, with ``autobegin=False``."""
     return not (dbsession.autobegin or dbsession.in_transaction())
 
 
 def _was_ended(dbsession: Session, transaction: Any) -> bool:
-    """Whether it was rolled back or closed since it has joined: zope.sqlalchemy does not notice."""
+    """Whether it was rolled back or closed after it joined, unnoticed by zope.sqlalchemy."""
     # there is no public way to ask what has joined
     joined = (it for it in transaction._resources if isinstance(it, SessionDataManager))
     return any(
@@ -56,9 +55,9 @@ def _was_ended(dbsession: Session, transaction: Any) -> bool:
 
 
 def let_go(dbsession: Session, connection: Connection) -> None:
-    """Give back the locks of a transaction that has failed.
+    """Release the locks of a failed transaction.
 
-    Not if the database session has something left to write, which would be committed alone then.
+    Not if the database session still has something to write, which would be committed alone.
     """
     is_clean = not (dbsession.new or dbsession.dirty or dbsession.deleted)
     if is_clean and has_failed(connection):
@@ -66,7 +65,7 @@ def let_go(dbsession: Session, connection: Connection) -> None:
 
 
 def has_written(transaction: Any, owner: object) -> bool:
-    """Whether a session was written through the application's, in this transaction."""
+    """Whether a session was written through the database session in this transaction."""
     try:
         return bool(transaction.data(owner))
     except KeyError:

@@ -1,6 +1,6 @@
-"""The options of an engine of its own: from the text of an ini file to what SQLAlchemy takes.
+"""Converts the options of an engine of its own from the text of an ini file.
 
-What is missing here SQLAlchemy converts itself, or takes as text.
+Other options are converted by SQLAlchemy, or passed on as text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRIVERS = {
     "MySQLdb": "mysqlclient",
     "mysql": "mysql-connector-python",
 }
-"""The packages of drivers that have another name than what is imported."""
+"""The packages of drivers whose name differs from the module's."""
 
 
 def _json_object(value: Any) -> Any:
@@ -85,7 +85,7 @@ _OPTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 def converted(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, text made into values.
+    """The options, converted from text.
 
     :raises ConfigurationError: for a value that is not allowed; the message says what is.
     """
@@ -99,34 +99,35 @@ def _converted(name: str, value: Any) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError):
-        # arguments of the driver may be a password
+        # the driver's arguments may include a password
         shown = "" if convert is _json_object else f" = {value!r}"
-        raise ConfigurationError(f"{_PREFIX}{name}{shown} must be {allowed}") from None
+        raise ConfigurationError(
+            f"{_PREFIX}{name}{shown} is not allowed: it takes {allowed}"
+        ) from None
 
 
 def parsed(url: Any) -> URL:
-    """The URL of a database that can be used without ``await``.
+    """The parsed URL of a database with a synchronous driver.
 
-    :raises ConfigurationError: if it is none; no message shows a password.
+    :raises ConfigurationError: if it is not one; messages do not show a password.
     :raises NoSuchModuleError: if SQLAlchemy does not know its dialect.
     """
     try:
         parsed = make_url(url)
     except ValueError:
-        # its own words quote what stands where the port should: perhaps a password
+        # its own message quotes the invalid port, which may be a password
         raise ConfigurationError(
-            f"{_PREFIX}url cannot be read: it takes "
-            "DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+            f"{_PREFIX}url is not a URL: it takes DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from None
     if parsed.get_backend_name() == "postgres":
         right = parsed.drivername.replace("postgres", "postgresql", 1)
         raise ConfigurationError(
-            f"{_PREFIX}url begins with {parsed.drivername}://, SQLAlchemy's name is {right}://"
+            f"{_PREFIX}url begins with {parsed.drivername}://: write {right}://"
         )
     if parsed.get_dialect().is_async:
         raise ConfigurationError(
-            f"{_PREFIX}url begins with {parsed.drivername}://, an asynchronous driver: take one "
-            "that is not, for instance postgresql+psycopg, mysql+pymysql or sqlite"
+            f"{_PREFIX}url begins with {parsed.drivername}://, an asynchronous driver: use a "
+            "synchronous one, for example postgresql+psycopg, mysql+pymysql or sqlite"
         )
     return parsed
 

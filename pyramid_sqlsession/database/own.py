@@ -31,8 +31,8 @@ class OwnDatabase:
     """An engine made from ``sqlsession.sqlalchemy.*``; it connects when it is first needed.
 
     :param options: ``url`` and arguments of :func:`sqlalchemy.create_engine`, as text or as values.
-    :param create: make the table when the engine first connects.
-    :raises ConfigurationError: if no engine can be made of the options.
+    :param create: create the table when the engine first connects.
+    :raises ConfigurationError: if the options are wrong.
     """
 
     def __init__(self, options: Mapping[str, Any], rows: Rows, *, create: bool) -> None:
@@ -54,7 +54,7 @@ class OwnDatabase:
         return f"an engine of its own, {self._engine.url.set(query={})!r}"
 
     def notice(self, request: Any) -> None:
-        """Nothing to do: there is one."""
+        """Nothing to do: there is only one engine."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         joined = joined_in(transaction, self)
@@ -82,7 +82,7 @@ class OwnDatabase:
                 self._begin() as connection,
                 giving_up(connection),
             ):
-                # it is durable for whoever has left this block without an error
+                # durable once this block is left without an error
                 yield connection, lambda: True
                 commit(connection)
             return
@@ -137,7 +137,7 @@ class OwnDatabase:
             self._engine.dispose(close=False)
             self._pid = os.getpid()
         if self._is_memory and self._anchor is None:
-            # the database lives as long as somebody is connected to it
+            # the database lives as long as a connection to it is open
             self._anchor = self._engine.raw_connection()
         if not self._creation.is_done(self._engine):
             self._creation.alone(self._engine)

@@ -1,8 +1,7 @@
-"""Reads on connections of their own, on the driver's cursor where that makes no difference.
+"""Reads rows on separate connections, directly on the driver's cursor where possible.
 
-SQLAlchemy makes every driver alike, and lets others listen and process values, at several times the
-cost of reading one row by its key. A model with types that need nothing of that gets SQL that
-SQLAlchemy has compiled once.
+SQLAlchemy's event listeners and type processing cost several times as much as reading one row by
+its key. A model whose types need neither is read with SQL that SQLAlchemy has compiled once.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ FirstRow = Callable[[bytes], Sequence[Any] | None]
 class Reader:
     """Reads rows outside of transactions.
 
-    :param engine: in AUTOCOMMIT, with all connections for the taking.
+    :param engine: in AUTOCOMMIT.
     """
 
     def __init__(self, engine: Engine, rows: Rows) -> None:
@@ -50,7 +49,7 @@ class Reader:
                 # all connections are in use: asking again would wait as long once more
                 raise
             except Exception as error:
-                # whatever else it is, SQLAlchemy will say it
+                # SQLAlchemy will raise any other error again
                 if has_waited(error):
                     with translated(self._rows.table.fullname):
                         raise self._as_sqlalchemy_says(error) from error
@@ -90,15 +89,15 @@ def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:
 
 
 def _is_plain(type_: Any, dialect: Any) -> bool:
-    """Whether values are what the driver makes of them."""
+    """Whether values are returned as the driver returns them."""
     if not isinstance(type_, _PLAIN) or isinstance(type_, Enum):
         return False
-    # for these types it does not depend on what the driver says of the column
+    # for these types the processor does not depend on the column's type code
     return type_.dialect_impl(dialect).result_processor(dialect, None) is None
 
 
 def _is_listened_to(engine: Engine) -> bool:
-    """Whether somebody wants to see SQLAlchemy's statements: the debug toolbar, an echo."""
+    """Whether something observes SQLAlchemy's statements: the debug toolbar, ``echo``."""
     listeners = engine.dispatch
     return bool(
         listeners.before_cursor_execute

@@ -1,4 +1,4 @@
-"""What zope.sqlalchemy knows of the application's database session."""
+"""What zope.sqlalchemy knows about the application's database session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def takes_part(dbsession: Session, transaction: Any) -> bool:
     """Whether the database session ends with this transaction, committed or rolled back."""
     events = _events_of(dbsession)
     if events is None:
-        # without events somebody has joined it by hand, or it is unknown
+        # without events it was joined by hand, or not at all
         return _state_of(dbsession) is not None
     try:
         return bool(events.transaction_manager.get() is transaction)
@@ -23,14 +23,14 @@ def takes_part(dbsession: Session, transaction: Any) -> bool:
 
 
 def is_read_only(dbsession: Session) -> bool:
-    """Whether the application has joined it so that nothing is ever committed."""
+    """Whether the application registered it as read-only, so that it is never committed."""
     events = _events_of(dbsession)
     initial = None if events is None else events.initial_state
     return STATUS_READONLY in (initial, _state_of(dbsession))
 
 
 def mark_changed(dbsession: Session, manager: Any) -> None:
-    """Have it committed, and otherwise left as the application chose: ``keep_session`` is kept.
+    """Have it committed, with the application's other options, such as ``keep_session``.
 
     :param manager: the request's transaction manager.
     """
@@ -42,7 +42,7 @@ def mark_changed(dbsession: Session, manager: Any) -> None:
 
 
 def _events_of(dbsession: Session) -> Any:
-    # registered may be the database session itself, what made it, or the class
+    # registered may be the session itself, its sessionmaker, or the class
     for listener in dbsession.dispatch.after_begin:
         owner = getattr(listener, "__self__", None)
         if isinstance(owner, ZopeTransactionEvents):

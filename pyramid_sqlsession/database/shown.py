@@ -1,4 +1,4 @@
-"""The engines that requests have shown: there may be one for each tenant, or for each host."""
+"""The engines seen in requests: there may be one per tenant or host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .guard import note_errors
 
 
 class ShownEngines:
-    """Each engine once, for as long as the application keeps it."""
+    """The engines seen in requests, each as long as the application keeps it."""
 
     def __init__(self) -> None:
         self._marked: WeakSet[Engine] = WeakSet()
@@ -22,7 +22,7 @@ class ShownEngines:
         self._has_seen_any = False
 
     def show(self, bind: Engine | Connection) -> None:
-        """Mark its conflicts; remember it for work outside of requests if it is fit for that."""
+        """Prepare an engine, and remember it for work outside of requests if it is suitable."""
         engine = bind.engine
         with self._changing:
             if engine not in self._marked:
@@ -34,6 +34,6 @@ class ShownEngines:
         self._has_seen_any = True
 
     def lasting(self) -> list[Engine] | None:
-        """Those that give connections for work outside of requests; None before the first use."""
+        """Engines for work outside of requests; None before the first use."""
         with self._changing:
             return list(self._lasting) if self._has_seen_any else None

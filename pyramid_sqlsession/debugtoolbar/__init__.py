@@ -4,7 +4,7 @@
 
     debugtoolbar.includes = pyramid_sqlsession.debugtoolbar
 
-It is for development, as the toolbar is. Without that line nothing of it is imported.
+It is for development, like the toolbar. Without that line nothing of it is imported.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["SessionRowPanel", "includeme"]
 
 
 def includeme(config: Any) -> None:
-    """Add the panel. *config* is that of the toolbar's own application.
+    """Add the panel to the toolbar's own application.
 
-    :raises ConfigurationError: if it is the application's.
+    :raises ConfigurationError: if *config* is that of the main application.
     """
     if not hasattr(config, "add_debugtoolbar_panel"):
         raise ConfigurationError(

@@ -1,7 +1,7 @@
-"""Who tells what happens: SQLAlchemy, the application's registry and the log.
+"""Listeners for SQLAlchemy, the application's registry and the log.
 
-Installed once in a process that has the panel, they look for a request that is watched, and do
-nothing where there is none.
+They are installed once in a process that has the panel, and do nothing unless a request is being
+observed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFIX = "b_"
 
 
 def listen() -> None:
-    """Listen to all engines and to the package's log; a second time changes nothing."""
+    """Listen to all engines and to the package's log. Calling it again has no effect."""
     for name, listener in LISTENERS.items():
         if not event.contains(Engine, name, listener):
             event.listen(Engine, name, listener)
@@ -34,7 +34,7 @@ def listen() -> None:
 
 
 def listen_in(config: Any) -> None:
-    """Listen to what an application's subscribers are told."""
+    """Subscribe to the application's events."""
     config.add_subscriber(_note_event, SessionEvent)
     config.add_subscriber(_note_transaction, BeforeTraversal)
 
@@ -55,7 +55,7 @@ def _note_transaction(event: Any) -> None:
 
 
 class _Handler(logging.Handler):
-    """Gives warnings of the package to the request that they are about."""
+    """Adds the package's warnings to the request that is being observed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         observed = current()
@@ -128,9 +128,9 @@ def _note(observed: Observed, sql: str, context: Any, rows: int | None, error: s
 
 
 def _kind(context: Any, parameters: Mapping[str, Any]) -> str:
-    """What a statement is for, which its parameters tell."""
+    """The purpose of a statement, derived from its parameters."""
     if context.isupdate and not parameters:
-        # it changes nothing: SQLite is locked before it is read
+        # changes nothing: locks SQLite before a read
         return "read"
     if not context.isupdate:
         return "insert" if context.isinsert else "delete" if context.isdelete else "read"

@@ -1,4 +1,4 @@
-"""What is seen of a request's session while the request runs."""
+"""Observes a request's session while the request runs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Statement:
     """A statement on the session table.
 
     ``kind``
-      What it is for: ``read``, ``insert``, ``update``, ``mark`` (of a row that was replaced),
+      Its purpose: ``read``, ``insert``, ``update``, ``mark`` (a row that was replaced),
       ``touch``, ``rewrite`` or ``delete``.
     ``version``
-      The version that it looked for; None if it did not.
+      The version in its condition; None if it has none.
     ``rows``
-      How many it has hit; None for one that reads.
+      How many rows it changed; None for a read.
     ``is_of_save``
       Whether the session was being saved.
     ``transaction``
@@ -56,11 +56,11 @@ class Statement:
 
 
 class Observed:
-    """What is seen of one request's session. It lives as long as the request.
+    """What was observed of one request's session. It lives as long as the request.
 
     :ivar transaction: the one that the view ran in; None if there was none.
-    :ivar is_opened: whether the session was asked for what its row holds, in vain perhaps.
-    :ivar is_recording: whether the application runs, and not the toolbar.
+    :ivar is_opened: whether the session was loaded, or tried to.
+    :ivar is_recording: whether the application is running, not the toolbar.
     :ivar keys: the keys that the application has read.
     :ivar is_read_whole: whether it has read all of them, or their number.
     :ivar failure: the error that left the application's tweens.
@@ -94,7 +94,7 @@ class Observed:
 
     @property
     def lost(self) -> State | None:
-        """What a view did that has raised, if that went with its transaction."""
+        """The changes of a failed view, if they were rolled back with its transaction."""
         failed, codec = self.visit.state.failed, self.visit.store.codec
         is_lost = failed is not None and self.visit.alone is None and is_changed(failed, codec)
         return failed if is_lost else None
@@ -107,7 +107,7 @@ class Observed:
 
 
 class ObservedSession(SQLSession):
-    """The session, which remembers what was read."""
+    """A session that records what is read."""
 
     __slots__ = ("_observed",)
 
@@ -164,7 +164,7 @@ def _module_of(frame: FrameType) -> str:
 
 
 def observe(request: Any) -> Observed | None:
-    """Begin to watch a request; None if its sessions are not this package's."""
+    """Start to observe a request; None if its sessions are not this package's."""
     factory = request.registry.queryUtility(ISessionFactory)
     if not isinstance(factory, SQLSessionFactory):
         return None
@@ -176,12 +176,12 @@ def observe(request: Any) -> Observed | None:
 
 
 def observed_of(request: Any) -> Observed | None:
-    """What is seen of a request, if it is watched."""
+    """The observation of a request; None if it is not observed."""
     found: Observed | None = getattr(request, "__dict__", {}).get(_OBSERVED)
     return found
 
 
 def current() -> Observed | None:
-    """What is seen of this thread's request, or of the one around it that is watched."""
+    """The observation of this thread's request, or of an outer one."""
     requests = (frame["request"] for frame in reversed(manager.stack))
     return next(filter(None, map(observed_of, requests)), None)

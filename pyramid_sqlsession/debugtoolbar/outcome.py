@@ -1,4 +1,4 @@
-"""What became of a request's session, in a few words and in sentences."""
+"""The outcome for a request's session, as a headline and a sentence."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _WRITES = {
     "update": ("UPDATE v{new}", "The session's row was changed, from version {old} to {new}."),
     "delete": ("DELETE", "The session was ended: its row was deleted."),
 }
-"""What a save has done, told by the first of these kinds of statements that it has executed."""
+"""What a save did: the first of these kinds of statements that it executed."""
 
 _REJECTED = {
-    "malformed": "not a token: it was not looked for",
+    "malformed": "not a valid token: not looked up",
     "unknown": "unknown: no session has this token",
-    "replaced": "the old token of a session that has a new one: only its marker is left",
+    "replaced": "the old token of a regenerated session, of which only the marker is left",
     "unreadable": "the token of a row that cannot be read; a warning below says why",
     "expiry": "the token of a session that has expired",
 }
 
-_KEPT = "What the exception view did is kept."
-_LOST = "What the view did to the session went with its transaction."
+_KEPT = "The exception view's changes are kept."
+_LOST = "The view's changes to the session were rolled back with its transaction."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the session.
+    """The outcome for the session.
 
-    ``style`` is how Bootstrap calls its colour: success, info, warning or danger; empty for none.
+    ``style`` is Bootstrap's name of the colour: success, info, warning or danger; empty for none.
     """
 
     headline: str
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def verdict_of(observed: Observed, request: Any) -> Verdict:
-    """What became of the session, now that everything is committed or aborted."""
+    """The outcome, after everything is committed or aborted."""
     visit, error = observed.visit, _error(observed, request)
     if visit.state.data is None:
         verdict = _unused(observed)
@@ -82,7 +82,7 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
     saved = {
         it.kind: it
         for it in observed.statements
-        # there may have been an earlier save, in the transaction of a view that has raised
+        # an earlier save may have been part of a failed view's transaction
         if it.is_of_save and it.has_hit and it.transaction is transaction
     }
     kind = next((kind for kind in _WRITES if kind in saved), None)
@@ -91,13 +91,13 @@ def _written(observed: Observed, *, durable: bool, is_open: bool) -> Verdict:
         return _dropped(observed) or Verdict("nothing to write", "", ended)
     name, sentence = _described(observed, saved[kind])
     if observed.visit.merged is not None:
-        sentence += " It was merged with what another request had stored meanwhile."
+        sentence += " It was merged with the changes of a concurrent request."
     if durable:
         return Verdict(name, "success", sentence)
     if is_open:
-        theirs = " The transaction is still open: whoever called the application will end it."
+        theirs = " The transaction is still open: the caller of the application ends it."
         return Verdict(name, "info", sentence + theirs)
-    undone = " All of it was rolled back: the request's transaction was not committed."
+    undone = " It was rolled back: the request's transaction was not committed."
     return Verdict(f"{name} rolled back", "danger", sentence + undone)
 
 
@@ -116,14 +116,14 @@ def _unwritten(observed: Observed) -> Verdict:
     visit = observed.visit
     conflict = _conflict(observed, "raised")
     if conflict is not None:
-        about = f" It was about {list(conflict.keys)!r}." if conflict.keys else ""
-        raised = "Another request was in the way, and SessionConflict was raised."
+        about = f" Keys: {list(conflict.keys)!r}." if conflict.keys else ""
+        raised = "Another request changed the session at the same time: SessionConflict was raised."
         return Verdict("CONFLICT", "danger", raised + about)
     if visit.is_changed or observed.lost is not None:
-        lost = "What was changed in the session is not stored." if visit.is_changed else _LOST
+        lost = "The changes to the session were not stored." if visit.is_changed else _LOST
         return _dropped(observed) or Verdict("NOT STORED", "danger", lost)
     if any(it.kind == "touch" and it.has_hit for it in observed.statements):
-        return Verdict("TOUCH", "success", "The session was only read, and activity recorded.")
+        return Verdict("TOUCH", "success", "The session was only read, and its activity recorded.")
     if visit.state.loaded is not None:
         version = visit.state.loaded.record.version
         return Verdict(f"read v{version}", "", "The session was only read: nothing was written.")
@@ -133,7 +133,7 @@ def _unwritten(observed: Observed) -> Verdict:
 def _dropped(observed: Observed) -> Verdict | None:
     if _conflict(observed, "dropped") is None:
         return None
-    late = "Another request has ended the session, or given it a new token: nothing was stored."
+    late = "Another request ended or regenerated the session: nothing was stored."
     return Verdict("DROPPED", "warning", late)
 
 
@@ -146,12 +146,12 @@ def _conflict(observed: Observed, outcome: str) -> SessionConflicted | None:
 
 
 def cookie_received(observed: Observed, request: Any) -> str:
-    """What the request's cookie was taken for."""
+    """What the request's cookie is."""
     visit, state = observed.visit, observed.visit.state
     if not visit.tokens:
         return _REJECTED["malformed"] if visit.store.cookie.is_malformed(request) else "none"
     if state.data is None:
-        return "a token, and no session was opened with it"
+        return "a token, with which no session was opened"
     if state.loaded is not None:
         return "the token of a live session"
     reasons = [_reason(event) for event in observed.events]
@@ -165,12 +165,12 @@ def _reason(event: Any) -> str | None:
 
 
 def transaction_of(observed: Observed, request: Any) -> str:
-    """What became of the transaction that the session was to be stored in."""
+    """The outcome of the transaction in which the session was to be stored."""
     transaction = observed.visit.transaction or observed.transaction
     if transaction is None:
-        return "none: what is written is committed by itself"
+        return "none: each write is committed on its own"
     if current_transaction(request) is transaction:
-        return "still open: whoever called the application will end it"
+        return "still open: the caller of the application ends it"
     if transaction.status == COMMITTED:
         return "committed"
     failed = "its commit failed" if transaction.status == COMMIT_FAILED else "rolled back"

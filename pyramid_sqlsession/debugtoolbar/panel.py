@@ -1,4 +1,4 @@
-"""The panel: it watches a request, and keeps what is to be shown as plain texts."""
+"""The panel: it observes a request, and keeps plain texts to show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Handler = Callable[[Any], Any]
 class SessionRowPanel(DebugPanel):  # type: ignore[misc]  # the toolbar has no annotations
     """What a request did to the row of its session.
 
-    The toolbar keeps its panels: this one knows neither the request nor its session.
+    The toolbar keeps its panels, so this one holds neither the request nor its session.
     """
 
     name = "sqlsession"
@@ -45,7 +45,7 @@ class SessionRowPanel(DebugPanel):  # type: ignore[misc]  # the toolbar has no a
         return f"progress-bar-{report['style']}" if report and report["style"] else ""
 
     def wrap_handler(self, handler: Handler) -> Handler:
-        """Watch the application from here to where everything is committed and sent."""
+        """Observe the application until everything is committed and sent."""
 
         def watched(request: Any) -> Any:
             observed = observed_of(request)
@@ -75,5 +75,5 @@ class SessionRowPanel(DebugPanel):  # type: ignore[misc]  # the toolbar has no a
         attempts[number] = {"id": self._id, "glance": self.data["report"]["glance"]}
 
     def render_vars(self, request: Any) -> dict[str, Any]:
-        """What the template needs of the toolbar's own request."""
+        """What the template needs from the toolbar's own request."""
         return {"route_url": request.route_url}

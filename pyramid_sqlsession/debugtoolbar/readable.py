@@ -1,4 +1,4 @@
-"""Values as text that people read, and that holds no token."""
+"""Formats values as readable text without tokens."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def duration(seconds: int) -> str:
 
 
 def parameter(name: str, value: Any) -> str:
-    """A parameter of a statement: ids and lineages by their first digits, of data only its size."""
+    """A parameter of a statement: the first digits of an id or lineage, the size of data."""
     if isinstance(value, bytes) and len(value) in (16, 32) and name != "data":
         return f"{name} = {value.hex()[:12]}…"
     if isinstance(value, bytes):
@@ -50,7 +50,7 @@ def parameter(name: str, value: Any) -> str:
 
 
 def represented(value: Any) -> str:
-    """A value of the application as Python writes it; it may be of any class."""
+    """The repr of an application's value, which may be of any class."""
     try:
         return repr(value)
     except Exception as error:  # noqa: BLE001  # nothing of it fails the request
@@ -66,12 +66,12 @@ def described(error: BaseException | None) -> str:
 
 
 def masked(report: Any, secrets: Collection[str]) -> Any:
-    """All texts of a structure of lists and dicts: without secrets, and not too long.
+    """Mask secrets in all texts of a structure of lists and dicts, and shorten long texts.
 
-    A word that may be the token of any session is taken for one.
+    Every word that may be a token is masked.
     """
     if isinstance(report, str):
-        # half a surrogate pair can be in a text, and not on a page
+        # half a surrogate pair cannot be encoded on a page
         report = report.encode(errors="backslashreplace").decode()
         for secret in secrets:
             report = report.replace(secret, MASK)

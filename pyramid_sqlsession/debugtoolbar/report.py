@@ -1,4 +1,4 @@
-"""What was seen of a request's session, as the texts that the panel shows."""
+"""The observation of a request's session as texts for the panel."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MOST_KEYS = 200
 
 @dataclass(frozen=True, repr=False)
 class Versions:
-    """The session's data: as it was loaded, as the request left it, and as a merge has stored it.
+    """The session's data as it was loaded, as the request left it, and as a merge stored it.
 
-    ``merged`` is None if no other request had written meanwhile, and ``lost`` what a view has left
-    that raised, None if nothing went with its transaction.
+    ``merged`` is None if there was no merge. ``lost`` is the data of a failed view; None if nothing
+    was rolled back with its transaction.
     """
 
     before: Mapping[Any, Any]
@@ -36,12 +36,12 @@ class Versions:
 
     @property
     def stored(self) -> Mapping[Any, Any]:
-        """What the row holds if all goes well."""
+        """The data that the row holds if the request commits."""
         return self.after if self.merged is None else self.merged
 
 
 def report(observed: Observed, request: Any) -> dict[str, Any]:
-    """All that the panel shows: texts, in lists and dicts. No token is in it."""
+    """All that the panel shows: texts, in lists and dicts, without tokens."""
     visit = observed.visit
     verdict = verdict_of(observed, request)
     data = _versions(observed)
@@ -105,7 +105,7 @@ def _without_value(cookie: str) -> str:
 
 
 def _row(visit: Visit) -> list[list[str]]:
-    """The row as it was loaded; nothing if the cookie has opened none."""
+    """The row as it was loaded; empty if the cookie opened none."""
     loaded, lifetime, now = visit.state.loaded, visit.store.lifetime, visit.store.clock()
     if loaded is None:
         return []
@@ -132,7 +132,7 @@ def _row(visit: Visit) -> list[list[str]]:
 
 
 def _size(visit: Visit, data: Versions) -> str:
-    """How long the data is, before and after."""
+    """The size of the data, before and after."""
     state, codec = visit.state, visit.store.codec
     before = 0 if state.loaded is None else len(state.loaded.serialized)
     try:
@@ -147,7 +147,7 @@ def _size(visit: Visit, data: Versions) -> str:
 
 def _versions(observed: Observed) -> Versions:
     visit, state = observed.visit, observed.visit.state
-    # after a conflict nothing of it is stored
+    # after a conflict it is not stored
     merged = None if visit.merged is None or visit.saved is None else visit.merged.data
     if state.loaded is not None:
         before = visit.store.codec.loads(state.loaded.serialized)
@@ -158,7 +158,7 @@ def _versions(observed: Observed) -> Versions:
 
 
 def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str]:
-    """A row for each key, and what to say of the rest, with which nothing was done."""
+    """A row for each key, and a sentence about the other keys."""
     changed = _changed(observed.visit, data.before, data.after)
     theirs = _changed(observed.visit, data.after, data.stored)
     failed = data.before if data.lost is None else data.lost
@@ -184,7 +184,7 @@ def _keys(observed: Observed, data: Versions) -> tuple[list[dict[str, Any]], str
 
 
 def _left_out(number: int) -> str:
-    text = f"There are {number} more keys, which were not read or changed by themselves."
+    text = f"{number} more keys were neither read nor changed one by one."
     return text if number > 0 else ""
 
 
@@ -192,14 +192,14 @@ def _changed(visit: Visit, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> li
     try:
         return changed_keys(old, new, visit.store.codec.differ)
     except SessionDataError:
-        # something in it cannot be stored, and so cannot be compared by what is stored
+        # a value cannot be serialized, so compare the values themselves
         return changed_keys(old, new, _are_unequal)
 
 
 def _are_unequal(_key: Any, one: Any, other: Any) -> bool:
     try:
         return bool(one != other)
-    except Exception:  # noqa: BLE001  # an array does not know what to say
+    except Exception:  # noqa: BLE001  # the truth value of an array is ambiguous
         return one is not other
 
 
@@ -216,7 +216,7 @@ def _shown(key: Any, data: Mapping[Any, Any]) -> str:
 
 
 def _secrets(visit: Visit, data: Versions) -> set[str]:
-    """The tokens of this request, wherever the application may have put them."""
+    """The tokens of this request, wherever the application put them."""
     sent = (visit.cookie or (None, None))[0]
     versions = (data.before, data.after, data.stored, data.lost or {})
     values = (version.get(key) for version in versions for key in visit.store.csrf_keys)

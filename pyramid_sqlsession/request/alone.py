@@ -1,4 +1,4 @@
-"""Reading and writing where a request has no transaction, and so cannot be undone and run again."""
+"""Reading and writing in a request without a transaction, which cannot be retried."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ATTEMPTS = 3
 
 @contextmanager
 def undone_with(transaction: Any) -> Iterator[None]:
-    """Let nobody run the request again because of a conflict in here, if that is None.
+    """Prevent a retry because of a conflict in this block if *transaction* is None.
 
-    :raises SessionBusy: in place of an error that says so.
+    :raises SessionBusy: instead of an error that would cause a retry.
     """
     try:
         yield
@@ -30,14 +30,14 @@ def undone_with(transaction: Any) -> Iterator[None]:
             raise
         keys = getattr(error, "keys", ())
         raise SessionBusy(
-            f"{reason(error)}; this request has no transaction and is not run again", keys
+            f"{reason(error)}; this request has no transaction and is not retried", keys
         ) from error
 
 
 def repeated(write: Callable[[], T]) -> T:
-    """What a short transaction gives, which is begun again a few times if the database refuses it.
+    """Run a short transaction, and repeat it a few times if the database reports a conflict.
 
-    :raises SessionBusy: if it does so each time, or if both requests have changed the same keys.
+    :raises SessionBusy: if it conflicts each time, or if both requests changed the same keys.
     """
     attempts_left = _ATTEMPTS
     while True:

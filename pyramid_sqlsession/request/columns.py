@@ -1,4 +1,4 @@
-"""What the columns of a row are to hold, beside the data, which is given."""
+"""The values of a row's columns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..lifetime import Times
 from .visit import Visit
 
 _NO_USER_ID = (
-    "a user's session is stored without user_id, and can be neither listed nor revoked by it: what "
-    "session[%r] holds does not fit the column (%s)"
+    "a session is stored without its user_id and cannot be listed or revoked by user: session[%r] "
+    "does not fit the column (%s)"
 )
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -31,7 +31,7 @@ class Columns:
         """The columns that every write stores.
 
         :param data: the value of the data column.
-        :param purge_after: what the row holds, which stays as long as it fits.
+        :param purge_after: the row's value, which is kept as long as it fits.
         """
         return {
             "data": data,
@@ -41,7 +41,10 @@ class Columns:
         }
 
     def user_id(self, connection: Connection) -> Any:
-        """Who is signed in, as the column takes it; None for nobody, and with a warning if not."""
+        """Who is signed in, as a value of the column; None for nobody.
+
+        Also None, with a warning, if the user does not fit the column.
+        """
         state = self._visit.state
         user = state.user_now
         if user is None:
@@ -56,9 +59,9 @@ class Columns:
 
     @cached_property
     def own(self) -> dict[str, Any]:
-        """What the application says about its own columns.
+        """The values that ``sqlsession.extra_columns`` returns.
 
-        :raises ConfigurationError: if these are no columns of its own.
+        :raises ConfigurationError: if it names other columns than the application's own.
         """
         function = self._store.settings.extra_columns
         if function is None:
@@ -68,7 +71,7 @@ class Columns:
         unknown = sorted(values.keys() - set(columns))
         if unknown:
             raise ConfigurationError(
-                f"sqlsession.extra_columns gave {unknown}: it may give the columns that the "
-                f"application's model adds to SessionMixin, here {', '.join(columns) or 'none'}"
+                f"sqlsession.extra_columns returned {unknown}: it may return only columns that "
+                f"your model adds to SessionMixin, here {', '.join(columns) or 'none'}"
             )
         return values

@@ -1,4 +1,4 @@
-"""What if another request was first: its row, the merge with it, and the policy."""
+"""Concurrent changes: the row that another request wrote, the merge, and the policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .visit import Visit
 
 
 def current_row(visit: Visit, connection: Connection) -> Record | None:
-    """The cookie's row as others have left it, locked; None if it is gone."""
+    """The cookie's row as it is now, locked; None if it is gone."""
     id, state = visit.id, visit.state
     row = None if id is None else visit.store.rows.load(connection, id, lock=True)
     is_replaced = row is not None and row.replaced is not None
@@ -26,11 +26,11 @@ def current_row(visit: Visit, connection: Connection) -> Record | None:
 
 
 def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> dict[Any, Any]:
-    """What both requests have made of the session.
+    """The session with the changes of both requests.
 
     :param token: the token of the row.
-    :raises SessionConflict: if that cannot be decided, and this request should be run again.
-    :raises SessionTableError: if nobody was first, and the row cannot be written all the same.
+    :raises SessionConflict: if they cannot be merged and this request should be run again.
+    :raises SessionTableError: if the row was not changed, but cannot be written.
     """
     if newer.version == loaded.record.version:
         raise visit.store.rows.ignored("UPDATE")
@@ -38,7 +38,7 @@ def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> 
         theirs = visit.store.codec.from_column(newer.data, token).data
     except SessionDataError as error:
         raise SessionConflict(
-            f"what another request stored in session {newer.handle} cannot be read"
+            f"cannot read what another request stored in session {newer.handle}"
         ) from error
     data, conflicts = merged_with(visit, loaded, theirs)
     if conflicts:
@@ -49,11 +49,11 @@ def merged_with_row(visit: Visit, loaded: Loaded, newer: Record, token: str) -> 
 def merged_with(
     visit: Visit, loaded: Loaded, theirs: dict[Any, Any]
 ) -> tuple[dict[Any, Any], list[Any]]:
-    """What this request changed since it was loaded, on top of *theirs*, and what both changed."""
+    """This request's changes on top of *theirs*, and the keys that both changed."""
     codec, state = visit.store.codec, visit.state
     base = codec.loads(loaded.serialized)
     if state.user_is_assigned or state.regenerated:
-        # also one that was made since this request has loaded the session and dropped it
+        # also a token that was created after this request loaded the session and dropped it
         dropped = visit.store.csrf_keys - state.assigned
         base, theirs = ({k: it[k] for k in it if k not in dropped} for it in (base, theirs))
     visit.merged = merge(base, state.read(), theirs, codec.differ, state.flashes)
@@ -61,11 +61,9 @@ def merged_with(
 
 
 def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
-    """Do what ``sqlsession.conflict`` says about keys that both requests have changed."""
+    """Apply ``sqlsession.conflict`` to keys that both requests changed."""
     policy = visit.conflict
     may_run_again = visit.transaction is not None and has_attempts_left(visit.request)
     if policy == "strict" or (policy == "retry" and may_run_again):
-        raise SessionConflict(
-            f"another request changed {keys!r} in session {handle} too", tuple(keys)
-        )
+        raise SessionConflict(f"concurrent change of {keys!r} in session {handle}", tuple(keys))
     send(SessionConflicted(visit.request, handle, tuple(keys), "won"))

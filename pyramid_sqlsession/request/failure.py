@@ -1,7 +1,7 @@
-"""A view that has raised: what of the session is stored, in which transaction.
+"""After a view has raised: which changes are stored, and in which transaction.
 
-What the view did to the session goes with its transaction. What the exception view did is kept, as
-Pyramid's own session factories keep it: the CSRF token of a login form on a 403 page, for instance.
+The view's changes are rolled back with its transaction. The exception view's changes are kept, as
+with Pyramid's own session factories: the CSRF token of a login form on a 403 page, for example.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _FLUSHED = "_pyramid_sqlsession_flushed"
 
 
 def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: bool) -> None:
-    """Save what may be committed with the failed view, as the response leaves the save tween."""
+    """Save what may be committed with the failed view when the response leaves the save tween."""
     request, state = visit.request, visit.state
     if transaction is not None:
         maybe_tag_retryable(request, request.exc_info)
-    # an exception view that has not asked for the session has not changed it
+    # the exception view may not have used the session
     state.note_failure()
     remember(visit)
     has_ended_it = is_tm_active(request) and transaction is None
@@ -52,12 +52,12 @@ def _save_both(visit: Visit, transaction: Any) -> None:
         visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:
-        log.exception("the session was not stored, the error page stands")
+        log.exception("the session is not stored; the error page is sent all the same")
         if visit.alone is not None:
             restore(visit.state, visit.alone)
             visit.alone = None
         if transaction is not None:
-            # without it a commit veto that likes the response would commit half
+            # else a commit veto that accepts the response would commit half
             transaction.doom()
 
 
@@ -67,19 +67,19 @@ def _warn_of_loss(visit: Visit, response: Any) -> None:
         return
     error = visit.request.exception
     log.warning(
-        "changes of the session are not stored: the view has raised %s, which aborts the "
-        "transaction; %sset tm.commit_veto = pyramid_tm.default_commit_veto",
+        "session changes are not stored: the view raised %s, which aborts the transaction. To "
+        "store them, %sset tm.commit_veto = pyramid_tm.default_commit_veto",
         type(error).__name__,
         "return it, or " if response is error else "",
     )
 
 
 def keep(visit: Visit) -> None:
-    """Store what the exception view did, now that the transaction of the view was aborted.
+    """Store the exception view's changes after the view's transaction was aborted.
 
-    A failure is a line in the log, and the response has no cookie.
+    If that fails, it is logged, and the response has no cookie.
 
-    :raises Exception: if the exception view signs somebody out, which must not be acknowledged.
+    :raises Exception: if the exception view signed somebody out: that must not be acknowledged.
     """
     request, state, alone = visit.request, visit.state, visit.alone
     is_undone = visit.is_lost or visit.saved is not None
@@ -97,22 +97,22 @@ def keep(visit: Visit) -> None:
     transaction = current_transaction(request)
     if transaction is None and signs_in(state) and has_flushed:
         log.warning(
-            "a sign-in in an exception view is not stored: the application's database session has "
-            "flushed something in this request, which was rolled back, perhaps the user"
+            "a sign-in in an exception view is not stored: the request's changes to the database, "
+            "perhaps the user too, were rolled back"
         )
         return
     visit.conflict = "merge"
     try:
         save(visit, transaction)
     except Exception as error:
-        # it may be the COMMIT that has failed, when there is a cookie already
+        # perhaps the COMMIT failed, after the cookie was prepared
         visit.cookie = None
         if transaction is not None:
             transaction.doom()
         if ends(state):
             raise
-        log.warning("what an exception view did to the session is not stored: %s", reason(error))
-        # that of a row whose COMMIT has failed
+        log.warning("session changes of an exception view are not stored: %s", reason(error))
+        # the cookie of a row whose COMMIT failed
         visit.cookie = None
 
 
@@ -121,7 +121,7 @@ def _has_flushed(request: Any) -> bool:
 
 
 def watch_flushes() -> None:
-    """Note from now on which requests flush; a second time changes nothing."""
+    """Note from now on which requests flush. Calling it again has no effect."""
     if not event.contains(Session, "after_flush", _note_flush):
         event.listen(Session, "after_flush", _note_flush)
 

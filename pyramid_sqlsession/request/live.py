@@ -1,4 +1,4 @@
-"""Locking the session, for a request whose work must not outlive it."""
+"""Locks the session for a request whose work must not be committed after its end."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .alone import undone_with
 def lock_live(store: Store, request: Any, loaded: Loaded | None) -> None:
     """Lock the row of a session until the request's transaction ends.
 
-    Whoever ends the session or gives it another token waits so long, or the database lets one of
-    the two fail.
+    A request that ends or regenerates the session waits until then, or the database lets one of the
+    two fail.
 
     :param loaded: the session as it was read; None if there is none, or the request has ended it.
-    :raises NoTransaction: if the request has none, and could hold no lock.
-    :raises SessionNotLive: if the session was ended, or has another token.
+    :raises NoTransaction: if the request has none to hold the lock.
+    :raises SessionNotLive: if the session was ended or regenerated.
     """
     transaction = current_transaction(request)
     if transaction is None:
-        raise NoTransaction("session.require_live() needs a transaction, in which it locks the row")
+        raise NoTransaction("session.require_live() needs a transaction to hold its lock")
     if loaded is not None:
         writing = store.database.writing(request, transaction)
         with undone_with(transaction), writing as (connection, _):
             if store.rows.is_live(connection, loaded.id):
                 return
-    raise SessionNotLive("the session was ended, or has another token, since it was read")
+    raise SessionNotLive("the session was ended or regenerated since it was read")

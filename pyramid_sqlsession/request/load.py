@@ -1,4 +1,4 @@
-"""Loading: what a request's cookie opens."""
+"""Loads the session that a request's cookie opens."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _Opening = tuple[Found | None, SessionEvent | None]
 
 
 class NotReadError(Exception):
-    """An exception view has asked for a session that the database does not give."""
+    """The database cannot be read for an exception view."""
 
 
 class Opened(NamedTuple):
     """What the request's cookies have opened.
 
     ``found``, ``event``
-      The session, live or shut, or a marker, or nothing, and what is to be told of it.
+      The session (live or shut), a marker or nothing, and the event to send.
     ``number``
-      Which of the cookies that is.
+      Which of the cookies opened it.
     ``beside``
-      The rows that the others name.
+      The rows of the other cookies.
     """
 
     found: Found | None = None
@@ -44,14 +44,14 @@ class Opened(NamedTuple):
 
 
 _FIRST = (Loaded, Marker, Shut, type(None))
-"""Which of several cookies counts: one that opens a session, else one that names anything."""
+"""Which of several cookies counts: one that opens a session, else one that has a row."""
 
 
 def load(store: Store, request: Any, tokens: Sequence[str]) -> Opened:
-    """What the request's session is: that of the first cookie that opens one, as a rule the only.
+    """Load the session of the first cookie that opens one; usually there is only one cookie.
 
-    :param tokens: the cookies'; none if there is no cookie, or all are malformed.
-    :raises NotReadError: if it cannot be read for an exception view, which is to work without it.
+    :param tokens: the cookies' tokens; empty if there is no cookie, or all are malformed.
+    :raises NotReadError: if it cannot be read for an exception view, which then works without it.
     """
     if not tokens:
         malformed = store.cookie.is_malformed(request)
@@ -82,14 +82,14 @@ def _opening(store: Store, request: Any, id: bytes, token: str, record: Record |
     try:
         return _found(store, request, id, token, record)
     except SessionDataError as error:
-        # what cannot be read may be long, and would stay until Python collects its garbage
+        # the data may be large, and would stay in memory until garbage collection
         return Shut(replace(record, data=None)), _unreadable(request, [id], error)
 
 
 def _unreadable(request: Any, ids: list[bytes], error: SessionDataError) -> CookieRejected:
-    # the error itself has frames that hold the data, and a handler of the log may keep it
+    # the error's frames hold the data, and a log handler may keep the error
     why = str(error)
-    log.warning("row %s cannot be read, its session is taken for empty: %s", _names(ids), why)
+    log.warning("cannot read row %s, its session is treated as empty: %s", _names(ids), why)
     return CookieRejected(request, "", "unreadable")
 
 
@@ -121,15 +121,15 @@ def _select(store: Store, request: Any, ids: list[bytes]) -> Sequence[Record | N
     except Exception:
         if getattr(request, "exception", None) is None:
             raise
-    # an exception view reads the session after a statement of the view has failed, or after the
-    # application's database session was asked for and has raised
+    # in an exception view: the view's transaction may have failed, or the application's database
+    # session may have raised
     try:
         return _read(store, request, None, ids)
     except SessionDataError:
         raise
     except Exception as error:
         # an error page is better than none
-        log.warning("row %s is not read for an exception view: %s", _names(ids), reason(error))
+        log.warning("cannot read row %s for an exception view: %s", _names(ids), reason(error))
         raise NotReadError from error
 
 

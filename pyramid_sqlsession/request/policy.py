@@ -1,4 +1,4 @@
-"""Whether the security policy keeps the user where the session looks for who is signed in."""
+"""Checks that the security policy keeps the user under ``sqlsession.userid_key``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ log = logging.getLogger("pyramid_sqlsession")
 
 
 class PolicyCheck:
-    """Looks until somebody is signed in, in requests that use their session; that settles it.
+    """Checks the first request in which somebody is signed in and the session is used.
 
-    It does not ask the policy, which may do anything: pyramid_tm does so before each request, and
-    notes the answer in the transaction, unless ``tm.annotate_user`` is off.
+    It does not ask the policy itself: pyramid_tm does so before each request and stores the answer
+    in the transaction, unless ``tm.annotate_user`` is off.
 
-    :param userid_key: the key under which the session is told of the user.
+    :param userid_key: the key under which the session holds the user.
     """
 
     def __init__(self, userid_key: str) -> None:
@@ -24,16 +24,16 @@ class PolicyCheck:
         self._is_settled = False
 
     def look(self, visit: Visit, transaction: Any) -> None:
-        """Warn of a policy whose sign-ins the session does not see."""
+        """Warn about a policy whose sign-ins do not change the session's user."""
         if self._is_settled or transaction is None or not (transaction.user and visit.is_used):
             return
         self._is_settled = True
         # as it was when the policy was asked
         if visit.state.user is None and not visit.state.is_ended:
             log.warning(
-                "request.authenticated_userid is set, and session[%r] is not: the security policy "
-                "keeps the user elsewhere, so a sign-in gives the session no new token, and it can "
-                "be neither listed nor revoked by its user; set sqlsession.userid_key to the key "
-                "that the policy uses, or set that key where you sign users in",
+                "request.authenticated_userid is set, but session[%r] is not: the security policy "
+                "keeps the user elsewhere, so sign-ins do not regenerate the session, and it "
+                "cannot be listed or revoked by user. Set sqlsession.userid_key to the key that "
+                "the policy uses, or set that key when you sign users in",
                 self._userid_key,
             )

@@ -1,4 +1,4 @@
-"""A new token, a new session, and the end of one: what a save does beyond changing a row."""
+"""Regenerating, starting and ending sessions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _new_lineage() -> bytes:
     return secrets.token_bytes(16)
 
 
-# ---- the session as it was loaded, or merged: False if another request was first
+# ---- the row is as it was loaded, or merged: False if another request changed it meanwhile
 
 
 def regenerate(writer: Writer, record: Record, data: Any) -> bool:
@@ -29,13 +29,13 @@ def regenerate(writer: Writer, record: Record, data: Any) -> bool:
 
 
 def sign_in(writer: Writer, record: Record, data: Any) -> bool:
-    """The same, under another handle, which whoever planted the session must not know."""
+    """The same, with a new handle, unknown to whoever may have planted the session."""
     return _replace(writer, record, data, _new_lineage())
 
 
 def _replace(writer: Writer, record: Record, data: Any, lineage: bytes) -> bool:
     kept = record.data if writer.state.user is None else _visible(writer, record)
-    # the old row first: of two requests that regenerate at once, one waits and misses it
+    # the old row first: of two requests that regenerate at once, one waits and finds it changed
     if not writer.mark(record, lineage, kept, record.user_id):
         return False
     copied = writer.store.rows.own_values(writer.connection, writer.cookies_id)
@@ -44,7 +44,7 @@ def _replace(writer: Writer, record: Record, data: Any, lineage: bytes) -> bool:
 
 
 def _visible(writer: Writer, record: Record) -> Any:
-    """What a late request may see in the old row, as its column takes it."""
+    """The data that a late request may see in the old row, as a value of its column."""
     codec, token = writer.store.codec, writer.cookies_token
     marker = marker_of(codec, writer.store.csrf_keys, token, record)
     return codec.to_column(marker.visible, token)
@@ -57,11 +57,11 @@ def _insert(
     send(SessionRegenerated(writer.visit.request, lineage.hex(), old.handle, user_id, old.user_id))
 
 
-# ---- the session has another token by now
+# ---- the session was regenerated meanwhile
 
 
 def step_up_late(writer: Writer, row: Record) -> None:
-    """Add a row to the session, if that is still live."""
+    """Add a row to the session if it is still live."""
     lineage, sessions = lineage_of(writer.state), writer.store.sessions
     if lineage is not None and sessions.join(writer.connection, lineage, writer.user_id):
         _insert(writer, lineage, writer.data, row)
@@ -70,9 +70,9 @@ def step_up_late(writer: Writer, row: Record) -> None:
 
 
 def sign_in_late(writer: Writer, row: Record) -> None:
-    """Join the session of the same user, if there is one, else begin one.
+    """Join the session of the same user if there is one, else start one.
 
-    It takes over what the marker has kept: a login form that was sent twice is one sign-in.
+    It takes over what the marker kept: a login form that is sent twice is one sign-in.
     """
     visit, state, sessions = writer.visit, writer.state, writer.store.sessions
     store = writer.store
@@ -92,7 +92,7 @@ def sign_in_late(writer: Writer, row: Record) -> None:
 
 
 def begin(writer: Writer) -> None:
-    """Begin a session, with what the request has set."""
+    """Start a session with what the request has set."""
     found = writer.state.loaded or writer.state.marker
     data = writer.data if found is None else writer.encoded(own_contents(writer.state))
     _begin(writer, data)
@@ -105,20 +105,20 @@ def _begin(writer: Writer, data: Any) -> None:
 
 
 def drop(writer: Writer, _row: Record | None = None) -> None:
-    """Store nothing, and say so."""
+    """Store nothing, and report it."""
     writer.visit.tell_conflict((), "dropped")
 
 
-# ---- whatever became of it
+# ---- in any case
 
 
 def end(writer: Writer) -> None:
-    """End the session; what the request has set begins another one."""
+    """End the session; what the request has set starts another one."""
     visit, state, lineage = writer.visit, writer.state, lineage_of(writer.state)
     has_ended = state.fate is Fate.REVOKED
     found = state.loaded or state.marker
     spare = None if writer.data is None or found is None else writer.cookies_id
-    # what was ended before may have been rolled back, with a savepoint for instance
+    # an earlier end may have been rolled back, with a savepoint for example
     lineages = [] if lineage is None else [lineage]
     lineages += _opened_next(visit)
     for ended in writer.store.sessions.end(writer.connection, lineages, spare):
@@ -129,7 +129,7 @@ def end(writer: Writer) -> None:
             visit.cookie = (None, None)
         return
     follower = _new_lineage()
-    # another request may have made a CSRF token since this one has read the session
+    # another request may have created a CSRF token since this one read the session
     row = None if spare is None else writer.store.rows.load(writer.connection, spare, lock=True)
     if row is not None and row.lineage == lineage:
         _leave_marker(writer, row, follower)
@@ -138,13 +138,13 @@ def end(writer: Writer) -> None:
 
 
 def _leave_marker(writer: Writer, row: Record, follower: bytes) -> None:
-    """Make a locked row the marker of the session that follows."""
+    """Turn a locked row into the marker of the session that follows."""
     if not writer.mark(row, follower, _visible(writer, row), None):
         raise writer.store.rows.unwritten(writer.connection, writer.cookies_id, row.version)
 
 
 def _opened_next(visit: Visit) -> list[bytes]:
-    """The user's sessions that other cookies name: they would stay signed in by one of these."""
+    """The user's sessions of other cookies, which would keep the browser signed in."""
     found = visit.state.loaded or visit.state.marker or visit.state.shut
     if found is None or found.record.user_id is None:
         return []

@@ -1,4 +1,4 @@
-"""After the transaction: the cookie, and what is written about a session and may fail unnoticed."""
+"""After the transaction: the cookie, and writes that may fail without failing the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("pyramid_sqlsession")
 
 @discreet
 def respond(visit: Visit, request: Any, response: Any) -> None:
-    """Response callback: send the cookie, and record activity; all is committed or aborted now."""
+    """Response callback, after commit or abort: send the cookie and record activity."""
     if visit.state.data is None:
         return
     vary_on_cookie(response)
@@ -42,7 +42,7 @@ def respond(visit: Visit, request: Any, response: Any) -> None:
 
 
 def _is_stored(visit: Visit) -> bool:
-    """Whether what was written will not be undone, or only by somebody outside."""
+    """Whether what was written is committed, or is up to an outer transaction."""
     return visit.saved is not None and (visit.saved() or is_tm_active(visit.request))
 
 
@@ -51,10 +51,10 @@ def _runs_again(request: Any) -> bool:
 
 
 def warn_if_unsaved(visit: Visit, _request: Any) -> None:
-    """Finished callback: say so if no tween has saved what was changed."""
+    """Finished callback: warn if no tween saved the changes."""
     if visit.phase is Phase.OUTSIDE and visit.is_changed:
         log.warning(
-            "changes of the session are not stored: the request did not pass "
+            "session changes are not stored: the request did not pass "
             "pyramid_sqlsession's tween (a script, pshell, or a subrequest without tweens)"
         )
 
@@ -65,10 +65,10 @@ def _send(visit: Visit, response: Any) -> None:
 
 
 def _keep_to_limit(visit: Visit) -> None:
-    """End the oldest sessions of a user who has signed in once too often.
+    """End the oldest sessions of a user who has too many.
 
-    It looks at what is committed, in one order for everybody: of requests that sign in at once, the
-    last one to look sees all, and none ends the session that another one keeps.
+    It looks at committed sessions, in the same order in every request: when several requests sign
+    in at once, the last one sees all, and none ends a session that another one keeps.
     """
     store, request, user_id = visit.store, visit.request, visit.signed_in
     limit = store.settings.max_sessions_per_user
@@ -80,11 +80,13 @@ def _keep_to_limit(visit: Visit) -> None:
             for ended in store.sessions.end(connection, surplus):
                 send(SessionEnded(request, ended.lineage.hex(), "limit", ended.user_id))
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
-        log.warning("a user's sessions beyond the limit have not ended: %s", reason(error))
+        log.warning(
+            "cannot end a user's sessions above sqlsession.max_sessions_per_user: %s", reason(error)
+        )
 
 
 def _finish(visit: Visit) -> None:
-    """Do what is left to do for a session that this request has not written."""
+    """Record activity and re-encrypt, for a session that this request has not written."""
     loaded, token = visit.state.loaded, visit.token
     if loaded is not None and token is not None:
         if visit.counts:
@@ -93,7 +95,7 @@ def _finish(visit: Visit) -> None:
 
 
 def _touch(visit: Visit, loaded: Loaded) -> None:
-    """Record activity, if that is due."""
+    """Record activity if it is due."""
     store, record, now = visit.store, loaded.record, visit.store.clock()
     before = record.times
     if not store.lifetime.is_touch_due(before, now):
@@ -111,7 +113,7 @@ def _touch(visit: Visit, loaded: Loaded) -> None:
 
 
 def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
-    """Store the same data as the settings say now: they, or the newest key, have changed."""
+    """Encrypt the data again as configured now: the settings or the newest key have changed."""
     if loaded.as_configured:
         return
     store = visit.store
@@ -123,18 +125,18 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
             store.rows.rewrite(connection, loaded.id, loaded.record.version, data)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         name, why = loaded.record.handle, reason(error)
-        log.warning("the data of session %s was not encrypted anew: %s", name, why)
+        log.warning("the data of session %s was not re-encrypted: %s", name, why)
 
 
 def _note_expiry(visit: Visit) -> None:
-    """Have the application told only once that the session has expired."""
+    """Make sure that the expiry is reported to the application only once."""
     shut, id, store = visit.state.shut, visit.id, visit.store
     if shut is None or not shut.has_expired or shut.record.is_told or id is None:
         return
     if visit.transaction is not None and visit.transaction.status != COMMITTED:
-        # what a subscriber has written of it is gone
+        # what a subscriber wrote about it was rolled back
         return
-    with _unnoticed("that session %s has expired will be told again: %s", shut.record.handle):
+    with _unnoticed("the expiry of session %s will be reported again: %s", shut.record.handle):
         if _is_anothers(visit):
             return
         with store.database.touching(visit.request) as connection:
@@ -143,15 +145,15 @@ def _note_expiry(visit: Visit) -> None:
 
 @contextmanager
 def _unnoticed(line: str, handle: str) -> Iterator[None]:
-    """Let what is done in here fail with a line in the log: the request has succeeded without."""
+    """Log an error in this block: the request has succeeded without it."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # as the docstring says
-        # on SQLite every writer is in the way of every other
+        # on SQLite writers block each other
         level = logging.DEBUG if is_busy_sqlite(error) else logging.WARNING
         log.log(level, line, handle, reason(error))
 
 
 def _is_anothers(visit: Visit) -> bool:
-    """Whether what would be written now would be part of a transaction that somebody else ends."""
+    """Whether a write now would be part of somebody else's transaction."""
     return is_tm_active(visit.request) and visit.store.database.is_shared(visit.request)

@@ -1,4 +1,4 @@
-"""Saving: what a request did to its session becomes rows."""
+"""Saves the changes of a request to its session."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .writer import Writer
 
 
 class Answers(NamedTuple):
-    """What an intent does, by what the row turns out to be.
+    """What an intent does, depending on the row.
 
     ``write``
-      The row is as it was loaded, or newer: then what both requests did was merged before.
+      The row is as it was loaded, or newer and merged.
     ``replaced``
-      The session has another token by now.
+      The session was regenerated.
     ``gone``
       The session has ended.
     """
@@ -41,16 +41,16 @@ ANSWERS = {
     Intent.STEP_UP: Answers(regenerate, step_up_late, drop),
     Intent.SIGN_IN: Answers(sign_in, sign_in_late, begin),
 }
-"""Whoever holds an old token must not write into the new session; a sign-in always takes effect."""
+"""A request with an old token must not write to the new session; a sign-in always succeeds."""
 
 
 @discreet
 def save(visit: Visit, transaction: Any) -> None:
-    """Write the session, if it changed, in the transaction, or in one of its own if that is None.
+    """Write the session if it changed, in the transaction, or in a separate one if that is None.
 
     :raises SessionDataError: if the session holds something that cannot be stored.
-    :raises SessionConflict: if another request was in the way and this one should be run again.
-    :raises SessionBusy: if another request was in the way and this one has no transaction.
+    :raises SessionConflict: on a concurrent change, if this request should be run again.
+    :raises SessionBusy: on a concurrent change, if this request has no transaction.
     """
     if visit.is_missed or not visit.is_used:
         return
@@ -70,9 +70,9 @@ def save(visit: Visit, transaction: Any) -> None:
 
 
 def _write_in(transaction: Any, visit: Visit, intent: Intent) -> Callable[[], bool]:
-    """Write the session; what tells whether that is durable."""
+    """Write the session; returns a function that tells whether that is durable."""
     writer, visit.cookie = Writer(visit, intent), None
-    # a subscriber of the events below would change what is written already
+    # subscribers of the events below must not change the session any more
     visit.end(Phase.CLOSED, transaction)
     with visit.store.database.writing(visit.request, transaction) as (connection, committed):
         writer.connection = connection
@@ -81,8 +81,8 @@ def _write_in(transaction: Any, visit: Visit, intent: Intent) -> Callable[[], bo
 
 
 def remember(visit: Visit) -> None:
-    """Tell the next attempt what it cannot see, should this one be refused, or have failed."""
-    # what an exception view did is none of what the view wanted
+    """Store for the next attempt what it cannot see itself."""
+    # the view's own changes, without those of an exception view
     state = visit.state.failed or visit.state
     if state.loaded is None or state.data is None:
         return

@@ -1,4 +1,4 @@
-"""One request's use of its session: what it has found, what it did, and what is to be sent."""
+"""One request's use of its session."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from .load import NotReadError, load
 
 
 class Phase(Enum):
-    """What becomes of a change to the session."""
+    """What happens to a change of the session."""
 
     OUTSIDE = auto()
-    """Perhaps it is stored: the request has not reached the save tween."""
+    """It may be stored: the request has not reached the save tween."""
     OPEN = auto()
-    """It is stored when the response leaves the save tween."""
+    """It will be stored when the response leaves the save tween."""
     DETACHED = auto()
-    """It lives in memory only: the request's transaction is lost."""
+    """It stays in memory: the request's transaction is lost."""
     CLOSED = auto()
-    """It raises: the session has been stored."""
+    """It raises an error: the session has been stored."""
 
 
 class Visit:
     """A request and its session.
 
     ``handed_out``
-      Somebody has got the session, and the callbacks are set.
+      The session was handed out, and the callbacks are set.
     ``nested``
-      It is inside another one, in the same transaction.
+      The request is inside another one, in the same transaction.
     ``transaction``
-      The one that the save joined; None if it had one of its own, or there was none.
+      The transaction that the save joined; None if there was none, or a separate one.
     ``saved``
-      Tells whether what was written is durable; None if nothing was written.
+      A function that tells whether the write is durable; None if nothing was written.
     ``cookie``
-      What to send once it is: a token and its Max-Age, or ``(None, None)`` to remove it.
+      What to send then: a token and its Max-Age, or ``(None, None)`` to remove the cookie.
     ``signed_in``
-      The ``user_id`` of whom the request has signed in; None if that is nobody.
+      The ``user_id`` that the request signed in; None for nobody.
     ``counts``
-      It is activity of its visitor, which is to be recorded.
+      The request counts as activity.
     ``is_missed``
-      The database has failed when an exception view read the session. Nothing is stored then: it
-      would take the place of a session that may be live.
+      The database failed when an exception view read the session. Nothing is stored then, because
+      it would replace a session that may be live.
     ``beside``
-      The rows that the request's other cookies of the same name have named.
+      The rows of the request's other cookies of the same name.
     ``merged``
-      What was merged with another request's changes; None if there were none.
+      The result of a merge with another request's changes; None if there was no merge.
     ``alone``
-      What an exception view did, where what the failed view did was saved with it.
+      The exception view's changes alone, where they were saved with the failed view's.
     ``has_flushed``
       Whether the application's database session had flushed something by then.
     ``conflict``
-      What to do about keys that another request has changed too: see ``sqlsession.conflict``.
+      What to do about keys that another request changed too: see ``sqlsession.conflict``.
     """
 
     def __init__(self, store: Store, request: Any) -> None:
@@ -91,7 +91,7 @@ class Visit:
 
     @cached_property
     def state(self) -> State:
-        """What the request knows of its session and did to it; many do not ask for one."""
+        """The state of the session, created on demand: many requests do not use it."""
         store = self.store
         return State(
             self._load,
@@ -114,7 +114,7 @@ class Visit:
 
     @property
     def is_used(self) -> bool:
-        """Whether the request has asked for anything in its session, or has ended it."""
+        """Whether the request has read, changed or ended its session."""
         return "state" in vars(self) and self.state.data is not None
 
     @property
@@ -124,17 +124,17 @@ class Visit:
 
     @property
     def is_open(self) -> bool:
-        """Whether what is done to the session is still to be saved."""
+        """Whether changes to the session will still be saved."""
         return self.phase in (Phase.OUTSIDE, Phase.OPEN)
 
     @cached_property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of the request's cookies: as a rule there is one."""
+        """The tokens of the request's cookies; usually there is one."""
         return self.store.cookie.tokens(self.request)
 
     @property
     def token(self) -> str | None:
-        """The token of the request's cookie; of several, that of the one that counts."""
+        """The token of the request's cookie; of several, the one that counts."""
         if len(self.tokens) > 1 and self.state.data is None:
             # only the database knows
             self.state.read()
@@ -142,22 +142,22 @@ class Visit:
 
     @property
     def id(self) -> bytes | None:
-        """The id of the row that this cookie names, whether there is one or not."""
+        """The id of this cookie's row, whether or not the row exists."""
         token = self.token
         return None if token is None else id_of(token)
 
     def end(self, phase: Phase, transaction: Any = None) -> None:
-        """Say what becomes of later changes; *transaction* is the one that the save joined."""
+        """Enter a phase; *transaction* is the one that the save joined."""
         self.phase, self.transaction = phase, transaction
 
     def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
-        """Say that another request was in the way."""
+        """Report a concurrent change."""
         lineage = lineage_of(self.state)
         handle = "" if lineage is None else lineage.hex()
         send(SessionConflicted(self.request, handle, keys, outcome))
 
     def refresh_cookie(self, before: Times, now: Times) -> None:
-        """Have the cookie sent again if browsers are to be told of its lifetime."""
+        """Send the cookie again if its lifetime has to be updated."""
         lifetime = self.store.lifetime
         if lifetime.is_cookie_due(before, now):
             self.cookie = (self.token, lifetime.cookie_max_age(now))
@@ -174,9 +174,8 @@ class Visit:
     def _check_open(self) -> None:
         if self.phase is Phase.CLOSED and not self.is_lost:
             raise SessionClosed(
-                "the session was stored when the response left pyramid_sqlsession's tween, this "
-                "change would be lost: make it in the view, in an exception view, or in a tween "
-                "under pyramid_sqlsession.save_tween_factory"
+                "the session is already stored and this change would be lost: make it in the view, "
+                "in an exception view, or in a tween under pyramid_sqlsession.save_tween_factory"
             )
 
     @property

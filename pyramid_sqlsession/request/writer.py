@@ -1,4 +1,4 @@
-"""Writing one request's row: changing it, adding another one, leaving a marker."""
+"""Writes the row of one request: updates it, inserts another one, or leaves a marker."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .columns import Columns
 from .visit import Visit
 
 _HOUR = 3600
-"""Seconds for which a marker stays after the grace: what slow requests may take."""
+"""Seconds that a marker is kept after the grace period, for slow requests."""
 
 
 class Writer:
-    """What a save writes. It encodes first: what cannot be stored is to fail before any statement.
+    """Writes for a save. It encodes first, so that data that cannot be stored fails early.
 
     ``token``
-      That of the row that is written.
+      The token of the row that is written.
     ``data``
-      What its data column is to hold if no other request is in the way; None for no row.
+      The value of its data column if no other request changed the session; None for no row.
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
@@ -39,7 +39,7 @@ class Writer:
         self.store = visit.store
         self.columns = Columns(visit)
         is_write = intent is Intent.WRITE
-        # for a new row never the token that the browser sent: whoever planted it would know it
+        # a new row never gets the browser's token, which may have been planted
         self.token = (is_write and visit.token) or new_token()
         data = contents(self.state)
         serialized = self.state.serialized if is_write else None
@@ -58,7 +58,7 @@ class Writer:
 
     @cached_property
     def user_id(self) -> Any:
-        """Who is signed in now, as the column takes it; None for nobody."""
+        """Who is signed in now, as a value of the column; None for nobody."""
         return self.columns.user_id(self.connection)
 
     def encoded(self, data: dict[Any, Any], serialized: bytes | None = None) -> Any:
@@ -66,7 +66,7 @@ class Writer:
         return self.store.codec.to_column(data, self.token, serialized)
 
     def update(self, record: Record, data: Any) -> bool:
-        """Change the row that was loaded; False if it is another one by now."""
+        """Update the row that was loaded; False if it has changed meanwhile."""
         before = record.times
         times = before.seen(self.store.clock(), self.state.max_age)
         values, own = self.columns.of(data, times, record.purge_after), self.columns.own
@@ -76,12 +76,12 @@ class Writer:
         return hit
 
     def insert(self, lineage: bytes, data: Any, copied: Mapping[str, Any] | None = None) -> Any:
-        """Add a row to a session, or begin one, and have its cookie sent; its user.
+        """Insert a row, for an old or a new session, and send its cookie; returns the user.
 
-        :param copied: values of the application's own columns, which it may have changed.
+        :param copied: values of the application's own columns, to be copied from the old row.
         """
         state, now = self.state, self.store.clock()
-        # a user who is left takes "remember me" along
+        # "remember me" ends with the user's session
         max_age = None if leaves(state) and not state.max_age_is_assigned else state.max_age
         created = now if signs_in(state) or leaves(state) else state.created
         user_id = self.user_id
@@ -95,12 +95,12 @@ class Writer:
         return user_id
 
     def _seen(self, now: int) -> int:
-        """When the session was seen, which another host's faster clock may have noted already."""
+        """When the session was last seen; another host's clock may be ahead."""
         live = None if leaves(self.state) else self.state.live
         return now if live is None else max(now, live.record.times.last_seen)
 
     def mark(self, record: Record, lineage: bytes, data: Any, user_id: Any) -> bool:
-        """Make the cookie's row a marker; False if it is another one by now."""
+        """Turn the cookie's row into a marker; False if it has changed meanwhile."""
         now = self.store.clock()
         times = record.times.seen(now, self.store.settings.regenerate_grace + _HOUR)
         values = self.columns.of(data, times)

@@ -1,7 +1,7 @@
-"""What a request did to its session before its view failed, and what its exception view did.
+"""Keeps apart what a failed view and its exception view did to the session.
 
-Once the exception view runs, the session is what was loaded, and what the exception view does is
-recorded as changes to that. The failed view's messages can be shown, but are not stored with it.
+When the exception view runs, the session is what was loaded, and the exception view's changes are
+recorded on top of that. Messages of the failed view can be shown, but are not stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .state import State
 
 
 def keep_apart(state: State) -> None:
-    """Leave out of the session what is the failed view's: the messages that could be shown."""
+    """Remove the failed view's messages from the session."""
     if state.failed is None or state.data is None or state.is_ended:
         return
     data, loaded = state.data, _loaded(state)
@@ -28,7 +28,7 @@ def keep_apart(state: State) -> None:
 
 @discreet
 def replay(state: State) -> State:
-    """Put what the exception view did on top of what the failed view did; what it did alone."""
+    """Apply the exception view's changes on top of the failed view's; returns the former alone."""
     keep_apart(state)
     alone, failed = copy(state), state.failed
     if failed is None or state.is_ended:
@@ -54,12 +54,12 @@ def replay(state: State) -> State:
 
 
 def restore(state: State, alone: State) -> None:
-    """Be again what :func:`replay` has given."""
+    """Restore the state that :func:`replay` returned."""
     vars(state).update(vars(alone))
 
 
 def end_again(state: State) -> None:
-    """Have a session ended when it is saved that was ended at once: that was rolled back."""
+    """End the session again at save, because its immediate end was rolled back."""
     if state.fate is Fate.REVOKED:
         state.fate = Fate.ENDED
 

@@ -1,4 +1,4 @@
-"""What a cookie was found to name, a live session or the marker of one, and what becomes of it."""
+"""What a cookie opens: a live session, a marker, or one that is shut."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Marker:
-    """What a late request finds, whose token was replaced meanwhile.
+    """What a late request finds after its token was replaced.
 
     ``visible``
-      What it sees: the CSRF token, so that a form that was sent twice passes.
+      What it sees: the CSRF token, so that a form that is sent twice passes its check.
     ``kept``
       What a sign-in takes over.
     """
@@ -60,9 +60,9 @@ class Marker:
 
 @dataclass(frozen=True)
 class Shut:
-    """A session that is not opened: it has expired, or cannot be read.
+    """A session that is not opened because it has expired or cannot be read.
 
-    Another host, with another clock, other settings or keys, may open it. So it can be ended.
+    Another host with another clock, settings or keys may open it, so it can still be ended.
     """
 
     record: Record
@@ -73,7 +73,7 @@ Found = Loaded | Marker | Shut
 
 
 def marker_of(codec: Codec, csrf_keys: Iterable[str], token: str, record: Record) -> Marker:
-    """What is left of a session in the row that was replaced; nothing if it cannot be read."""
+    """What is left of a session in a row that was replaced; nothing if it cannot be read."""
     try:
         kept = codec.from_column(record.data, token).data
     except SessionDataError:
@@ -87,6 +87,6 @@ class Fate(Enum):
 
     LIVE = auto()
     ENDED = auto()
-    """It has ended it; the row is deleted when it is saved."""
+    """The request ended it; the row is deleted at save."""
     REVOKED = auto()
-    """It has ended it, and the row was deleted at once."""
+    """The request ended it, and the row is already deleted."""

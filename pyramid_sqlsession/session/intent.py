@@ -1,4 +1,4 @@
-"""What is to become of a session's row, decided from what a request did to its session."""
+"""What a save has to do, decided from what the request did to its session."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Intent(Enum):
 
     NOTHING = auto()
     DROP = auto()
-    """Store nothing of what a late request did: its token is no longer the session's."""
+    """Discard the changes of a late request, whose token was replaced."""
     CREATE = auto()
-    """Begin a session, where none was found."""
+    """Start a session where none was found."""
     WRITE = auto()
     """Change the session's data."""
     REGENERATE = auto()
     """Give the session a new token."""
     STEP_UP = auto()
-    """The same for the user who is signed in and has signed in again."""
+    """The same, for a user who is signed in and signs in again."""
     SIGN_IN = auto()
-    """Turn the session of nobody into a new one of this user."""
+    """Turn the anonymous session into a new one of this user."""
     END = auto()
-    """End the session; what the request has set begins a new one."""
+    """End the session; what the request has set starts a new one."""
 
 
 def intent_of(state: State, codec: Codec) -> Intent:
-    """What a request's session asks for, which has been used.
+    """What the save of a session that was used has to do.
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
@@ -55,7 +55,7 @@ def intent_of(state: State, codec: Codec) -> Intent:
 
 
 def is_changed(state: State, codec: Codec) -> bool:
-    """Whether there is something to store, be it that it cannot be stored."""
+    """Whether there is something to store, even if it cannot be stored."""
     try:
         return intent_of(state, codec) is not Intent.NOTHING
     except SessionDataError:
@@ -77,12 +77,12 @@ def _intent_on_marker(state: State, marker: Marker) -> Intent:
 
 
 def contents(state: State) -> dict[Any, Any]:
-    """What a row holds if no other request is in the way."""
+    """What the row will hold if no other request changed the session."""
     return own_contents(state) if leaves(state) else state.read()
 
 
 def own_contents(state: State) -> dict[Any, Any]:
-    """What the request itself has set: all that is kept where a user's session is left."""
+    """What this request itself set: all that is kept when a user's session ends."""
     data = state.read()
     if state.is_ended:
         return data
@@ -94,7 +94,7 @@ def own_contents(state: State) -> dict[Any, Any]:
 
 
 def on_top_of(state: State, marker: Marker, codec: Codec) -> dict[Any, Any]:
-    """What a late sign-in takes over, which has found a marker, with what it has set."""
+    """The data of a late sign-in that found a marker: what the marker kept, and what it set."""
     if state.is_ended:
         return state.read()
     return merge(marker.visible, state.read(), marker.data, codec.differ, state.flashes).data

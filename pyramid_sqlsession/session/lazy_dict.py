@@ -1,4 +1,4 @@
-"""What a dict does, with keys and values that are loaded when they are first asked for."""
+"""A dict-like mapping that loads its data when it is first used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CANNOT_CHANGE = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class LazyDict(MutableMapping[Any, Any]):
-    """A mapping that behaves as a dict does, on what a request knows of its session."""
+    """A mapping that behaves like a dict, on the state of a request's session."""
 
     __slots__ = ("_state",)
 
@@ -65,14 +65,14 @@ class LazyDict(MutableMapping[Any, Any]):
     __copy__ = copy
 
     def __json__(self, _request: Any) -> dict[Any, Any]:
-        """The same, for Pyramid's JSON renderer."""
+        """A plain dict, for Pyramid's JSON renderer."""
         return self.copy()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
         return deepcopy(self.copy(), memo)
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove the key that was added last; return it and its value.
+        """Remove the key that was added last, and return it with its value.
 
         :raises KeyError: if the session is empty.
         """
@@ -81,9 +81,9 @@ class LazyDict(MutableMapping[Any, Any]):
         raise KeyError("the session is empty")
 
     def clear(self) -> None:
-        """Remove every key. The session itself, and its row, stay: compare :meth:`invalidate`.
+        """Remove every key. The session and its row stay: compare :meth:`invalidate`.
 
-        Where somebody is signed in it is a sign-out, because that key is removed, too.
+        If somebody is signed in, this signs them out, because their key is removed too.
         """
         for key in list(self._state.write()):
             # without its user a session loses its CSRF token by itself

@@ -1,4 +1,4 @@
-"""The session as views see it: a mapping that knows what changed."""
+"""The session as views see it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .state import State
 
 @implementer(ISession)
 class SQLSession(LazyDict):
-    """A session: Pyramid's ``ISession``, and a mapping that behaves as a dict does.
+    """A session: Pyramid's ``ISession``, and a mapping that behaves like a dict.
 
-    It costs nothing until it is used. Changes are noticed by comparing what would be stored, so
-    ``session['cart'].append(3)`` needs no :meth:`changed`. It is not a subclass of dict: code
-    written in C would take a session that is not loaded yet for an empty dict. ``==``, ``|`` and
-    :meth:`copy` work as with a dict and give plain dicts.
+    It costs nothing until it is used. Changes are detected by comparing what would be stored, so
+    ``session['cart'].append(3)`` does not need :meth:`changed`. It is not a subclass of dict,
+    because code written in C would see a session that is not loaded yet as an empty dict. ``==``,
+    ``|`` and :meth:`copy` work as with a dict and return plain dicts.
 
     Every change raises :class:`SessionClosed` once the response has left the save tween.
     """
@@ -51,17 +51,16 @@ class SQLSession(LazyDict):
         return self._state.live is None
 
     def changed(self) -> None:
-        """Say that a value was changed in place. Not needed: that is noticed without.
+        """Mark the session as changed. Not needed: changes in place are detected.
 
         :raises SessionClosed: if the change comes too late to be stored.
         """
         self._state.write()
 
     def invalidate(self) -> None:
-        """End the session: its row is deleted and its cookie expired.
+        """End the session: delete its row and remove its cookie.
 
-        The session can be used afterwards; it is then a new one, with a row and a cookie of its
-        own.
+        You can use the session afterwards; it is then a new one, with its own row and cookie.
         """
         self._state.end()
 
@@ -69,7 +68,7 @@ class SQLSession(LazyDict):
     def flash(self, msg: Any, queue: str = "", allow_duplicate: bool = True) -> None:
         """Append a message to a flash queue.
 
-        :param allow_duplicate: if false, a message that is in the queue already is left out.
+        :param allow_duplicate: if false, do not append a message that is already in the queue.
         """
         messages = self._state.write().setdefault(FLASH + queue, [])
         if allow_duplicate or msg not in messages:
@@ -88,40 +87,40 @@ class SQLSession(LazyDict):
         return messages
 
     def peek_flash(self, queue: str = "") -> list[Any]:
-        """The messages of a flash queue, which stay there."""
+        """Return all messages of a flash queue without removing them."""
         messages: list[Any] = self.get(FLASH + queue, [])
         return messages
 
     def new_csrf_token(self) -> str:
-        """Make a new CSRF token, store it and return it."""
+        """Create a CSRF token, store it and return it."""
         self[CSRF] = secrets.token_hex(20)
         return str(self[CSRF])
 
     def get_csrf_token(self) -> str:
-        """The session's CSRF token, made when it is first asked for."""
+        """Return the session's CSRF token; create one if there is none."""
         token: str | None = self.get(CSRF)
         return token if token is not None else self.new_csrf_token()
 
     # ---- beyond ISession
 
     def regenerate(self) -> None:
-        """Give the session a new token when it is saved, which makes the old one useless.
+        """Give the session a new token when it is saved. The old token becomes useless.
 
-        Signing in and out does that by itself: see ``sqlsession.userid_key``. Call it for any other
-        change of what the visitor may do. Everything that the session holds is kept, less the CSRF
-        token of before.
+        Signing in and out regenerates the session automatically: see ``sqlsession.userid_key``.
+        Call this method for any other change of the visitor's privileges. All data is kept, except
+        for the CSRF token.
         """
         self._state.regenerate()
 
     def require_live(self) -> None:
-        """Make sure that the session lives until the request's transaction ends, by a lock.
+        """Lock the session, so that it stays live until the request's transaction ends.
 
-        For a view whose work must not be committed once the session was revoked: a payment. Without
-        it, a request that was under way when somebody signed the user out everywhere stores nothing
-        in the session, and its other work stands.
+        Use it in a view whose work must not be committed once the session was revoked, such as a
+        payment. Without it, a request in progress when the user is signed out everywhere stores
+        nothing in the session, but its other work is committed.
 
-        :raises SessionNotLive: if the session was ended, by this request too, or its token
-            replaced, or if there was none.
+        :raises SessionNotLive: if the session was ended (by this request too) or regenerated, or
+            if there is none.
         :raises NoTransaction: if the request has no transaction.
         :raises SessionConflict: if the database refuses the lock; pyramid_retry runs the request
             again.
@@ -131,10 +130,10 @@ class SQLSession(LazyDict):
 
     @property
     def id(self) -> str | None:
-        """The session's public handle, 32 hex digits, safe to log.
+        """The session's public handle: 32 hex digits, safe to log.
 
-        It is the same from the session's start to its end, whatever token it has. A sign-in starts
-        another one. None for a session that is not stored yet.
+        It stays the same when the session is regenerated. A sign-in starts a new session with a new
+        handle. None for a session that is not stored yet.
         """
         self._state.read()
         live = self._state.live
@@ -146,7 +145,7 @@ class SQLSession(LazyDict):
 
         ``session.max_age = 30 * 86400`` is "remember me": the cookie outlives the browser.
 
-        :raises ValueError: if what is assigned is not 1 second to ten years.
+        :raises ValueError: if the value is not between 1 second and ten years.
         """
         self._state.read()
         return self._state.max_age
@@ -159,8 +158,8 @@ class SQLSession(LazyDict):
     def last_seen(self) -> int:
         """The last recorded activity before this request, in epoch seconds.
 
-        It is recorded at most once per ``sqlsession.touch_interval``. A new session was last
-        seen when it was created.
+        It is recorded at most once per ``sqlsession.touch_interval``. For a new session, it is the
+        time of its creation.
         """
         self._state.read()
         live = self._state.live
@@ -168,9 +167,9 @@ class SQLSession(LazyDict):
 
     @property
     def expires_at(self) -> int:
-        """When the session expires, in epoch seconds, if this is its last request.
+        """When the session expires if it is not used again, in epoch seconds.
 
-        Later by up to ``sqlsession.touch_interval`` if this request changes the session.
+        It is later by up to ``sqlsession.touch_interval`` if this request changes the session.
         """
         state = self._state
         state.read()
@@ -181,7 +180,7 @@ class SQLSession(LazyDict):
 
 
 def _times(state: State) -> Times:
-    """What the request leaves in the row, if it does not change the data."""
+    """The times that the row will have if the request does not change the data."""
     if state.live is None:
         return Times(state.created, state.created, state.max_age, state.user_now is not None)
     stored, now = state.live.record.times, state.clock()

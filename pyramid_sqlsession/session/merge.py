@@ -1,7 +1,7 @@
 """Three-way merge of a session that two requests changed at once. Pure functions.
 
 *Base* is what this request loaded, *mine* what it has now, *theirs* what another request stored
-meanwhile. Top-level keys are merged, never their insides.
+meanwhile. Only top-level keys are merged, never nested values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Differ = Callable[[Any, Any, Any], bool]
 
 @dataclass
 class FlashQueue:
-    """What a request did to one flash queue: operations, because equal texts may be new ones."""
+    """The operations of a request on one flash queue: equal messages may be new ones."""
 
     popped: bool = False
     added: list[tuple[Any, bool]] = field(default_factory=list, repr=False)

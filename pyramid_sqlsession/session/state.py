@@ -1,4 +1,4 @@
-"""What a request knows of its session, and did to it."""
+"""The state of a request's session: what was loaded, and what changed."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from .merge import FlashQueue
 
 @dataclass(repr=False)
 class State:
-    """What a request knows of its session and did to it.
+    """The state of a request's session: what was loaded, and what changed.
 
     ``load``
-      Called when the session is first used: what the cookie opens, and what is to be told of it.
+      Called when the session is first used; returns what the cookie opens, and the event to send.
     ``check_open``
       Raises :class:`SessionClosed` if it is too late for a change.
     ``lock_live``
       Locks the row of a session, and raises :class:`SessionNotLive` if it is not live.
     ``attributes``
-      Those of the request, which tell whether an exception view is being called.
+      The request's ``__dict__``, which tells whether an exception view is being called.
     ``is_visit``
       Whether the request is to be recorded as activity.
     ``data``
       None until the session is used.
     ``is_loading``
-      It is being read: meanwhile whoever asks finds it empty.
+      The session is being read, and appears empty meanwhile.
     ``loaded``, ``marker``, ``shut``
       What the cookie's row was then: a live session, a marker, one that is not opened, or nothing.
     ``user``
       Who was signed in then; None is nobody.
     ``assigned``
-      The keys that this request has set, and that of the user if it has deleted it.
+      The keys that this request has set, and the user's key if it was deleted.
     ``may_have_changed``
-      Something was set or deleted, or somebody got a value that can be changed in place.
+      A key was set or deleted, or a value was handed out that can be changed in place.
     ``serialized``
-      What the data would be stored as, where that was looked at.
+      The serialized data, if it was computed.
     ``fate``
       What the request did to the session as a whole.
     ``earlier``
       What an earlier attempt of the request has found and done.
     ``failure``, ``failed``
-      The error for which an exception view was called, and what was done until it was raised.
+      The error for which an exception view is called, and the state until it was raised.
     """
 
     load: Callable[[], tuple[Found | None, SessionEvent | None]]
@@ -86,7 +86,7 @@ class State:
     def read(self) -> dict[Any, Any]:
         """The data, loaded when it is first needed."""
         if self.is_loading:
-            # a listener or a log filter that asks for the user: what it waits for is not there yet
+            # a listener or a log filter asks for the user while the session is being loaded
             return {}
         self.note_failure()
         if self.data is None:
@@ -98,7 +98,7 @@ class State:
         return self.data  # type: ignore[return-value]  # a start gives data
 
     def _find(self) -> SessionEvent | None:
-        """Note what the cookie names, and leave the data alone; what is to be told of it."""
+        """Note what the cookie opens, without setting the data; returns the event to send."""
         self.is_loading = True
         try:
             found, event = self.load()
@@ -115,9 +115,9 @@ class State:
         return event
 
     def note_failure(self) -> None:
-        """Be the session as it was loaded, if an exception view is called and that was not done.
+        """Reset the session to what was loaded when an exception view starts.
 
-        What the view did goes with its transaction; the messages that it has left can be shown.
+        The view's changes are rolled back with its transaction; its messages can still be shown.
         """
         error = self.attributes.get("exception")
         if error is None or error is self.failure:
@@ -133,19 +133,19 @@ class State:
                 self.read()[key] = messages
 
     def hand_out(self) -> dict[Any, Any]:
-        """The data, of which any value may be changed in place."""
+        """The data, whose values may be changed in place."""
         data = self.read()
         self.may_have_changed = True
         return data
 
     @property
     def live(self) -> Loaded | None:
-        """The live session that this one is; None for a new one."""
+        """The live session; None for a new one."""
         return self.loaded if self.fate is Fate.LIVE else None
 
     @property
     def is_ended(self) -> bool:
-        """Whether ``data`` is that of a new session."""
+        """Whether the session that was found has ended, and ``data`` is that of a new one."""
         return self.fate is not Fate.LIVE
 
     # ---- who is signed in
@@ -161,7 +161,7 @@ class State:
         return self.userid_key in self.assigned
 
     def notice_user(self) -> None:
-        """Take who is signed in now for somebody who was set."""
+        """Treat the current user as assigned."""
         self.assigned.add(self.userid_key)
         self._forget_csrf()
 
@@ -179,8 +179,8 @@ class State:
         self.check_open()
         if self.is_loading:
             raise SessionClosed(
-                "the session is being loaded, and whoever is called meanwhile (a listener, a log "
-                "filter) finds it empty: this change would be lost, make it afterwards"
+                "the session is being loaded and this change would be lost: make it later. "
+                "Listeners and log filters that run meanwhile see an empty session"
             )
 
     def set(self, key: Any, value: Any) -> None:
@@ -195,19 +195,19 @@ class State:
         self._notice(key)
 
     def set_max_age(self, seconds: int | None) -> None:
-        """Give the session a lifetime of its own, or take it back."""
+        """Give the session its own lifetime, or remove it with None."""
         self.write()
         self.max_age, self.max_age_is_assigned = seconds, True
 
     def end(self) -> None:
-        """End the session, and be a new, empty one."""
+        """End the session and start a new, empty one."""
         self._check_open()
-        # whose session it is decides what becomes of the row
+        # the user of the session decides what happens to the row
         self.read()
         self._restart(Fate.ENDED if self.fate is Fate.LIVE else self.fate)
 
     def revoked(self) -> None:
-        """Be a new, empty session: the row of this one is deleted already."""
+        """Start a new, empty session: the row of this one is already deleted."""
         self._check_open()
         self.note_failure()
         self._restart(Fate.REVOKED)
@@ -219,7 +219,7 @@ class State:
         self._forget_csrf()
 
     def _start(self, data: dict[Any, Any]) -> None:
-        """Be the session that was found, as yet unchanged; *data* is a live one's."""
+        """Start from the session that was found; *data* is that of a live one."""
         self._restart(Fate.LIVE)
         self.data = data
         if self.loaded is not None:
@@ -228,7 +228,7 @@ class State:
             self.data = dict(self.marker.visible)
 
     def _restart(self, fate: Fate) -> None:
-        """Be a new, empty session."""
+        """Start a new, empty session."""
         self.fate, self.data, self.assigned, self.flashes = fate, {}, set(), {}
         self.max_age, self.max_age_is_assigned = None, False
         self.may_have_changed = self.regenerated = False
@@ -242,5 +242,5 @@ class State:
 
     def _forget_csrf(self) -> None:
         for key in self.csrf_keys - self.assigned:
-            # whoever planted the session knows it; a form that is made from now on gets a new one
+            # whoever planted the session knows the token; later forms get a new one
             self.read().pop(key, None)

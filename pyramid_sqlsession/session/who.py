@@ -1,4 +1,4 @@
-"""Who is signed in, and what that means for the session as a whole."""
+"""Who is signed in, and what a change of the user means for the session."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from .state import State
 
 
 def signs_in(state: State) -> bool:
-    """Whether the request signs somebody in: at first, again, or in another's place."""
+    """Whether the request signs somebody in: for the first time, again, or as another user."""
     return state.user_is_assigned and state.user_now is not None
 
 
 def leaves(state: State) -> bool:
-    """Whether the user whom the session was loaded with is signed in no longer."""
+    """Whether the user with whom the session was loaded is no longer signed in."""
     if state.loaded is None:
         return state.earlier is not None and state.earlier.ends
     return state.user is not None and not _is_now(state, state.user)
 
 
 def steps_up(state: State) -> bool:
-    """Whether the user whom the session was loaded with signs in again."""
+    """Whether the user with whom the session was loaded signs in again."""
     user = state.user
     if state.loaded is None and state.earlier is not None:
         user = state.earlier.user
@@ -29,15 +29,16 @@ def steps_up(state: State) -> bool:
 
 
 def ends(state: State) -> bool:
-    """Whether the session that was found ends, whatever follows it."""
+    """Whether the session that was found ends, whether or not another one follows."""
     is_found = has_opened(state) or state.shut is not None
     return leaves(state) or state.fate is Fate.REVOKED or (state.is_ended and is_found)
 
 
 def has_opened(state: State) -> bool:
-    """Whether the cookie has opened a session, or is a user's old one of a session that lives on.
+    """Whether the cookie opened a session, or is the old one of a signed-in user.
 
-    Who signs out with that does so deliberately; nobody's old one opens nothing.
+    A sign-out with an old cookie is deliberate. The old cookie of an anonymous session opens
+    nothing.
     """
     is_somebodys = state.marker is not None and state.marker.record.user_id is not None
     return state.loaded is not None or is_somebodys

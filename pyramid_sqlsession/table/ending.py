@@ -1,4 +1,4 @@
-"""Deleting all rows of sessions, also those that other requests add to them meanwhile."""
+"""Deletes all rows of sessions, including rows that other requests add meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHUNK = 10_000
 class Ending:
     """Deletes what a SELECT finds.
 
-    :param row: selects rows; what is read of each has the label ``r_id`` among others.
+    :param row: selects rows, with a column that is labelled ``r_id``.
     """
 
     def __init__(self, rows: Rows, row: Select[Any]) -> None:
@@ -41,10 +41,10 @@ class Ending:
         parameters: dict[str, Any],
         spare: bytes | None = None,
     ) -> list[Any]:
-        """Delete the rows that a SELECT finds, until it finds no other one; all of them.
+        """Delete the rows that a SELECT finds, until it finds no more; returns them.
 
-        :param spare: the id of a row that is locked and stays.
-        :raises SessionTableError: if the database keeps a row, and reports no error.
+        :param spare: the id of a row to lock and keep.
+        :raises SessionTableError: if the database keeps a row without reporting an error.
         """
         self._begin(connection, wanted, parameters)
         locking = wanted.with_for_update()
@@ -52,8 +52,8 @@ class Ending:
         left: set[bytes] = set()
         for _ in range(_ROUNDS):
             rows = self._rows.execute(connection, locking, parameters).all()
-            # another request may have given a session a new token while this one waited for the
-            # old row, be it one that stays: the new one was not seen before
+            # another request may have regenerated a session while this one waited for the lock of
+            # the old row: the new row was not seen before
             unknown = [row for row in rows if row.r_id not in found]
             found |= {row.r_id: row for row in unknown}
             self._delete_rows(connection, [row.r_id for row in unknown if row.r_id != spare])
@@ -62,20 +62,20 @@ class Ending:
             seen, left = left, self._left(connection, wanted, parameters) - {spare}
             if not left:
                 return list(found.values())
-            # deleted and still there, or there twice and hidden from the lock in between
+            # deleted and still there, or seen twice and hidden from the lock
             if left & (seen | found.keys()):
                 raise self._rows.ignored("DELETE")
-        raise SessionConflict("sessions that are to end go on getting new tokens")
+        raise SessionConflict("the sessions to end keep getting new tokens")
 
     def _begin(
         self, connection: Connection, wanted: Select[Any], parameters: dict[str, Any]
     ) -> None:
         if connection.dialect.name == "sqlite":
-            # no SELECT locks anything there: what it finds might be changed by now
+            # SELECT does not lock there: what it finds might change
             self._rows.execute(connection, self._hit_nothing, {})
         if connection.dialect.name in MYSQL:
-            # by their keys first: whoever adds a row holds the lock of another one by its key, and
-            # waits for the gaps that a lock by another index takes
+            # by primary key first: a request that adds a row locks another one by its key, and then
+            # waits for the gaps that a lock through another index takes
             rows = self._rows.execute(connection, wanted, parameters).all()
             for some in chunks([row.r_id for row in rows]):
                 self._rows.execute(connection, self._these, {**parameters, "b_ids": some}).all()
@@ -83,8 +83,8 @@ class Ending:
     def _left(
         self, connection: Connection, wanted: Select[Any], parameters: dict[str, Any]
     ) -> set[bytes]:
-        """What there is after a deletion, with the rows that are hidden from a lock."""
-        # elsewhere a plain SELECT may look at a snapshot, in which others' rows are not
+        """The rows after a deletion, including those that are hidden from a lock."""
+        # elsewhere a plain SELECT may read a snapshot without others' rows
         statement = wanted if self._rows.hides(connection) else wanted.with_for_update()
         return {row.r_id for row in self._rows.execute(connection, statement, parameters)}
 
@@ -99,6 +99,6 @@ class Ending:
 
 
 def chunks(all_: list[bytes]) -> Iterator[list[bytes]]:
-    """Pieces of a list that fit into one statement."""
+    """Parts of a list, each short enough for one statement."""
     for start in range(0, len(all_), _CHUNK):
         yield all_[start : start + _CHUNK]

@@ -1,8 +1,7 @@
-"""A column of type JSON, read and written as text.
+"""Reads and writes a column of type JSON as text.
 
-What an engine, or its driver, makes of JSON is the application's choice: decimals, or integers
-where a float was. A session is to come back as it was, so its own serializer reads and writes the
-text.
+An application may configure how its engine or driver decodes JSON: as decimals, or as integers
+instead of floats. A session must come back unchanged, so its own serializer handles the text.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from sqlalchemy.types import TypeEngine
 
 
 def is_sent_as_text(type_: TypeEngine[Any]) -> bool:
-    """Whether that can be done: a type of the application's has a form of its own."""
+    """Whether the type allows that: an application's own type may have another format."""
     return isinstance(type_, JSON) and type(type_).__module__.startswith("sqlalchemy.")
 
 
 def read_as_text(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """What a SELECT asks for in place of the column, as far as that makes a difference."""
+    """The expression to select instead of the column, if it is read as text."""
     return cast(column, Text) if is_sent_as_text(column.type) else column
 
 
 def written_as_text(column: ColumnElement[Any], name: str) -> ColumnElement[Any]:
-    """A parameter for a value of the column, as its text where that makes a difference."""
+    """A parameter for a value of the column, as text if it is written as text."""
     if not is_sent_as_text(column.type):
         return bindparam(name)
     given = bindparam(name, type_=Text())

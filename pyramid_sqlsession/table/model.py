@@ -54,21 +54,21 @@ class SessionMixin:
     ``id``
       SHA-256 of the cookie's token.
     ``lineage``
-      One session from its start to its end, whatever token it has. Its hex is the public handle.
+      Identifies a session from start to end, whatever token it has. Its hex is the public handle.
     ``user_id``
       Who is signed in. It may be declared again, as a foreign key for instance.
     ``data``
       The serialized session, nothing else.
     ``version``
-      Raised by every write of the data: optimistic concurrency.
+      Incremented by every write of the data, for optimistic concurrency.
     ``created``, ``last_seen``
       Epoch seconds, UTC. ``last_seen`` is throttled and never moves backwards.
     ``max_age``
       This session's own lifetime in seconds, if it has one.
     ``purge_after``
-      Epoch seconds, not before the expiry; the row of an expired session may be deleted after it.
+      Epoch seconds, not before the expiry: the row of an expired session is deleted after it.
     ``replaced``
-      Epoch seconds: when this row's token was replaced. The row then is a marker for late requests.
+      Epoch seconds: when this row's token was replaced. The row is then a marker for late requests.
     """
 
     @declared_attr.directive
@@ -122,7 +122,7 @@ def built_in_model(table: str) -> type:
 
 
 def is_built_in(model: Any) -> bool:
-    """Whether a model is none of an application's own."""
+    """Whether a model is one of the package's own."""
     return bool(model.__module__ == __name__)
 
 
@@ -155,8 +155,8 @@ def resolve_model(model: Any, table: str | None = None) -> Any:
     mapper = inspect(model, raiseerr=False)
     if not isinstance(mapper, Mapper) or not issubclass(model, SessionMixin):
         raise ConfigurationError(
-            f"sqlsession.model = {model!r} must be a mapped class that inherits from "
-            "pyramid_sqlsession.SessionMixin"
+            f"sqlsession.model = {model!r} is not allowed: it takes a mapped class that inherits "
+            "from pyramid_sqlsession.SessionMixin"
         )
     return model
 
@@ -169,13 +169,13 @@ def underlying(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def unique_columns(table: Table) -> set[Any]:
-    """The columns of which, alone or together, no two rows may hold the same."""
+    """The columns that belong to a unique constraint or index."""
     constraints = [it.columns for it in table.constraints if isinstance(it, UniqueConstraint)]
     indexes = [index.columns for index in table.indexes if index.unique]
     return {column for columns in (*constraints, *indexes) for column in columns}
 
 
 def is_copied(column: Column[Any], unique: set[Any]) -> bool:
-    """Whether the row that replaces another one may hold the same value in this column."""
+    """Whether a row that replaces another one may copy its value in this column."""
     is_generated = column.computed is not None or column.identity is not None
     return not (is_generated or column in unique)

@@ -19,10 +19,10 @@ class Reads:
     """Reads the rows of a model.
 
     Every method takes an open connection, and the id: the 32 bytes of the primary key. All raise
-    :class:`SessionConflict` if the database reports a conflict with another transaction and
-    :class:`SessionTableError` if the table does not fit.
+    :class:`SessionConflict` if the database reports a conflict with another transaction, and
+    :class:`SessionTableError` if the table does not match the model.
 
-    :param remark: what an error says then of how the model was chosen.
+    :param remark: added to that error: how the model was chosen.
     """
 
     def __init__(self, model: Any, remark: str = "") -> None:
@@ -49,21 +49,21 @@ class Reads:
         self._own = select(*(columns[name] for name in self._copied or ("id",))).where(this)
 
     def hides(self, connection: Connection) -> bool:
-        """Whether the database may hide from a lock what it shows to a plain SELECT.
+        """Whether the database may hide rows from a locking SELECT that a plain one finds.
 
-        PostgreSQL does, where row-level security has a policy for the one and none for the other;
-        and it finds nothing else so: what was changed or deleted since its snapshot is an error to
-        whoever locks it there, or a plain SELECT does not find it either.
+        PostgreSQL does if row-level security has a policy for SELECT and none for UPDATE. There is
+        no other cause: a row that was changed or deleted since the snapshot is an error when it is
+        locked, or a plain SELECT does not find it either.
         """
         return connection.dialect.name == "postgresql"
 
     def ignored(self, what: str) -> SessionTableError:
-        """An error that says of a statement that the database does nothing instead."""
+        """An error for a statement that the database ignored."""
         return SessionTableError(
-            f"{what} of a row of the session table {self.table.fullname!r} changes nothing, and "
-            "the database reports no error: look for row-level security, which needs policies that "
+            f"{what} on the session table {self.table.fullname!r} changed nothing, and the "
+            "database reported no error. Look for row-level security, which needs policies that "
             "let the application SELECT, INSERT, UPDATE and DELETE all its sessions, and for a "
-            "trigger or a rule on the session table that does nothing instead"
+            "trigger or rule on the table that discards the statement"
         )
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
@@ -75,8 +75,8 @@ class Reads:
         """The row, or None.
 
         :param lock: lock it, and see what other transactions committed since this one began.
-        :raises SessionDataError: if the type of a column cannot read what the row holds.
-        :raises SessionTableError: if there is one, and it cannot be locked.
+        :raises SessionDataError: if the type of a column cannot read its value.
+        :raises SessionTableError: if the row exists and cannot be locked.
         """
         statement = self._locking_select if lock else self.select
         found = self._found(connection, statement, {"b_id": id})
@@ -85,7 +85,7 @@ class Reads:
         return Record.of(found[0]) if found else None
 
     def load_several(self, connection: Connection, ids: Sequence[bytes]) -> list[Record | None]:
-        """The rows of several ids, in their order, and None for each that has none.
+        """The rows of several ids, in their order; None for an id without a row.
 
         :raises SessionDataError: as :meth:`load` does, for any of them.
         """
@@ -101,14 +101,14 @@ class Reads:
         except SQLAlchemyError as error:
             if not is_undecodable(error):
                 raise
-            raise SessionDataError("a text in it is not UTF-8") from error
+            raise SessionDataError("a text in it is not valid UTF-8") from error
         except Exception as error:
             name = type(error).__name__
             raise SessionDataError(f"a column's type cannot read it ({name})") from error
         return found
 
     def own_values(self, connection: Connection, id: bytes) -> dict[str, Any]:
-        """What the application's own columns of a row hold, as far as another row may hold it too.
+        """The values of the application's own columns of a row that may be copied to another row.
 
         Empty if the model has none, or if there is no such row.
         """

@@ -1,4 +1,4 @@
-"""What is read of a session's row."""
+"""A session's row as it is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = (
     "version", "created", "last_seen", "max_age", "purge_after", "data", "user_id", "lineage",
     "replaced",
 )  # fmt: skip
-"""What is read of a row."""
+"""The columns that are read."""
 
 LINEAGE_BYTES = 16
 _LAST_VERSION = 2**31 - 1
@@ -26,7 +26,7 @@ LAST_SECOND = 253_402_300_799
 class Record:
     """A row as it was read. ``purge_after`` is epoch seconds; ``data`` is what the column holds.
 
-    A row that was ``replaced`` is a marker: its session has a new token.
+    A row with ``replaced`` is a marker: its session has a new token.
     """
 
     version: int
@@ -39,26 +39,26 @@ class Record:
 
     @property
     def handle(self) -> str:
-        """The public name of the session."""
+        """The session's public handle."""
         return self.lineage.hex()
 
     @property
     def is_told(self) -> bool:
-        """Whether the application was told that the session has expired."""
+        """Whether the expiry was reported to the application."""
         return bool(self.purge_after == 0)
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Record:
-        """What a row of :data:`COLUMNS` says."""
+        """A record from a row of :data:`COLUMNS`."""
         version, created, last_seen, max_age, purge_after, data, user_id, *more = row
         times = Times(created, last_seen, max_age, user_id is not None)
         return cls(version, times, purge_after, data, user_id, *more)
 
     def check(self) -> None:
-        """Tell a row of ours from nonsense that somebody else has written.
+        """Check that the row could have been written by this package.
 
-        :raises SessionDataError: if a value is none of ours, or cannot be right; it may be a text
-            of any length, and so it is not in the message.
+        :raises SessionDataError: if a value is invalid. The message does not show it, since it may
+            be a text of any length.
         """
         created, last_seen, max_age, _ = self.times
         is_right = {
@@ -72,7 +72,7 @@ class Record:
         }
         if not all(is_right.values()):
             wrong = ", ".join(name for name, right in is_right.items() if not right)
-            raise SessionDataError(f"these columns of it make no sense: {wrong}")
+            raise SessionDataError(f"these columns hold invalid values: {wrong}")
 
 
 def _is_within(number: object, last: int) -> bool:

@@ -1,7 +1,7 @@
 """The SQL of one session: its statements, built once for a model.
 
 Statements are SQLAlchemy Core on the model's table: defaults and ``onupdate`` of an application's
-own columns work, ORM events do not fire. Who commits is the caller's business.
+own columns work, ORM events do not fire. The caller commits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOUCHED = ("last_seen", "purge_after")
 
 
 class Rows(Reads):
-    """Reads and writes the rows of a model, as its base says."""
+    """Reads and writes the rows of a model."""
 
     def __init__(self, model: Any, remark: str = "") -> None:
         super().__init__(model, remark)
@@ -41,7 +41,7 @@ class Rows(Reads):
         @lru_cache(maxsize=64)
         def insert_with(own: tuple[str, ...]) -> Insert:
             new = insert(self.table).values(self._set(*_NEW, *_WRITTEN, *own))
-            # which is known of others without it
+            # INSERT reports no row count without it
             return new.execution_options(preserve_rowcount=True)
 
         @lru_cache(maxsize=64)
@@ -66,7 +66,7 @@ class Rows(Reads):
             select(columns["id"]).where(untouched).with_for_update(skip_locked=True)
         )
         self._touch_locked = update(self.table).where(untouched).values(self._set(*_TOUCHED))
-        # both are the same table, and not the same row source
+        # the same table twice in one statement
         free = self._lock_untouched.correlate(None).scalar_subquery()
         self._touch = self._touch_locked.where(columns["id"] == free)
 
@@ -78,11 +78,11 @@ class Rows(Reads):
         return set_
 
     def _written(self, *names: str) -> dict[Any, Any]:
-        """What a data write sets, beside these columns."""
+        """What a data write sets, with these columns."""
         seen, purge_after = self.columns["last_seen"], self.columns["purge_after"]
         set_ = self._set(*_WRITTEN, *names)
         # another host, whose clock is ahead, may have touched the row since it was read; MySQL
-        # compares what it has set already, which makes no difference here
+        # compares with values that it has already set, which makes no difference here
         is_ahead = seen > bindparam("b_last_seen", type_=seen.type)
         later = and_(is_ahead, purge_after > bindparam("b_purge_after", type_=purge_after.type))
         set_[seen] = case((is_ahead, seen), else_=set_[seen])
@@ -90,13 +90,13 @@ class Rows(Reads):
         return set_
 
     def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:
-        """Whether a statement has found the one row that it is about."""
+        """Whether a statement changed its one row."""
         return bool(self.execute(connection, statement, parameters).rowcount == 1)
 
     def is_live(self, connection: Connection, id: bytes) -> bool:
-        """Whether the row is that of a session which has not ended, and is locked from now on."""
+        """Whether the row is that of a session that has not ended; locks it."""
         if connection.dialect.name == "sqlite":
-            # no SELECT locks anything there
+            # SELECT does not lock there
             self.execute(connection, self._hold, {"b_id": id})
         record = self.load(connection, id, lock=True)
         return record is not None and record.replaced is None
@@ -113,11 +113,11 @@ class Rows(Reads):
         :param values: ``lineage``, ``created``, ``user_id``, ``data``, ``last_seen``, ``max_age``
             and ``purge_after``.
         :param own: values of :attr:`own_columns`; the others get their defaults.
-        :raises SessionTableError: if it is not there then.
+        :raises SessionTableError: if the row is not there afterwards.
         """
         parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
         result = self.execute(connection, self._insert(tuple(sorted(own))), parameters)
-        # a trigger may also have put it into another table: a partition
+        # no error if a trigger has put it into another table, such as a partition
         if result.rowcount == 0 and self.load(connection, id) is None:
             raise self.ignored("INSERT")
 
@@ -129,7 +129,7 @@ class Rows(Reads):
         values: Mapping[str, Any],
         own: Mapping[str, Any],
     ) -> bool:
-        """Store a row that has this version, and raise it; False if there is no such row.
+        """Update a row that has this version, and increment it; False if there is no such row.
 
         Never an upsert: that would bring back a session that was ended meanwhile.
         """
@@ -139,7 +139,7 @@ class Rows(Reads):
     def mark(
         self, connection: Connection, id: bytes, version: int, values: Mapping[str, Any]
     ) -> bool:
-        """Make a row that has this version a marker; False if there is no such row.
+        """Turn a row that has this version into a marker; False if there is no such row.
 
         :param values: as for :meth:`update`, and ``lineage``, ``user_id`` and ``replaced``.
         """
@@ -147,9 +147,9 @@ class Rows(Reads):
         return self._hits(connection, self._mark, parameters)
 
     def bump(self, connection: Connection, id: bytes, version: int) -> bool:
-        """Raise the version of a row that has this one; False if there is no such row.
+        """Increment the version of a row that has this one; False if there is no such row.
 
-        :raises SessionTableError: if there is one, and it stays as it is.
+        :raises SessionTableError: if the row exists and stays unchanged.
         """
         if self._hits(connection, self._raise, {"b_id": id, "b_version": version}):
             return True
@@ -161,22 +161,22 @@ class Rows(Reads):
     def unwritten(
         self, connection: Connection, id: bytes, version: int
     ) -> SessionConflict | SessionTableError:
-        """Why a statement about a row with this version has hit nothing."""
+        """The error for a statement on a row with this version that changed nothing."""
         row = self.load(connection, id, lock=True)
         if row is not None and row.version == version:
             return self.ignored("UPDATE")
         # a lock does not last in AUTOCOMMIT, nor in a storage engine without transactions
-        return SessionConflict("another request has changed the session meanwhile")
+        return SessionConflict("concurrent change in the session")
 
     def note_told(self, connection: Connection, id: bytes, version: int) -> None:
-        """Note that the application was told of the expiry. The next purge looks at the row.
+        """Note that the expiry was reported. The next purge looks at the row.
 
-        A host with another clock may open the session all the same: its touch takes that back.
+        A host with another clock may still open the session: its touch resets this.
         """
         self.execute(connection, self._note_told, {"b_id": id, "b_version": version})
 
     def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
-        """Store the same data in another way, if the row still has this version, which it keeps."""
+        """Store the same data encoded differently; the row must have this version, and keeps it."""
         parameters = {"b_id": id, "b_version": version, "b_data": data}
         self.execute(connection, self._rewrite, parameters)
 
@@ -188,21 +188,21 @@ class Rows(Reads):
         last_seen: int,
         purge_after: int,
     ) -> bool:
-        """Record activity, without the data and without waiting for a lock.
+        """Record activity, without writing the data and without waiting for a lock.
 
-        False if another request has the row, or has written or touched it since the *record* was
-        read, or has ended the session.
+        False if another request has locked the row, has written or touched it since the *record*
+        was read, or has ended the session.
         """
         loaded = {"b_id": id, "b_version": record.version, "b_before": record.times.last_seen}
         touched = {"b_last_seen": last_seen, "b_purge_after": purge_after}
         if connection.dialect.name not in MYSQL:
             return self._hits(connection, self._touch, loaded | touched)
-        # SKIP LOCKED counts for nothing within an UPDATE there
+        # SKIP LOCKED has no effect inside an UPDATE there
         if self.execute(connection, self._lock_untouched, loaded).first() is None:
             return False
         return self._hits(connection, self._touch_locked, loaded | touched)
 
 
 def _prefixed(values: Mapping[str, Any]) -> dict[str, Any]:
-    # SQLAlchemy keeps the plain names of the columns for itself
+    # SQLAlchemy reserves the plain names of the columns
     return {f"b_{name}": value for name, value in values.items()}

@@ -1,8 +1,8 @@
-"""The sessions of users: finding them, joining them, and ending them.
+"""Finds, joins and ends the sessions of users.
 
-A session is its lineage: every row that it has, whatever tokens it had. To end it is to delete all
-of them, and whoever adds a row to it raises the version of a live one first, in the same
-transaction. So the two wait for each other, or the database reports a conflict, and no row is left.
+A session is its lineage: all rows that have it, whatever tokens they had. Ending a session deletes
+all of them. Adding a row to it first increments the version of a live one, in the same transaction.
+So the two wait for each other, or the database reports a conflict, and no row is left over.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LOCKED = ("id", "lineage", "user_id", "version")
 
 
 class Sessions:
-    """Finds and ends the sessions of users. Who commits is the caller's business.
+    """Finds and ends the sessions of users. The caller commits.
 
-    All methods raise :class:`SessionTableError` if the table does not fit, and what the database
-    raises. A ``user_id`` is a value of its column: see :meth:`converted`.
+    All methods raise :class:`SessionTableError` if the table does not match the model, and errors
+    of the database. A ``user_id`` is a value of its column: see :meth:`converted`.
     """
 
     def __init__(self, rows: Rows, lifetime: Lifetime, clock: Callable[[], int]) -> None:
@@ -66,17 +66,17 @@ class Sessions:
         ).with_for_update()
 
     def check(self, user: Any) -> None:
-        """Make sure that it names a user.
+        """Check that a value can be a user ID.
 
         :raises TypeError: if not.
         """
         check_kind(user, underlying(self._type))
 
     def converted(self, connection: Connection, user: Any) -> Any:
-        """What the column ``user_id`` holds for a user.
+        """The value of the column ``user_id`` for a user.
 
-        :raises TypeError: if it is nothing that names a user.
-        :raises ValueError: if there is no such value, for a name where ids are integers.
+        :raises TypeError: if it cannot be a user ID.
+        :raises ValueError: if it does not fit the column, such as a name where IDs are integers.
         """
         user_id = to_user_id(user, self._type)
         check_charset(user_id, connection)
@@ -87,7 +87,7 @@ class Sessions:
     def of_user(
         self, connection: Connection, user_id: Any, own: bytes | None = None
     ) -> list[UserSession]:
-        """The live sessions of a user, the one that was used last first.
+        """The live sessions of a user, the most recently used first.
 
         :param own: the id of the row whose session is the current one.
         """
@@ -105,12 +105,12 @@ class Sessions:
                 columns=dict(zip(self._rows.own_columns, values, strict=True)),
                 current=lineage == current,
             )
-            # of several rows the one that was used last speaks for the session
+            # of several rows, the most recently used one counts
             found.setdefault(lineage, entry)
         return list(found.values())
 
     def beyond(self, connection: Connection, user_id: Any, limit: int) -> list[bytes]:
-        """The lineages of a user's live sessions but the newest, in one order for everybody."""
+        """The lineages of a user's live sessions beyond the newest *limit*, in a total order."""
         parameters = {"b_user": user_id, "b_now": self._clock()}
         found = self._rows.execute(connection, self._newest, parameters).scalars().all()
         return list(found[limit:])
@@ -118,9 +118,9 @@ class Sessions:
     # ---- joining
 
     def join(self, connection: Connection, lineage: bytes, user_id: Any) -> bool:
-        """Make sure that a row may be added to a session of this user; False if it has ended."""
+        """Lock a session of this user so that a row can be added; False if it has ended."""
         parameters = {"b_lineage": lineage, "b_user": user_id, "b_now": self._clock()}
-        # the only live row may get another token while this waits for it: then there is a new one
+        # the only live row may be replaced while this waits for it: then there is a new one
         for _ in range(2):
             for row in self._rows.execute(connection, self._live_in, parameters).all():
                 if self._rows.bump(connection, row.r_id, row.r_version):
@@ -136,10 +136,10 @@ class Sessions:
         spare: bytes | None = None,
         user_id: Any = None,
     ) -> list[Ended]:
-        """End sessions; those of them that there were.
+        """End sessions; returns those that existed.
 
-        :param spare: the id of a row that stays, for the caller to change.
-        :param user_id: end only what is this user's; None is anybody's.
+        :param spare: the id of a row to keep, for the caller to change.
+        :param user_id: end only sessions of this user; None for any user.
         """
         if user_id is not None:
             wanted = {"b_lineages": list(lineages), "b_user": user_id}
@@ -152,9 +152,9 @@ class Sessions:
         return ended
 
     def end_user(self, connection: Connection, user_id: Any, keep: bytes = b"") -> list[Ended]:
-        """End all sessions of a user but the one of the lineage to *keep*."""
+        """End all sessions of a user except the one whose lineage is *keep*."""
         wanted = {"b_user": user_id, "b_keep": keep, "b_now": self._clock()}
         found = self._ending.delete_all(connection, self._of_user_but, wanted)
-        # what is left of them was nobody's yet: the marker that a sign-in leaves
+        # what is left has no user: the marker of a sign-in
         self.end(connection, {row.r_lineage for row in found})
         return live_ones(found)

@@ -1,4 +1,4 @@
-"""Making the table, and looking at what stores it."""
+"""Creates the table, and checks its storage engine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _seen: WeakSet[Engine] = WeakSet()
 
 
 def create_table(table: Table, bind: Engine | Connection) -> None:
-    """Create the table and its indexes unless they exist; who commits a connection is its owner.
+    """Create the table and its indexes unless they exist. The caller commits a connection.
 
     :raises SessionTableError: in a group of MySQL servers that all take writes.
     """
@@ -35,14 +35,14 @@ def create_table(table: Table, bind: Engine | Connection) -> None:
     if is_mysql:
         _refuse_in_a_group(table, bind)
     try:
-        # what fails must not take along the transaction that it is in; MySQL has committed that
+        # a failure must not affect the surrounding transaction; MySQL has committed it
         if isinstance(bind, Connection) and not is_mysql:
             with bind.begin_nested():
                 table.create(bind, checkfirst=True)
         else:
             table.create(bind, checkfirst=True)
     except DBAPIError:
-        # another process may have been faster
+        # another process may have created it
         if not inspect(bind).has_table(table.name, schema=table.schema):
             raise
     with _connected(bind) as connection:
@@ -54,23 +54,23 @@ def _connected(bind: Engine | Connection) -> AbstractContextManager[Connection]:
 
 
 def _refuse_in_a_group(table: Table, bind: Engine | Connection) -> None:
-    """The same table made on several members at once is the end of the group."""
+    """Members of a group that create the same table at once break the group."""
     if inspect(bind).has_table(table.name, schema=table.schema):
         return
     with _connected(bind) as connection:
         found = connection.execute(_SHARED_BY_ALL).first()
     if found is not None and found[1] == "OFF":
         raise SessionTableError(
-            f"the session table {table.fullname!r} is missing, and is not made where "
-            "group_replication_single_primary_mode = OFF: several members of a group that made it "
-            "at once would destroy the group; make it with your migrations (Alembic), on one member"
+            f"the session table {table.fullname!r} is missing, and is not created where "
+            "group_replication_single_primary_mode = OFF: members that create it at the same time "
+            "break the group. Create it with your migrations (Alembic), on one member"
         )
 
 
 def look_at_storage(table: Table, connection: Connection) -> None:
-    """Warn of a table in a storage engine without transactions, as MySQL and MariaDB have them.
+    """Warn about a storage engine without transactions, as MySQL and MariaDB have them.
 
-    It is looked at once in a process, for each engine of SQLAlchemy's.
+    Checked once per process for each SQLAlchemy engine.
     """
     engine = connection.engine
     if connection.dialect.name not in MYSQL or engine in _seen:
@@ -80,9 +80,9 @@ def look_at_storage(table: Table, connection: Connection) -> None:
     found = connection.execute(_FIND, names).scalar()
     if found is not None:
         log.warning(
-            "the session table %s is stored by %s, which has no transactions: sessions are kept of "
-            "requests that fail, and a failure may leave half of what was to be stored; ALTER "
-            "TABLE %s ENGINE = InnoDB",
+            "the session table %s uses the storage engine %s, which has no transactions: failed "
+            "requests store their sessions anyway, perhaps incompletely. Run ALTER TABLE %s "
+            "ENGINE = InnoDB",
             table.fullname,
             found,
             table.fullname,

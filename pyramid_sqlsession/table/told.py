@@ -1,4 +1,4 @@
-"""What is told of the sessions of users: those that live, and those that were ended."""
+"""What is reported about sessions: live ones and ended ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .record import LAST_SECOND
 
 @dataclass(frozen=True)
 class UserSession:
-    """A live session in a list. Times are in UTC; the handle is hexadecimal.
+    """A live session of a user. Times are aware datetimes in UTC.
 
     ``columns``
-      What the columns hold that the application's model has added.
+      The values of the columns that the application's model adds.
     ``current``
-      Whether it is the session of the request that asks.
+      Whether it is the session of this request.
     """
 
     handle: str
@@ -33,7 +33,7 @@ class Ended:
     """A session that was ended.
 
     ``ids``
-      Those of its rows that were found.
+      The ids of its rows that were found.
     """
 
     lineage: bytes
@@ -42,7 +42,7 @@ class Ended:
 
 
 def live_ones(rows: Sequence[Any]) -> list[Ended]:
-    """The live sessions whose rows these are; markers, and rows that have expired, are none."""
+    """The live sessions among these rows, without markers and expired rows."""
     ids: dict[bytes, set[bytes]] = {}
     for row in rows:
         ids.setdefault(row.r_lineage, set()).add(row.r_id)
@@ -51,6 +51,6 @@ def live_ones(rows: Sequence[Any]) -> list[Ended]:
 
 
 def moment(seconds: int) -> datetime:
-    """A time in UTC that a row holds."""
-    # somebody else's nonsense in one row must not hide the others
+    """A row's time as a datetime in UTC."""
+    # an invalid value in one row must not hide the others
     return datetime.fromtimestamp(min(max(seconds, 0), LAST_SECOND), timezone.utc)

@@ -1,4 +1,4 @@
-"""Who is signed in, as a value of the ``user_id`` column."""
+"""Converts users to values of the ``user_id`` column."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BITS = {SmallInteger: 15, BigInteger: 63, Integer: 31}
 
 
 def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
-    """What a column of this type holds for a user: text, an integer, a UUID, or what else it takes.
+    """The value for a user in a column of this type: text, an integer, a UUID, or another.
 
     :param user: what the session holds, or text.
-    :raises TypeError: if it is nothing that names a user: a flag, an object, a list.
-    :raises ValueError: if there is no such value. The messages do not show the user.
+    :raises TypeError: if it cannot be a user ID, such as a boolean, an object or a list.
+    :raises ValueError: if it does not fit the column. Messages do not show the user.
     """
     plain = underlying(type_)
     check_kind(user, plain)
@@ -35,20 +35,20 @@ def to_user_id(user: Any, type_: TypeEngine[Any]) -> Any:
             return _as_integer(user, plain) if python_type is int else _as(python_type, user)
     # decimals and numbers that are too large have errors of their own
     except (TypeError, ValueError, ArithmeticError, NotImplementedError):
-        # which may show the user
-        raise ValueError(f"no {type_!r} can be made of a {type(user).__name__}") from None
+        # their messages may show the user
+        raise ValueError(f"cannot convert this {type(user).__name__} to {type_!r}") from None
     return _as_text(user, plain)
 
 
 def check_charset(user_id: Any, connection: Connection) -> None:
-    """Make sure that a text can be sent, and stored in this database.
+    """Check that a text can be sent to and stored in this database.
 
-    :raises ValueError: if not; the message does not show the user.
+    :raises ValueError: if not. The message does not show the user.
     """
     if isinstance(user_id, str):
         for encoding in _encodings(connection.connection.dbapi_connection):
             if not _can_encode(user_id, encoding):
-                raise ValueError(f"it has letters that {encoding} lacks")
+                raise ValueError(f"it has characters that {encoding} cannot encode")
 
 
 def _can_encode(text: str, encoding: str) -> bool:
@@ -63,7 +63,7 @@ def _can_encode(text: str, encoding: str) -> bool:
 
 
 def _encodings(driver: Any) -> list[str]:
-    """The charsets of a connection and its database, as far as the driver tells."""
+    """The charsets of a connection and its database, if the driver reports them."""
     info = getattr(driver, "info", None)
     status = getattr(info, "parameter_status", None)
     told = (
@@ -71,14 +71,14 @@ def _encodings(driver: Any) -> list[str]:
         getattr(info, "encoding", None),
         status and status("server_encoding"),
     )
-    # PostgreSQL's SQL_ASCII takes everything
+    # PostgreSQL's SQL_ASCII accepts everything
     return [it for it in told if isinstance(it, str) and it not in ("SQL_ASCII", "ascii")]
 
 
 class AsLong(FunctionElement[bool]):
-    """Whether two texts that are equal for the database are so to the last space.
+    """Whether two texts that are equal for the database also have equal trailing spaces.
 
-    MySQL and MariaDB take ``'alice '`` for ``'alice'`` in most collations.
+    In most collations of MySQL and MariaDB, ``'alice '`` equals ``'alice'``.
     """
 
     inherit_cache = True
@@ -97,9 +97,9 @@ def _on_mysql(element: AsLong, compiler: Any, **options: Any) -> str:
 
 
 def check_kind(user: Any, type_: TypeEngine[Any]) -> None:
-    """Let nobody take the text of an object, or of a flag, for a user's name.
+    """Check that a value can be a user ID: not the text of an object or a boolean.
 
-    :raises TypeError: if it is nothing that names a user.
+    :raises TypeError: if not.
     """
     try:
         own = type_.python_type
@@ -108,29 +108,29 @@ def check_kind(user: Any, type_: TypeEngine[Any]) -> None:
     kinds = (str, int, UUID) if own is object else (str, int, UUID, own)
     if isinstance(user, bool) or not isinstance(user, kinds):
         raise TypeError(
-            f"a user's id must be text, an integer, a UUID, or what the column user_id holds, and "
-            f"this is {type(user).__name__}: give request.user.id, not request.user"
+            "a user ID must be a string, an integer, a UUID or a value of the column user_id, not "
+            f"{type(user).__name__}: pass request.user.id, not request.user"
         )
 
 
 def _as(python_type: type[Any], user: Any) -> Any:
     if python_type is object:
-        # SQLAlchemy 2.1 says that of a type that does not tell
+        # SQLAlchemy 2.1 returns object for an unknown type
         raise TypeError("no known type")
     if isinstance(user, python_type):
         return user
     if python_type is bytes:
-        # of a number it would make as many NULs
+        # bytes(5) is five NULs
         raise TypeError("not bytes")
     return python_type(user)
 
 
 def _as_uuid(user: Any) -> UUID:
     try:
-        # one that JSON holds is text
+        # in JSON it is text
         return UUID(str(user))
     except ValueError:
-        raise ValueError("it is a badly formed UUID") from None
+        raise ValueError("it is not a valid UUID") from None
 
 
 def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
@@ -138,7 +138,7 @@ def _as_text(user: Any, type_: TypeEngine[Any]) -> str:
     # these would be errors of the driver or of the server
     text.encode()
     if "\0" in text:
-        raise ValueError("it holds a NUL")
+        raise ValueError("it contains a NUL character")
     length = type_.length if isinstance(type_, String) else None
     if length is not None and len(text) > length:
         raise ValueError(f"it has more than {length} characters")

@@ -1,1 +1,1 @@
-"""What is done to all sessions, outside of requests."""
+"""Maintenance of all sessions, outside of requests."""

@@ -1,4 +1,4 @@
-"""Figures about all sessions, counted in one pass over the table."""
+"""Statistics about all sessions, counted in one pass over the table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Figures:
     """What was counted.
 
     ``live``, ``expired``
-      Rows that are sessions, and rows that are none any more.
+      Rows of live sessions, and expired rows.
     ``replaced``
       Rows of sessions that got a new token, kept for requests that come late with the old one.
     ``signed_in``, ``anonymous``

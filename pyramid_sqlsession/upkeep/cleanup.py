@@ -1,4 +1,4 @@
-"""The thread that deletes expired sessions from time to time."""
+"""The thread that deletes expired sessions regularly."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .purge import Purge
 log = logging.getLogger("pyramid_sqlsession")
 
 _PATIENCE = 2.0
-"""Seconds that the end of a process waits for the end of a batch."""
+"""Seconds that a process waits at exit for a batch to end."""
 
 _REST = 9
-"""How many times as long as a batch took nothing is deleted then."""
+"""The pause after a batch, as a multiple of the time that the batch took."""
 
 _LONGEST_REST = 5.0
-"""Seconds: a batch that had to wait for something needs no rest for that."""
+"""Seconds: the longest pause, since a batch may have spent its time waiting."""
 
 
 class Cleaner:
     """Deletes expired sessions every *interval* seconds, in a daemon thread of each process.
 
     The thread is started by a request, so after any fork; it ends with the process, or when
-    :meth:`stop` is called. An error is a line in the log and another try later.
+    :meth:`stop` is called. An error is logged, and the thread tries again later.
 
     :param interval: None never starts it.
     :param batch: how many rows one transaction deletes at most.
@@ -69,14 +69,14 @@ class Cleaner:
             self._thread.start()
             atexit.register(self.stop)
         except RuntimeError as error:
-            log.warning("expired sessions are not deleted, no thread can be started: %s", error)
+            log.warning("expired sessions are not deleted: cannot start a thread: %s", error)
         finally:
             self._starting.release()
 
     def stop(self) -> None:
-        """End the thread; come back when it is done, or after two seconds.
+        """Stop the thread; return when it has ended, or after two seconds.
 
-        Nothing is lost then: its transaction is rolled back.
+        A batch that still runs is rolled back.
         """
         thread = self._thread
         if thread is not None and thread.is_alive():
@@ -110,8 +110,8 @@ class Cleaner:
             return []
         if not engines:
             log.warning(
-                "expired sessions are not deleted, no engine with several connections was seen in "
-                "%s: set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
+                "expired sessions are not deleted: there is no engine with several connections "
+                "in %s. Set sqlsession.cleanup_interval = false, and run pyramid_sqlsession "
                 "CONFIG_URI purge from cron",
                 self._database,
             )
@@ -122,7 +122,7 @@ class Cleaner:
         deleted = self._delete(engine, stopping)
         log.log(
             logging.INFO if deleted else logging.DEBUG,
-            "%d expired sessions deleted in %.1f seconds, rests included",
+            "%d expired sessions deleted in %.1f seconds, pauses included",
             deleted,
             monotonic() - began,
         )
@@ -143,4 +143,4 @@ def _trying_again_later() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # the thread is to live on
-        log.warning("expired sessions cannot be deleted now, trying again later: %s", reason(error))
+        log.warning("cannot delete expired sessions now, trying again later: %s", reason(error))

@@ -1,4 +1,4 @@
-"""Deleting rows that were found to have expired, and telling the application first."""
+"""Deletes expired rows, and calls the application's ``on_expired`` first."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ..table.rows import Rows
 
 log = logging.getLogger("pyramid_sqlsession")
 
-_KEPT = "the database keeps it, and reports no error"
+_KEPT = "the database kept it and reported no error"
 
 OnExpired = Callable[[Connection, "Sequence[ExpiredSession]"], object]
 
 
 @dataclass(frozen=True)
 class ExpiredSession:
-    """A session that has expired, of which nothing will be left.
+    """An expired session that is about to be deleted.
 
     ``handle``
-      What ``session.id`` was.
+      The session's ``id``.
     ``user_id``
-      Whose it was; None for an anonymous one.
+      Who was signed in; None for an anonymous session.
     ``columns``
-      What the columns hold that the application's model has added.
+      The values of the columns that the application's model adds.
     """
 
     handle: str
@@ -42,7 +42,7 @@ class ExpiredSession:
 class Deletion:
     """Deletes rows in transactions as large as the database allows.
 
-    :param on_expired: what the application wants to be called with; see ``sqlsession.on_expired``.
+    :param on_expired: the application's function; see ``sqlsession.on_expired``.
     """
 
     def __init__(self, rows: Rows, lifetime: Lifetime, on_expired: OnExpired | None) -> None:
@@ -71,10 +71,10 @@ class Deletion:
     def run(
         self, engine: Engine, now: int, ids: Sequence[bytes], size: int
     ) -> tuple[set[bytes], int]:
-        """Delete rows by their ids; which ones it were, and how many can be deleted at once.
+        """Delete rows by their ids; returns the deleted ids, and the batch size that works.
 
-        Rows that are live again, or locked, are left alone. What fails is tried again in smaller
-        pieces, so that a row which cannot be deleted is a line in the log and holds up no other.
+        Rows that are live again, or locked, are skipped. A batch that fails is split, so that a row
+        that cannot be deleted is logged and does not hold up the others.
 
         :param size: how many rows a transaction deletes at most.
         """
@@ -99,7 +99,7 @@ class Deletion:
     def _delete_piece(
         self, engine: Engine, now: int, ids: Sequence[bytes]
     ) -> tuple[set[bytes], Exception | None]:
-        """Which rows were deleted, or why it were none.
+        """The ids of the deleted rows, or the error if none was deleted.
 
         :raises Exception: if other rows would fail likewise.
         """
@@ -175,7 +175,7 @@ class _NotDeletedError(Exception):
 
 
 class _Kept:
-    """The rows that could not be deleted: one line in the log for each reason."""
+    """The rows that could not be deleted, logged with one line per reason."""
 
     def __init__(self) -> None:
         self._by_reason: dict[str, list[bytes]] = {}
@@ -183,13 +183,13 @@ class _Kept:
     def add(self, id: bytes, error: Exception) -> None:
         why = reason(error) or type(error).__name__
         if isinstance(error, IntegrityError):
-            why += " (a foreign key that refers to sessions needs ON DELETE CASCADE or SET NULL)"
+            why += " (a foreign key to sessions needs ON DELETE CASCADE or SET NULL)"
         self._by_reason.setdefault(why, []).append(id)
 
     def tell(self) -> None:
         for why, ids in self._by_reason.items():
             log.warning(
-                "%d expired sessions cannot be deleted and are passed by, %s for instance: %s",
+                "cannot delete %d expired sessions, skipping them (row %s for example): %s",
                 len(ids),
                 ids[0].hex(),
                 why,
@@ -197,6 +197,6 @@ class _Kept:
 
 
 def _is_useless(error: Exception) -> bool:
-    """Whether it is useless to try other rows: the database is gone, busy or can only be read."""
+    """Whether other rows would fail too: the database is gone, busy or read-only."""
     is_gone = bool(getattr(error, "connection_invalidated", False))
     return is_gone or refuses_writes(error) or is_busy_sqlite(error)

@@ -1,6 +1,6 @@
-"""Deleting expired sessions, in small transactions.
+"""Deletes expired sessions, in small transactions.
 
-Nothing depends on it but space: an expired session is none at every read.
+Expired rows are never treated as sessions; the purge only reclaims space.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Purge:
         return int(counted.scalar_one())
 
     def batches(self, engine: Engine, size: int) -> Iterator[int]:
-        """Delete what has expired by now, *size* rows in a transaction; yield how many it were.
+        """Delete what has expired by now, *size* rows per transaction; yield the number of each.
 
-        Rows that another transaction has locked are left for the next time. So are rows that cannot
-        be deleted, with a line in the log. A database that ends statements which take too long gets
-        smaller transactions.
+        Rows that another transaction has locked are left for the next time. Rows that cannot be
+        deleted are logged and skipped. If the database cancels statements that take too long, the
+        transactions become smaller.
         """
         now, begin = self._clock(), _EARLIEST
         passed: list[bytes] = []

@@ -72,8 +72,8 @@ def test_what_is_left_of_a_failure(shop: str, visit: Visit, take: Take, chromium
     page = visit(shop, **DESKTOP)
     put_into_cart(page)
     page.goto("/failing")
-    page.get_by_role("button", name="Order, and fail").click()
-    page.get_by_role("link", name="Look what is left").click()
+    page.get_by_role("button", name="Place an order that fails").click()
+    page.get_by_role("link", name="See what is left").click()
     take(page, "failure")
     chromium.complaints.clear()
 
@@ -85,7 +85,7 @@ def test_the_panel_of_the_toolbar(
     page = visit(toolbar_shop, viewport={"width": 1100, "height": 1035})
     page.goto("/tabs")
     # a busy machine may serve the two one after the other
-    while "1 of them run again" not in page.get_by_role("status").inner_text():
+    while "1 retried" not in page.get_by_role("status").inner_text():
         write_from_both_tabs(page, "Write from both")
     with page.expect_popup() as popup:
         page.get_by_title("Show Toolbar").click()

@@ -116,7 +116,7 @@ def test_the_shelves_show_the_products(browser: TestApp) -> None:
 def test_a_visitor_fills_a_cart_without_signing_in(browser: TestApp) -> None:
     """The cart is remembered for an anonymous visitor, and the next page tells so once."""
     page = add(browser, "1")
-    assert page.html.select_one(".flash").text == "Country bread: one piece is in your cart."
+    assert page.html.select_one(".flash").text == "Country bread was added to your cart."
     add(browser, "1")
     add(browser, "4")
     page = browser.get("/cart")
@@ -124,7 +124,7 @@ def test_a_visitor_fills_a_cart_without_signing_in(browser: TestApp) -> None:
     assert [n.text for n in page.html.select(".lines .name")] == [
         "Country bread",
         "Mountain cheese",
-        "Together",
+        "Total",
     ]
     assert "16.50 €" in page.text
     assert browser.get("/").html.select_one(".flash") is None
@@ -166,7 +166,7 @@ def test_a_product_can_be_removed_from_the_cart(browser: TestApp) -> None:
     add(browser, "1")
     add(browser, "2")
     page = cart_form(browser).submit("remove", value="1").follow()
-    assert [n.text for n in page.html.select(".lines .name")] == ["Meadow honey", "Together"]
+    assert [n.text for n in page.html.select(".lines .name")] == ["Meadow honey", "Total"]
 
 
 # ---- checking out
@@ -182,7 +182,7 @@ def test_checking_out_writes_the_orders_and_empties_the_cart(
     form["quantity-2"] = "3"
     page = form.submit().follow()
     assert page.html.select_one(".flash").text == "Thank you. Your order is on its way."
-    assert "It is empty." in page.text
+    assert "Your cart is empty." in page.text
     assert "Meadow honey" in page.html.select_one(".orders").text
     assert query('select user_id, product_id, quantity, price from "order"') == [
         ("alice", 2, 3, 2250)
@@ -320,7 +320,7 @@ def test_your_devices_lists_every_sign_in_and_marks_this_one(visitor: Make, quer
         assert (entry.button is None) is marked
         assert re.search(r"Signed in \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
         assert re.search(r"Last seen \d\d \w+ 20\d\d, \d\d:\d\d UTC", entry.text)
-        assert re.search(r"Ends \d\d \w+ 20\d\d if it is not used", entry.text)
+        assert re.search(r"Expires \d\d \w+ 20\d\d unless used", entry.text)
     assert len(bob.get("/devices").html.select(".devices li")) == 1
 
 
@@ -337,7 +337,7 @@ def test_a_device_is_signed_out_from_another_one(visitor: Make) -> None:
     assert not is_signed_in(phone)
     assert phone.get("/devices").follow().request.path == "/sign-in"
     page = form.submit("handle").follow()
-    assert page.html.select_one(".flash").text == "That device is signed out already."
+    assert page.html.select_one(".flash").text == "That device was signed out already."
 
 
 def test_everywhere_else_is_signed_out_at_once(visitor: Make) -> None:
@@ -355,7 +355,7 @@ def test_everywhere_else_is_signed_out_at_once(visitor: Make) -> None:
     assert not is_signed_in(tablet)
     assert is_signed_in(bob)
     page = form.submit("others").follow()
-    assert page.html.select_one(".flash").text == "You are signed in nowhere else."
+    assert page.html.select_one(".flash").text == "You are not signed in anywhere else."
 
 
 def test_every_device_is_signed_out_at_once_this_one_included(visitor: Make, query: Query) -> None:
@@ -402,7 +402,7 @@ def test_a_device_of_another_customer_cannot_be_signed_out(visitor: Make, query:
     token = form_of(bob.get("/devices"), "/devices")["csrf_token"].value
     answer = {"csrf_token": token, "handle": handle_of(query, "alice")}
     page = bob.post("/devices", answer).follow()
-    assert page.html.select_one(".flash").text == "That device is signed out already."
+    assert page.html.select_one(".flash").text == "That device was signed out already."
     assert is_signed_in(alice)
 
 
@@ -440,6 +440,54 @@ def test_nobody_has_no_devices(visitor: Make, query: Query) -> None:
     for answer in {"handle": handle_of(query, "alice")}, {"others": "1"}, {"everywhere": "1"}:
         browser.post("/devices", {"csrf_token": token, **answer}).follow()
     assert is_signed_in(alice)
+
+
+def test_your_devices_says_that_it_needs_a_sign_in_and_is_shown_after_it(browser: TestApp) -> None:
+    """Also after a wrong password, and when the page is loaded again."""
+    page = browser.get("/devices").follow()
+    for _ in range(2):
+        assert page.html.select_one(".flash").text == "Sign in to see your devices."
+        page = browser.get(page.request.url)
+    form = form_of(page, "/sign-in")
+    form["user"], form["password"] = "alice", "guess"
+    page = form.submit()
+    assert page.html.select_one("[role=alert]").text == "Unknown name or wrong password."
+    assert page.html.select_one(".flash").text == "Sign in to see your devices."
+    form = form_of(page, "/sign-in")
+    form["user"], form["password"] = "alice", "demo"
+    page = form.submit().follow()
+    assert page.request.path == "/devices"
+    assert len(page.html.select(".devices li")) == 1
+
+
+def test_an_empty_cart_is_shown_again_after_a_sign_in_that_it_asked_for(browser: TestApp) -> None:
+    """The button was there, so that is where the visitor wants to be."""
+    add(browser, "1")
+    form = check_out_form(browser)
+    form["quantity-1"] = "0"
+    form = form_of(form.submit().follow(), "/sign-in")
+    form["user"], form["password"] = "alice", "demo"
+    assert form.submit().follow().request.path == "/cart"
+
+
+@pytest.mark.parametrize("page", ["https://example.com/", "//example.com", "sign_out", ""])
+def test_a_sign_in_leads_to_no_other_address(browser: TestApp, page: str) -> None:
+    """Whatever a link says, it stays within the shop."""
+    asked = browser.get("/sign-in", {"page": page})
+    assert asked.html.select_one(".flash") is None
+    form = form_of(asked, "/sign-in")
+    assert "page" not in form.fields
+    form["user"], form["password"] = "alice", "demo"
+    assert form.submit().follow().request.path == "/"
+
+
+def test_the_page_that_fails_says_what_it_is_for(browser: TestApp) -> None:
+    """Before the button is pressed, and after it."""
+    before = browser.get("/failing")
+    assert "See what happens to your session when a request fails." in before.text
+    error = form_of(before, "/failing").submit(status=500)
+    assert "The error rolls back the request's transaction" in error.text
+    assert "What happens here" in error.text
 
 
 # ---- what is in my session
@@ -512,9 +560,9 @@ def test_a_failure_undoes_the_order_and_the_session_together(
     assert numbers(before) == {"now": [1, 0, 0]}
     error = form_of(before, "/failing").submit(status=500)
     assert numbers(error) == {"before": [1, 0, 0], "seen": [2, 1, 1]}
-    after = error.click("Look what is left")
+    after = error.click("See what is left")
     assert numbers(after) == {"seen": [2, 1, 1], "now": [1, 0, 0]}
-    assert "Nobody ever sees" not in error.text + after.text
+    assert "Your order is on its way" not in error.text + after.text
     cart = browser.get("/cart")
     assert "Meadow honey" in cart.text
     assert "Country bread" not in cart.text
@@ -554,7 +602,7 @@ def test_two_tabs_that_write_at_once_lose_nothing(visitor: Make, query: Query) -
     both = 2 * rounds
     assert after == {"tab a": rounds, "tab b": rounds, "both tabs": both, "messages": both}
     assert f"{both} messages were waiting for this page." in tabs["b"].get("/tabs").text
-    assert "Nothing is sent yet." in tabs["a"].get("/tabs").text
+    assert "Nothing sent yet." in tabs["a"].get("/tabs").text
     assert len(query("select * from sqlsession")) == 1
 
 
@@ -578,14 +626,14 @@ def test_a_form_of_another_site_is_refused(browser: TestApp) -> None:
     """Every form needs the CSRF token of the session."""
     add(browser, "1")
     page = browser.post("/add", {"product": "1"}, status=400)
-    assert "This form is out of date" in page.text
+    assert "This form has expired" in page.text
     assert browser.get("/cart").html.select_one(".badge").text == "1"
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/add", "/tabs/c"])
 def test_a_page_that_is_not_there_says_so(browser: TestApp, path: str) -> None:
     """Unknown addresses get a page of the shop's own."""
-    assert "There is nothing here" in browser.get(path, status=404).text
+    assert "Page not found" in browser.get(path, status=404).text
 
 
 @pytest.mark.parametrize("product", ["7", "bread", "9" * 30])

@@ -828,7 +828,7 @@ def test_the_compressing_serializer_on_the_page_uses_no_more_memory_than_is_allo
     finally:
         tracemalloc.stop()
     assert peak < 5 * 1024**2
-    assert "cannot be read" in caplog.text
+    assert "cannot read row" in caplog.text
 
 
 def test_the_compressing_serializer_on_the_page_reads_all_that_it_stores_and_nothing_else() -> None:

@@ -150,7 +150,9 @@ def test_the_cleaning_outlives_a_server_that_is_killed_while_rows_are_deleted(
             assert all(deleted.acquire(timeout=TIMEOUT) for _ in range(3))
             caplog.clear()
             shop.server.kill()
-        wait_until(lambda: any("cannot be deleted now" in line for line in warnings(caplog)))
+        wait_until(
+            lambda: any("cannot delete expired sessions now" in line for line in warnings(caplog))
+        )
         shop.server.start()
         wait_until(lambda: len(rows(site.engine)) == 1)
         assert staying.buy(site)

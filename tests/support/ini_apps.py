@@ -25,3 +25,10 @@ def own(global_config: Any, **settings: Any) -> Any:
 def foreign(global_config: Any, **settings: Any) -> Any:
     """No sessions of ours."""
     return Configurator(settings=settings).make_wsgi_app()
+
+
+def by_prefix(loader: Any, global_config: Any, **prefixes: str) -> Any:
+    """Several applications behind one, as Paste's urlmap has them."""
+    served = {prefix: loader.get_app(name, global_conf=global_config)
+              for prefix, name in prefixes.items()}  # fmt: skip
+    return lambda environ, start_response: served["/"](environ, start_response)

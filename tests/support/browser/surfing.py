@@ -37,7 +37,7 @@ def put_into_cart(page: Page, product: str = "Country bread") -> None:
     """Press a button on the shelves."""
     page.goto("/")
     page.get_by_role("button", name=f"Add to cart: {product}").click()
-    expect(page.get_by_role("status")).to_contain_text(f"{product}: one piece")
+    expect(page.get_by_role("status")).to_contain_text(f"{product} was added")
 
 
 def write_from_both_tabs(page: Page, button: str = "Ten times") -> None:

@@ -6,7 +6,7 @@ const outcome = document.querySelector("#outcome");
 
 async function ask(path, options) {
   const answer = await fetch(path, options);
-  if (!answer.ok) throw new Error(`The shop answered ${answer.status}. Load this page again.`);
+  if (!answer.ok) throw new Error(`The shop answered ${answer.status}. Reload this page.`);
   return answer.json();
 }
 
@@ -15,7 +15,7 @@ async function write(tab) {
   const { found, attempt } = await ask(tab.dataset.path, { method: "POST", headers });
   const line = document.createElement("li");
   line.className = attempt > 1 ? "again" : "";
-  line.textContent = `${attempt > 1 ? "Again: " : ""}${found} → ${found + 1}`;
+  line.textContent = `${attempt > 1 ? "Retry: " : ""}${found} → ${found + 1}`;
   tab.querySelector("ol").append(line);
   return attempt;
 }
@@ -44,7 +44,7 @@ async function writeFromBoth(rounds) {
   const sent = { "tab a": rounds, "tab b": rounds, "both tabs": both, messages: both };
   const lost = compare(sent, before, await ask(row));
   const again = attempts.filter((attempt) => attempt > 1).length;
-  return `${both} requests, ${again} of them run again, ${lost || "nothing"} lost.`;
+  return `${both} requests, ${again} retried, ${lost || "nothing"} lost.`;
 }
 
 form.addEventListener("submit", async (event) => {

@@ -11,6 +11,7 @@ from pyramid.view import view_config
 from sqlalchemy import select
 
 from ..models import Order, Product
+from .account import ask_to_sign_in
 
 MOST_PIECES = 99
 
@@ -38,7 +39,7 @@ def add(request: Request) -> Response:
     """Put one piece into the cart. This needs no sign-in."""
     product = find_product(request, request.POST.get("product", ""))
     put_into_cart(request, product)
-    request.session.flash(f"{product.name}: one piece is in your cart.")
+    request.session.flash(f"{product.name} was added to your cart.")
     return HTTPSeeOther(request.route_path("home"))
 
 
@@ -58,7 +59,7 @@ def change_cart(request: Request) -> Response:
     """Change the quantities, or remove a product."""
     take_quantities(request)
     request.session.get("cart", {}).pop(request.POST.get("remove"), None)
-    request.session.flash("Your cart is changed.")
+    request.session.flash("Your cart was updated.")
     return HTTPSeeOther(request.route_path("cart"))
 
 
@@ -67,8 +68,7 @@ def check_out(request: Request) -> Response:
     """Write the orders and empty the cart: one transaction, so both happen or neither does."""
     take_quantities(request)
     if not request.has_permission("check out"):
-        request.session.flash("Please sign in to check out. Your cart comes with you.")
-        return HTTPSeeOther(request.route_path("sign_in"))
+        return ask_to_sign_in(request, "cart")
     lines = cart_lines(request)
     for line in lines:
         write_order(request, line)

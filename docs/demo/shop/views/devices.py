@@ -12,7 +12,9 @@ from pyramid.view import view_config
 
 from pyramid_sqlsession import UserSession
 
-# what they say of themselves; the first that fits counts, because Edge says that it is Chrome, too
+from .account import ask_to_sign_in
+
+# how browsers identify themselves; the first match counts, because Edge also says Chrome
 BROWSERS = {"Edg/": "Edge", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
 SYSTEMS = {"Android": "Android", "Windows": "Windows", "Linux": "Linux", "iPhone": "iPhone"}
 
@@ -32,7 +34,7 @@ class Device(NamedTuple):
 def show_devices(request: Request) -> dict[str, Any] | Response:
     """Show where the user is signed in, the device that was used last first."""
     if request.authenticated_userid is None:
-        return HTTPSeeOther(request.route_path("sign_in"))
+        return ask_to_sign_in(request, "devices")
     return {"devices": [describe(it) for it in sessions_of_user(request)]}
 
 
@@ -43,7 +45,7 @@ def sign_out_device(request: Request) -> Response:
     if userid is not None and request.sqlsessions.revoke(handle, user_id=userid):
         request.session.flash("The device is signed out.")
     else:
-        request.session.flash("That device is signed out already.")
+        request.session.flash("That device was signed out already.")
     return HTTPSeeOther(request.route_path("devices"))
 
 
@@ -56,7 +58,7 @@ def sign_out_others(request: Request) -> Response:
             request.authenticated_userid, keep=request.session.id
         )
     request.session.flash(
-        "You are signed out everywhere else." if count else "You are signed in nowhere else."
+        "You are signed out everywhere else." if count else "You are not signed in anywhere else."
     )
     return HTTPSeeOther(request.route_path("devices"))
 

@@ -13,7 +13,7 @@ from pyramid.view import exception_view_config, notfound_view_config
 def not_found(request: Request) -> dict[str, Any]:
     """Show that there is no such page."""
     request.response.status_int = 404
-    return {"title": "There is nothing here", "text": "This shelf is empty, or it never was."}
+    return {"title": "Page not found", "text": "There is no page at this address."}
 
 
 @exception_view_config(BadCSRFToken, renderer="shop:templates/message.jinja2")
@@ -21,7 +21,6 @@ def stale_form(request: Request) -> dict[str, Any]:
     """Show why a form was refused: the session that it was made for has ended."""
     request.response.status_int = 400
     return {
-        "title": "This form is out of date",
-        "text": "Its page was made for a session that has ended. Go back to the shelves and try"
-        " again.",
+        "title": "This form has expired",
+        "text": "It belongs to a session that has ended. Go back to the shop and try again.",
     }

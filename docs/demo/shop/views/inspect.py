@@ -17,25 +17,23 @@ from pyramid_sqlsession import cookie_values
 from ..models import Session
 
 MEANINGS = {
-    "id": "The SHA-256 of the token in your cookie. The row is found by it, and nobody gets the"
-    " token back from it.",
-    "lineage": "One session from its start to its end, whatever token it has. It is the handle by"
-    " which your devices are listed and signed out. Signing in begins another one.",
-    "user_id": "Who is signed in, as the security helper put it into the session. NULL is nobody.",
+    "id": "The SHA-256 of the token in your cookie. It finds the row; the token cannot be computed"
+    " from it.",
+    "lineage": "The same from the session's start to its end, whatever token it has. It is the"
+    " handle by which your devices are listed and signed out. Signing in starts a new one.",
+    "user_id": "Who is signed in. NULL means nobody.",
     "data": "All that the session holds, as JSON: {size} bytes.",
-    "version": "One more with every write of the data. By it two requests at once notice each"
-    " other.",
-    "created": "When the session began. Signing in counts as a beginning.",
+    "version": "Goes up with every write of the data. It tells a request that another one was"
+    " faster.",
+    "created": "When the session started. Signing in starts a new one.",
     "last_seen": "When you were last seen. Pages that only read record it once a minute at most."
-    " The session ends when its lifetime has passed since.",
-    "max_age": "A lifetime in seconds for this session alone: “Keep me signed in” sets it."
-    " Otherwise sqlsession.ttl counts, two weeks here.",
-    "purge_after": "After this time the row is deleted, if the session has ended by then.",
-    "replaced": "When this row's token was replaced by another. Signing in gives you a new token"
-    " and a new row; the old row is only a marker then, for requests that come late. It opens no"
-    " session, so yours is never one.",
-    "agent": "What your browser calls itself: a column that the shop has added for its page “Your"
-    " devices”.",
+    " The session expires when you have been away longer than its lifetime.",
+    "max_age": "This session's own lifetime in seconds, set by “Keep me signed in”. Otherwise"
+    " sqlsession.ttl applies, two weeks here.",
+    "purge_after": "After this time the row is deleted, if the session has expired.",
+    "replaced": "When this row's token was replaced. Signing in gives you a new token and a new"
+    " row; the old row then only serves late requests and opens no session.",
+    "agent": "How your browser identifies itself: a column that the shop adds for “Your devices”.",
 }
 
 
