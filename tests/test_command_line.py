@@ -628,10 +628,10 @@ def test_what_is_revoked_is_a_line_in_the_applications_log(
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     run(sqlite_uri, "revoke", "--user", "alice")
     run(sqlite_uri, "revoke", bob)
-    shown = [it.getMessage() for it in caplog.records if "has ended" in it.getMessage()]
+    shown = [it.getMessage() for it in caplog.records if " ended: " in it.getMessage()]
     assert shown == [
-        f"session {alice} has ended by command, of user 'alice'",
-        f"session {bob} has ended by command, of user 'bob'",
+        f"session {alice} ended: command, of user 'alice'",
+        f"session {bob} ended: command, of user 'bob'",
     ]
 
 

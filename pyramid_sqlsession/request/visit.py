@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..cookie import id_of
-from ..events import SessionConflicted, SessionEvent, send
+from ..events import Outcome, SessionConflicted, SessionEvent, send
 from ..exceptions import SessionClosed
 from ..frames import discreet
 from ..lifetime import Times
@@ -150,8 +150,8 @@ class Visit:
         """Say what becomes of later changes; *transaction* is the one that the save joined."""
         self.phase, self.transaction = phase, transaction
 
-    def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
-        """Say that another request was in the way."""
+    def tell_conflict(self, keys: tuple[Any, ...], outcome: Outcome) -> None:
+        """Say that another request changed the session at the same time."""
         lineage = lineage_of(self.state)
         handle = "" if lineage is None else lineage.hex()
         send(SessionConflicted(self.request, handle, keys, outcome))
