@@ -18,15 +18,19 @@ class Database(Protocol):
 
     def __str__(self) -> str:
         """What the log says is used; no password."""
+        ...
 
     def notice(self, request: Any) -> None:
         """Know the engine that a request has used, whether its session was used or not."""
+        ...
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         """The row, as the transaction sees it, or None."""
+        ...
 
     def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
         """A connection to read on, which sees what the transaction wrote."""
+        ...
 
     def writing(self, request: Any, transaction: Any) -> AbstractContextManager[Writing]:
         """A connection to write on, after everything that the application has written.
@@ -34,18 +38,24 @@ class Database(Protocol):
         Without a transaction it is in a short one of its own, committed at the end. With it comes a
         function that tells, later, whether what was written is durable.
         """
+        ...
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
         """A connection in a short transaction of its own, which waits for nobody."""
+        ...
 
     def is_shared(self, request: Any) -> bool:
         """Whether that connection is the one on which the application works."""
+        ...
 
     def engine(self, request: Any) -> Engine | None:
         """The engine for work outside of this request; None if it is of no use for that."""
+        ...
 
     def engines(self) -> list[Engine] | None:
         """Those that requests have shown, for work outside of any; None if none has used one."""
+        ...
 
     def close(self) -> None:
         """Close all connections that are not the application's."""
+        ...

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import (
@@ -71,10 +71,15 @@ class SessionMixin:
       Epoch seconds: when this row's token was replaced. The row then is a marker for late requests.
     """
 
-    @declared_attr.directive
-    @classmethod
-    def __tablename__(cls) -> Any:
-        return "sqlsession"
+    if TYPE_CHECKING:
+        # a plain attribute to type checkers, to which a model may assign a name
+        __tablename__: Any
+    else:
+
+        @declared_attr.directive
+        @classmethod
+        def __tablename__(cls) -> str:
+            return "sqlsession"
 
     id: Mapped[bytes] = mapped_column(ID, primary_key=True)
     lineage: Mapped[bytes] = mapped_column(LINEAGE, nullable=False, index=True)
