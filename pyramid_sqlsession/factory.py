@@ -9,10 +9,12 @@ from typing import Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
+from typing_extensions import Unpack
 from zope.interface import implementer
 
 from .frames import discreet
 from .included import described, is_included
+from .keywords import SQLSessionOptions
 from .request.respond import respond, warn_if_unsaved
 from .request.visit import Visit
 from .session.mapping import SQLSession
@@ -35,14 +37,21 @@ class SQLSessionFactory:
     in Python instead, include the package all the same and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: epoch seconds, the system's unless it is given. It is the attribute ``clock`` too,
-        which tests may set to travel in time.
-    :param options: every setting of the reference, without the prefix ``sqlsession.``.
+    :param clock: what time it is, in epoch seconds; the system's clock by default.
+    :param options: the settings, without the prefix ``sqlsession.``: see :doc:`settings`.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
+    clock: Callable[[], float]
+    """What time it is, in epoch seconds. Tests may set it to travel in time."""
+
     @discreet
-    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        **options: Unpack[SQLSessionOptions],
+    ) -> None:
         self.settings = Settings.from_options(options)
         self.clock = clock or _system_clock
         self._store: Store | None = None
