@@ -23,7 +23,7 @@ class SQLSession(LazyDict):
     It costs nothing until it is used. Changes are noticed by comparing what would be stored, so
     ``session['cart'].append(3)`` needs no :meth:`changed`. It is not a subclass of dict: code
     written in C would take a session that is not loaded yet for an empty dict. ``==``, ``|`` and
-    :meth:`copy` work as with a dict and give plain dicts.
+    ``copy()`` work as with a dict and give plain dicts.
 
     Every change raises :class:`SessionClosed` once the response has left the save tween.
     """
@@ -118,11 +118,11 @@ class SQLSession(LazyDict):
 
         For a view whose work must not be committed once the session was revoked: a payment. Without
         it, a request that was under way when somebody signed the user out everywhere stores nothing
-        in the session, and its other work stands.
+        in the session, and its other work stands. It needs a transaction, else ``NoTransaction``
+        is raised.
 
         :raises SessionNotLive: if the session was ended, by this request too, or its token
             replaced, or if there was none.
-        :raises NoTransaction: if the request has no transaction.
         :raises SessionConflict: if the database refuses the lock; pyramid_retry runs the request
             again.
         """

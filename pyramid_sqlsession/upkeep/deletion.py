@@ -24,19 +24,16 @@ OnExpired = Callable[[Connection, "Sequence[ExpiredSession]"], object]
 
 @dataclass(frozen=True)
 class ExpiredSession:
-    """A session that has expired, of which nothing will be left.
-
-    ``handle``
-      What ``session.id`` was.
-    ``user_id``
-      Whose it was; None for an anonymous one.
-    ``columns``
-      What the columns hold that the application's model has added.
-    """
+    """An expired session that is about to be deleted, as ``sqlsession.on_expired`` gets it."""
 
     handle: str
+    """The public handle; what :attr:`SQLSession.id` was."""
+
     user_id: Any
+    """Whose session it was; None for an anonymous one."""
+
     columns: Mapping[str, Any]
+    """The values of the columns that your model has added, by their names."""
 
 
 class Deletion:
