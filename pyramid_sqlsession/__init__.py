@@ -80,7 +80,7 @@ def includeme(config: Any) -> None:
     The settings are read when the configuration is committed, so that later calls of
     ``config.add_settings`` count. ``config.set_session_factory`` overrides the factory.
 
-    :raises pyramid.exceptions.ConfigurationError: at the commit, for wrong settings.
+    :raises ConfigurationError: at the commit, for wrong settings.
     """
     # without it an error of the configuration would name "Line 0 of file None"
     _configure(config, _info=where_included())

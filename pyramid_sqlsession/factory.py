@@ -39,8 +39,7 @@ class SQLSessionFactory:
 
     :param clock: what time it is, in epoch seconds; the system's clock by default.
     :param options: the settings, without the prefix ``sqlsession.``: see :doc:`settings`.
-    :raises pyramid.exceptions.ConfigurationError: for an unknown option or a value that is not
-        allowed.
+    :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
     clock: Callable[[], float]
@@ -62,7 +61,7 @@ class SQLSessionFactory:
     def from_ini(cls, settings: Mapping[str, Any]) -> SQLSessionFactory:
         """A factory made from the ``sqlsession.*`` settings of a registry.
 
-        :raises pyramid.exceptions.ConfigurationError: as the constructor does.
+        :raises ConfigurationError: as the constructor does.
         """
         factory = cls()
         factory.settings = Settings.from_ini(settings)
@@ -71,9 +70,8 @@ class SQLSessionFactory:
     def __call__(self, request: Any) -> SQLSession:
         """The session of a request, the same however often it is asked for.
 
-        :raises pyramid.exceptions.ConfigurationError: if nothing would save its sessions: the
-            package is not included, the application has not been made yet, or it has set another
-            session factory.
+        :raises ConfigurationError: if nothing would save its sessions: the package is not included,
+            the application has not been made yet, or it has set another session factory.
         """
         visit = self.visit(request)
         if not visit.handed_out:
@@ -85,7 +83,7 @@ class SQLSessionFactory:
     def visit(self, request: Any) -> Visit:
         """The request's use of its session, which is part of the implementation.
 
-        :raises pyramid.exceptions.ConfigurationError: if nothing would save its sessions.
+        :raises ConfigurationError: if nothing would save its sessions.
         """
         attributes = request.__dict__
         visit: Visit | None = attributes.get(_VISIT)
@@ -101,8 +99,7 @@ class SQLSessionFactory:
     def prepare(self, registry: Any) -> None:
         """Put together, once, what all requests share. The tween's factory calls it.
 
-        :raises pyramid.exceptions.ConfigurationError: if the settings, the model and the
-            application do not fit.
+        :raises ConfigurationError: if the settings, the model and the application do not fit.
         """
         if self._store is not None:
             return

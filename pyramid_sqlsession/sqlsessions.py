@@ -60,8 +60,7 @@ class SQLSessions:
     def revoke(self, handle: str | None, user_id: Any = ANYBODY) -> bool:
         """End a session, however old its handle is; False if there is none, or no handle.
 
-        :param user_id: end it only if it is this user's; by default, whoever's it is. None is nobody
-            and has no sessions.
+        :param user_id: end it only if it is this user's; None is nobody and has no sessions.
         :raises TypeError: if it is nothing that names a user: an object, bytes, a flag.
         """
         if user_id is None or handle is None or _HANDLE.fullmatch(handle) is None:

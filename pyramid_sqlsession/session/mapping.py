@@ -118,11 +118,11 @@ class SQLSession(LazyDict):
 
         For a view whose work must not be committed once the session was revoked: a payment. Without
         it, a request that was under way when somebody signed the user out everywhere stores nothing
-        in the session, and its other work stands. It needs a transaction, else ``NoTransaction``
-        is raised.
+        in the session, and its other work stands.
 
         :raises SessionNotLive: if the session was ended, by this request too, or its token
             replaced, or if there was none.
+        :raises NoTransaction: if the request has no transaction.
         :raises SessionConflict: if the database refuses the lock; pyramid_retry runs the request
             again.
         """
