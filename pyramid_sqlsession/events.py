@@ -32,7 +32,7 @@ class SessionEvent:
 
     @property
     def level(self) -> int:
-        """The level of its line in the log."""
+        """The level of its line in the log: INFO."""
         return logging.INFO
 
 

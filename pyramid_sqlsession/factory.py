@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
-from typing_extensions import Unpack
 from zope.interface import implementer
 
 from .frames import discreet
@@ -20,6 +19,10 @@ from .request.visit import Visit
 from .session.mapping import SQLSession
 from .settings.options import Settings
 from .store import Store, make_store
+
+if TYPE_CHECKING:
+    # Python 3.10 has none, and an annotation is not worth a dependency
+    from typing_extensions import Unpack
 
 _VISIT = "_pyramid_sqlsession_visit"
 
