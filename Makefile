@@ -59,6 +59,7 @@ lint: $(VENV)/testing.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(VENV)/testing.stamp
 	$(BIN)/ruff check --fix

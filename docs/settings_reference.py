@@ -1,6 +1,6 @@
 """A Sphinx extension: the settings reference, made from the metadata of the package's own settings.
 
-``.. settings-reference::`` lists them, ``:setting:`ttl``` refers to one.
+``.. settings-reference:: Lifetime`` lists those of a group, ``:setting:`ttl``` refers to one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.domains import ObjType
 from sphinx.roles import XRefRole
 from sphinx.util.docutils import SphinxDirective
 
@@ -19,6 +21,10 @@ from pyramid_sqlsession.settings.options import PREFIX, Settings
 
 # for the others, none is only how "unset" is written
 NONE_IS_A_VALUE = ("anonymous_ttl", "absolute_ttl", "cookie_domain", "cookie_max_age")
+
+# The search takes "sqlsession.ttl" for two words: the object is named by the second, and the first
+# has to be in its type.
+OBJECT_TYPE = "sqlsession setting"
 
 
 def term(option: Field[Any]) -> str:
@@ -34,31 +40,57 @@ def shown_default(option: Field[Any]) -> str:
     return "none" if option.name in NONE_IS_A_VALUE else "unset"
 
 
+def example(option: Field[Any]) -> str:
+    """Lines of an ini file."""
+    lines = option.metadata["example"].splitlines()
+    return "\n".join(line if line.startswith(" ") else PREFIX + line for line in lines)
+
+
 def definition(option: Field[Any]) -> Iterator[str]:
     """What an option means, as lines of reStructuredText."""
     yield option.metadata["meaning"]
     yield ""
-    yield f"Allowed: {option.metadata['allowed']}. Default: {shown_default(option)}."
+    yield f":Allowed: {option.metadata['allowed']}"
+    yield f":Default: {shown_default(option)}"
+    yield f":Keyword: ``{option.name}: {option.metadata['type']}``"
+    yield ""
+    yield ".. code-block:: ini"
+    yield ""
+    for line in example(option).splitlines():
+        yield f"   {line}"
 
 
 class SettingsReference(SphinxDirective):
-    """A definition list of all settings."""
+    """The settings of a group, each with an anchor."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        entries = nodes.definition_list()
-        for option in fields(Settings):
-            entries += self.entry(option)
-        return [entries]
+        group = self.arguments[0]
+        options = [it for it in fields(Settings) if it.metadata["group"] == group]
+        if not options:
+            raise self.error(f"there is no group of settings called {group}")
+        return [self.entry(option) for option in options]
 
     def entry(self, option: Field[Any]) -> nodes.Node:
         anchor = nodes.make_id(f"setting-{option.name}")
-        name = nodes.term("", "", nodes.literal("", term(option)), ids=[anchor])
-        self.env.domains.standard_domain.note_object("setting", option.name, anchor)
-        text = nodes.definition()
+        name = addnodes.desc_name("", term(option))
+        signature = addnodes.desc_signature("", "", name, ids=[anchor])
+        # what the table of contents shows
+        signature["_toc_name"], signature["_toc_parts"] = option.name, (option.name,)
+        signature["fullname"] = option.name
+        self.note(option.name, anchor)
+        if option.name == "sqlalchemy":
+            self.note("sqlalchemy.url", anchor)
+        text = addnodes.desc_content()
         self.state.nested_parse(
             StringList(list(definition(option)), "pyramid_sqlsession/settings/options.py"), 0, text
         )
-        return nodes.definition_list_item("", name, text)
+        return addnodes.desc("", signature, text, domain="std", objtype="setting")
+
+    def note(self, name: str, anchor: str) -> None:
+        self.env.domains.standard_domain.note_object("setting", name, anchor)
 
 
 class SettingRole(XRefRole):
@@ -74,6 +106,9 @@ class SettingRole(XRefRole):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_crossref_type("setting", "setting")
+    # before pages that only name the setting
+    setting = ObjType(OBJECT_TYPE, "setting", searchprio=0)
+    app.registry.domain_object_types["std"]["setting"] = setting
     app.add_role_to_domain(
         "std",
         "setting",

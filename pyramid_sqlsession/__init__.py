@@ -37,6 +37,7 @@ from .exceptions import (
 )
 from .factory import SQLSessionFactory
 from .included import INCLUDED, SAVE, TM, where_included
+from .keywords import SQLSessionOptions
 from .session.mapping import SQLSession
 from .sqlsessions import SQLSessions
 from .table.model import SessionMixin
@@ -49,6 +50,7 @@ __all__ = [
     "ExpiredSession",
     "SQLSession",
     "SQLSessionFactory",
+    "SQLSessionOptions",
     "SQLSessions",
     "Serializer",
     "SessionBusy",
@@ -84,8 +86,7 @@ def includeme(config: Any) -> None:
     _configure(config, _info=where_included())
 
 
-@action_method  # type: ignore[untyped-decorator]  # pyramid has no types
-def _configure(config: Any) -> None:
+def _register(config: Any) -> None:
     config.include("pyramid_tm")
     config.add_tween(SAVE, under=TM, over=EXCVIEW)
     # outside the permission check: a forbidden request counts too
@@ -103,3 +104,6 @@ def _configure(config: Any) -> None:
     config.action(ISessionFactory, register, introspectables=(introspectable,))
     # after everything that may still change the tweens or the session factory
     config.action(None, lambda: check_explicit_tweens(config.registry), order=1000)
+
+
+_configure: Any = action_method(_register)

@@ -13,36 +13,39 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 log = logging.getLogger("pyramid_sqlsession")
+
+Outcome = Literal["raised", "won", "dropped"]
 
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """What all events have in common: ``request``, and ``handle``, the session's ``id``.
-
-    The handle is empty where no session is known.
-    """
+    """The base of all events. Subscribe to it to be told of every one."""
 
     request: Any
+    """The request in which it happened."""
+
     handle: str
+    """The session's handle, as in :attr:`SQLSession.id`; empty if no session is known."""
 
     @property
     def level(self) -> int:
-        """How it is logged."""
+        """The level of its line in the log: INFO."""
         return logging.INFO
 
 
 @dataclass(frozen=True)
 class SessionCreated(SessionEvent):
-    """A session was stored for the first time. ``user_id`` is None for an anonymous one."""
+    """A session was stored for the first time."""
 
     user_id: Any = None
+    """Who is signed in; None for an anonymous session."""
 
     @property
     def level(self) -> int:
-        """DEBUG for an anonymous session, INFO for a sign-in."""
+        """DEBUG for an anonymous session, which every visitor may have; else INFO: a sign-in."""
         return logging.DEBUG if self.user_id is None else logging.INFO
 
     def __str__(self) -> str:
@@ -51,15 +54,16 @@ class SessionCreated(SessionEvent):
 
 @dataclass(frozen=True)
 class SessionRegenerated(SessionEvent):
-    """A session got a new token.
-
-    A sign-in also changes its handle: ``handle`` is the new one, ``old_handle`` the previous one.
-    ``user_id`` is who is signed in now, ``old_user_id`` who was signed in before; None is nobody.
-    """
+    """A session got a new token. A sign-in also gives it a new handle, which is ``handle``."""
 
     old_handle: str
+    """The session's handle before; it equals ``handle`` unless this is a sign-in."""
+
     user_id: Any = None
+    """Who is signed in now; None for nobody."""
+
     old_user_id: Any = None
+    """Who was signed in before; None for nobody."""
 
     def __str__(self) -> str:
         whose = _whose(self.user_id)
@@ -70,44 +74,52 @@ class SessionRegenerated(SessionEvent):
 
 @dataclass(frozen=True)
 class SessionEnded(SessionEvent):
-    """A session has ended.
+    """A session has ended."""
 
-    ``by``
-      ``"logout"``: the visitor signed out, or the application called ``invalidate()``.
-      ``"revoked"``: through ``request.sqlsessions``.
-      ``"limit"``: a sign-in of the same user exceeded ``sqlsession.max_sessions_per_user``.
-      ``"command"``: an operator ended it on the command line. This is logged, but not sent.
-      ``"expiry"``: it had expired when its visitor came back. Sent once, or twice if requests come
-      at the same moment; not sent by the cleanup, which has no request.
-    ``user_id``
-      Who was signed in; None for an anonymous session.
+    reason: Literal["logout", "revoked", "limit", "command", "expiry"]
+    """Why it ended.
+
+    ``"logout"``
+      The visitor signed out, or the application called :meth:`SQLSession.invalidate`.
+    ``"revoked"``
+      It was ended through ``request.sqlsessions``.
+    ``"limit"``
+      A sign-in of the same user exceeded ``sqlsession.max_sessions_per_user``.
+    ``"command"``
+      An operator ended it from the command line. This is only a line in the log.
+    ``"expiry"``
+      It had expired when its visitor came back. Sent once, or twice if two requests come at the
+      same moment. Cleanup sends no event: it has no request.
     """
 
-    by: str
     user_id: Any = None
+    """Whose session it was; None for an anonymous one."""
 
     def __str__(self) -> str:
-        return f"session {self.handle} ended by {self.by}, {_whose(self.user_id)}"
+        return f"session {self.handle} ended: {self.reason}, {_whose(self.user_id)}"
 
 
 @dataclass(frozen=True)
 class SessionConflicted(SessionEvent):
-    """Another request changed the session at the same time.
-
-    ``keys``
-      The keys that both changed; empty if the conflict concerned the whole row.
-    ``outcome``
-      ``"raised"``: :class:`SessionConflict` was raised; the request may be run again.
-      ``"won"``: this request's values were stored.
-      ``"dropped"``: the session had been ended or regenerated, and nothing was stored.
-    """
+    """Another request changed the session at the same time."""
 
     keys: tuple[Any, ...]
-    outcome: str
+    """The keys that both requests changed; empty if the conflict is about the whole row."""
+
+    outcome: Outcome
+    """What became of this request's changes.
+
+    ``"raised"``
+      :class:`SessionConflict` was raised; pyramid_retry may run the request again.
+    ``"won"``
+      They were stored.
+    ``"dropped"``
+      They were not stored: the session had been ended or regenerated.
+    """
 
     @property
     def level(self) -> int:
-        """WARNING if a change is lost; INFO if the conflict is raised, and perhaps retried."""
+        """WARNING where a change is lost; INFO if :class:`SessionConflict` was raised."""
         return logging.INFO if self.outcome == "raised" else logging.WARNING
 
     def __str__(self) -> str:
@@ -126,20 +138,24 @@ class SessionConflicted(SessionEvent):
 
 @dataclass(frozen=True)
 class CookieRejected(SessionEvent):
-    """A cookie opened no session; the request gets an empty one.
+    """A cookie opened no session. The request has an empty one."""
 
-    ``reason``
-      ``"malformed"``: it is not a token, and was not looked up.
-      ``"unknown"``: there is no such session. Many of these from one address are guesses.
-      ``"replaced"``: the session was regenerated, and the request used the old token.
-      ``"unreadable"``: the row cannot be read; a warning in the log says why.
+    reason: Literal["malformed", "unknown", "replaced", "unreadable"]
+    """Why it was rejected.
+
+    ``"malformed"``
+      It cannot be a token; the database was not asked.
+    ``"unknown"``
+      No session has this token. Many of them from one address are attempts to guess one.
+    ``"replaced"``
+      The session has a new token, and the request came late with the old one.
+    ``"unreadable"``
+      The row cannot be read; a warning in the log says why.
     """
-
-    reason: str
 
     @property
     def level(self) -> int:
-        """DEBUG, since anybody can cause thousands of them: :class:`Rejections` sums them up."""
+        """DEBUG: anybody can send thousands. At INFO, one line a minute sums them up."""
         return logging.DEBUG
 
     def __str__(self) -> str:

@@ -10,12 +10,12 @@ from transaction.interfaces import TransientError
 class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has no types
     """Another request changed the same session at the same time.
 
-    It is a :class:`transaction.interfaces.TransientError`: pyramid_retry runs the request again,
-    which then sees what the other request stored.
-
-    ``keys``
-      The keys that both changed; empty if the database reported the conflict.
+    It is a ``transaction.interfaces.TransientError``: pyramid_retry runs the request again, which
+    then sees what the other request stored.
     """
+
+    keys: tuple[Any, ...]
+    """The keys that both requests changed; empty if the database reports the conflict."""
 
     def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
@@ -23,14 +23,14 @@ class SessionConflict(TransientError):  # type: ignore[misc]  # transaction has 
 
 
 class SessionBusy(RuntimeError):
-    """A concurrent change met a request without a transaction.
+    """Another request changed the same session, and this one has no transaction.
 
-    This is not a :class:`SessionConflict`: what such a request did cannot be rolled back, so it is
-    not run again.
-
-    ``keys``
-      As those of a :class:`SessionConflict`.
+    It is not a :class:`SessionConflict`: what a request did without a transaction cannot be undone,
+    so it is not run again.
     """
+
+    keys: tuple[Any, ...]
+    """The keys that both requests changed; empty if the database reports the conflict."""
 
     def __init__(self, message: str, keys: tuple[Any, ...] = ()) -> None:
         super().__init__(message)

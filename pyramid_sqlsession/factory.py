@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import ISessionFactory
@@ -13,11 +13,16 @@ from zope.interface import implementer
 
 from .frames import discreet
 from .included import described, is_included
+from .keywords import SQLSessionOptions
 from .request.respond import respond, warn_if_unsaved
 from .request.visit import Visit
 from .session.mapping import SQLSession
 from .settings.options import Settings
 from .store import Store, make_store
+
+if TYPE_CHECKING:
+    # Python 3.10 has none, and an annotation is not worth a dependency
+    from typing_extensions import Unpack
 
 _VISIT = "_pyramid_sqlsession_visit"
 
@@ -35,14 +40,21 @@ class SQLSessionFactory:
     it in Python instead, include the package and then call
     ``config.set_session_factory(SQLSessionFactory(ttl='12h'))``.
 
-    :param clock: returns epoch seconds; by default the system's clock. Tests may set the attribute
-        ``clock`` to travel in time.
-    :param options: any setting of the reference, without the prefix ``sqlsession.``.
+    :param clock: what time it is, in epoch seconds; the system's clock by default.
+    :param options: the settings, without the prefix ``sqlsession.``: see :doc:`settings`.
     :raises ConfigurationError: for an unknown option or a value that is not allowed.
     """
 
+    clock: Callable[[], float]
+    """What time it is, in epoch seconds. Tests may set it to travel in time."""
+
     @discreet
-    def __init__(self, *, clock: Callable[[], float] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] | None = None,
+        **options: Unpack[SQLSessionOptions],
+    ) -> None:
         self.settings = Settings.from_options(options)
         self.clock = clock or _system_clock
         self._store: Store | None = None

@@ -87,8 +87,8 @@ def test_a_sign_in_and_every_end_is_a_line_with_the_user_and_the_handle(
     assert lines(caplog) == [
         f"session {handles[0]} created, user 'alice'",
         f"session {handles[1]} created, user 'alice'",
-        f"session {handles[0]} ended by limit, user 'alice'",
-        f"session {handles[1]} ended by logout, user 'alice'",
+        f"session {handles[0]} ended: limit, user 'alice'",
+        f"session {handles[1]} ended: logout, user 'alice'",
         f"session {row['lineage'].hex()} created, user 'bob\\neve'",
     ]
     for token in tokens:
@@ -140,7 +140,7 @@ def test_an_expired_session_is_told_once_however_often_its_cookie_comes(
     for path in ("/show", "/show", "/put", "/show"):
         visitor.reset()
         visitor.get(path, headers=old)
-    assert [(event.by, event.user_id) for event in told] == [("expiry", "alice")]
+    assert [(event.reason, event.user_id) for event in told] == [("expiry", "alice")]
     expired = min(rows(engine), key=lambda row: int(row["purge_after"]))
     # the purge is next
     assert (expired["purge_after"], expired["last_seen"]) == (0, EPOCH)
@@ -148,7 +148,7 @@ def test_an_expired_session_is_told_once_however_often_its_cookie_comes(
 
 def test_the_audit_subscriber_writes_one_row_for_one_expired_cookie(engine: Engine) -> None:
     def audit(event: SessionEnded) -> None:
-        event.request.dbsession.add(Note(text=f"{event.user_id} {event.by}"))
+        event.request.dbsession.add(Note(text=f"{event.user_id} {event.reason}"))
 
     clock = Clock()
     config = shared(engine, clock)
@@ -199,7 +199,7 @@ def test_an_expiry_that_cannot_be_noted_is_told_again(
     assert " will be reported again: the disk is full" in caplog.text
     app.get("/show")
     app.get("/show")
-    assert [event.by for event in told] == ["expiry", "expiry"]
+    assert [event.reason for event in told] == ["expiry", "expiry"]
 
 
 # ---- rejected cookies
@@ -209,9 +209,13 @@ def test_rejected_cookies_are_summed_up_once_a_minute(caplog: pytest.LogCaptureF
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     now = [0.0]
     rejections = Rejections(lambda: now[0])
-    for seconds, reason in ((0, "unknown"), (1, "unknown"), (59, "malformed"), (60, "unknown")):
+    unknown, malformed = (
+        CookieRejected(None, "", "unknown"),
+        CookieRejected(None, "", "malformed"),
+    )
+    for seconds, event in ((0, unknown), (1, unknown), (59, malformed), (60, unknown)):
         now[0] = seconds
-        rejections.count(CookieRejected(None, "", reason))
+        rejections.count(event)
     shown = [it.getMessage() for it in caplog.records]
     assert shown == [
         "cookies rejected since the last such line: 1 unknown",

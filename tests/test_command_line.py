@@ -698,10 +698,10 @@ def test_what_is_revoked_is_a_line_in_the_applications_log(
     caplog.set_level(logging.INFO, "pyramid_sqlsession")
     run(sqlite_uri, "revoke", "--user", "alice")
     run(sqlite_uri, "revoke", bob)
-    shown = [it.getMessage() for it in caplog.records if " ended by " in it.getMessage()]
+    shown = [it.getMessage() for it in caplog.records if " ended: " in it.getMessage()]
     assert shown == [
-        f"session {alice} ended by command, user 'alice'",
-        f"session {bob} ended by command, user 'bob'",
+        f"session {alice} ended: command, user 'alice'",
+        f"session {bob} ended: command, user 'bob'",
     ]
 
 

@@ -369,7 +369,7 @@ def test_a_sign_out_tells_of_each_session_that_it_ends(sqlite_engine: Engine) ->
     handles = {get(app, "/handle", token).json for token in tokens}
     get(app, "/invalidate", *tokens)
     assert {it.handle for it in ended} == handles
-    assert {(it.by, it.user_id) for it in ended} == {("logout", "alice")}
+    assert {(it.reason, it.user_id) for it in ended} == {("logout", "alice")}
     assert rows(sqlite_engine) == []
 
 
@@ -443,7 +443,7 @@ def test_one_cookie_that_is_rejected_beside_a_session_is_not_told(sqlite_engine:
     get(app, "/show", expired, new_token(), mine)
     assert told == []
     get(app, "/show", new_token(), expired)
-    assert [it.by for it in told] == ["expiry"]
+    assert [it.reason for it in told] == ["expiry"]
     get(app, "/show", new_token(), new_token())
     get(app, "/show", "short", "")
     assert [it.reason for it in told[1:]] == ["unknown", "malformed"]

@@ -45,7 +45,7 @@ def test_a_session_that_has_expired_is_not_counted_among_those_that_were_ended(
     assert browser.get(f"/end_one?handle={handle}").json is False
     assert rows(engine) == []
     # it has ended by itself
-    assert [event.by for event in ended] == ["expiry"]
+    assert [event.reason for event in ended] == ["expiry"]
 
 
 def test_the_cookie_of_a_session_that_has_expired_is_not_removed_when_its_rows_are(
@@ -60,4 +60,4 @@ def test_the_cookie_of_a_session_that_has_expired_is_not_removed_when_its_rows_a
     assert "Set-Cookie" not in response.headers
     assert rows(engine) == []
     # it has ended by itself
-    assert [event.by for event in ended] == ["expiry"]
+    assert [event.reason for event in ended] == ["expiry"]

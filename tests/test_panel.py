@@ -722,7 +722,7 @@ def test_the_panel_shows_what_the_application_did_to_other_sessions(sqlite_engin
     page = visit(app, "/revoke")
     assert page.glance.startswith("read v1, ")
     assert [it for it in page.purposes if it != "read"] == ["delete"]
-    assert "by revoked" in page.events["SessionEnded"]
+    assert "ended: revoked" in page.events["SessionEnded"]
     app.get("/sign_in")
     app.reset()
     assert visit(app, "/revoke_and_out").glance.startswith("empty, ")

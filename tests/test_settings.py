@@ -262,7 +262,7 @@ def test_an_unknown_setting_is_an_error_that_names_the_nearest_one() -> None:
 
 def test_an_unknown_setting_that_resembles_none_lists_them_all() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        SQLSessionFactory(zzz=1)
+        SQLSessionFactory(zzz=1)  # type: ignore[call-arg]
     assert str(caught.value).startswith("zzz is no setting of pyramid_sqlsession (there are ")
     assert "touch_interval" in str(caught.value)
 

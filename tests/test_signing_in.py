@@ -792,7 +792,7 @@ def test_events_tell_what_happened_to_the_session(
     site.app.registry.registerHandler(told.append, [SessionEvent])
     flight = site.visit(action, token)
     names = [
-        type(event).__name__ + (f" by {event.by}" if isinstance(event, SessionEnded) else "")
+        type(event).__name__ + (f" by {event.reason}" if isinstance(event, SessionEnded) else "")
         for event in told
         if isinstance(event, EVENTS)
     ]

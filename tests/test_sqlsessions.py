@@ -499,7 +499,7 @@ def test_every_ended_session_is_told(engine: Engine) -> None:
     browsers = [devices.signed_in(), devices.signed_in()]
     handles = {browser.get("/handle").json for browser in browsers}
     browsers[0].get("/revoke_user")
-    assert {(it.handle, it.by, it.user_id) for it in told if it.by == "revoked"} == {
+    assert {(it.handle, it.reason, it.user_id) for it in told if it.reason == "revoked"} == {
         (handle, "revoked", "alice") for handle in handles
     }
 
@@ -667,7 +667,7 @@ def test_a_limit_that_cannot_be_enforced_is_a_warning_and_the_sign_in_stands(
 def test_a_sign_in_over_the_limit_ends_the_session_that_began_first(engine: Engine) -> None:
     clock, told = Clock(), []
     config = configurator(engine, clock=clock, max_sessions_per_user=2)
-    config.add_subscriber(lambda event: told.append(event.by), SessionEnded)
+    config.add_subscriber(lambda event: told.append(event.reason), SessionEnded)
     devices = Devices(config)
     bob = devices.signed_in("bob")
     browsers = []
@@ -883,7 +883,7 @@ def test_what_was_ended_and_why_is_in_the_log(
     for words in (
         "created, user 'alice'",
         "regenerated, user 'alice'",
-        "ended by revoked, user 'alice'",
+        "ended: revoked, user 'alice'",
     ):
         assert words in text
     assert token not in text

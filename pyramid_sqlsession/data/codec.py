@@ -56,8 +56,9 @@ class Codec:
         encryption: Encryption | None = None,
     ) -> None:
         self.serializer: Serializer = JSONSerializer() if serializer == "json" else serializer
-        if hasattr(serializer, "bounded_by"):
-            self.serializer = serializer.bounded_by(max_size)
+        bounded_by = getattr(serializer, "bounded_by", None)
+        if bounded_by is not None:
+            self.serializer = bounded_by(max_size)
         self.max_size = max_size
         self._encryption = encryption
         plain = underlying(type_)

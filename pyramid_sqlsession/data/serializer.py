@@ -39,12 +39,14 @@ class Serializer(Protocol):
 
         :raises ValueError: or any other error, if it holds something that cannot be stored.
         """
+        ...
 
     def loads(self, stored: bytes, /) -> dict[Any, Any]:
         """The session from bytes.
 
         :raises ValueError: or any other error, if these are not a session.
         """
+        ...
 
 
 class JSONSerializer:

@@ -18,15 +18,19 @@ class Database(Protocol):
 
     def __str__(self) -> str:
         """A description for the log, without a password."""
+        ...
 
     def notice(self, request: Any) -> None:
         """Take note of the engine that a request used, even if its session was not used."""
+        ...
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         """The row, as the transaction sees it, or None."""
+        ...
 
     def reading(self, request: Any, transaction: Any) -> AbstractContextManager[Connection]:
         """A connection for reading, which sees what the transaction wrote."""
+        ...
 
     def writing(self, request: Any, transaction: Any) -> AbstractContextManager[Writing]:
         """A connection for writing, after everything that the application has written.
@@ -34,18 +38,24 @@ class Database(Protocol):
         Without a transaction, it has a short one of its own, committed at the end. The function
         that comes with it tells later whether what was written is durable.
         """
+        ...
 
     def touching(self, request: Any) -> AbstractContextManager[Connection]:
         """A connection in a short transaction of its own, which waits for no lock."""
+        ...
 
     def is_shared(self, request: Any) -> bool:
         """Whether that connection is the one that the application uses."""
+        ...
 
     def engine(self, request: Any) -> Engine | None:
         """The engine for work outside of this request; None if there is none."""
+        ...
 
     def engines(self) -> list[Engine] | None:
         """The engines seen in requests, for work outside of requests; None before the first."""
+        ...
 
     def close(self) -> None:
         """Close all connections that do not belong to the application."""
+        ...

@@ -151,16 +151,16 @@ class ObservedSession(SQLSession):
 
     def _is_read_by_the_application(self) -> bool:
         # the toolbar's own panel reads every key as soon as the application asks for the session
-        reader = sys._getframe(1)
+        reader: FrameType | None = sys._getframe(1)
         while _module_of(reader) == __name__:
-            reader = reader.f_back  # type: ignore[assignment]  # a method has a caller
+            reader = reader and reader.f_back
         is_toolbars = _module_of(reader).startswith("pyramid_debugtoolbar.")
         return self._observed.is_recording and not is_toolbars
 
 
-def _module_of(frame: FrameType) -> str:
+def _module_of(frame: FrameType | None) -> str:
     # the code of a template has no name
-    return str(frame.f_globals.get("__name__"))
+    return str(frame.f_globals.get("__name__")) if frame is not None else ""
 
 
 def observe(request: Any) -> Observed | None:

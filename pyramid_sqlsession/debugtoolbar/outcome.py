@@ -161,7 +161,8 @@ def cookie_received(observed: Observed, request: Any) -> str:
 def _reason(event: Any) -> str | None:
     if isinstance(event, CookieRejected):
         return _REJECTED[event.reason]
-    return _REJECTED["expiry"] if isinstance(event, SessionEnded) and event.by == "expiry" else None
+    has_expired = isinstance(event, SessionEnded) and event.reason == "expiry"
+    return _REJECTED["expiry"] if has_expired else None
 
 
 def transaction_of(observed: Observed, request: Any) -> str:

@@ -27,9 +27,10 @@ class SessionRowPanel(DebugPanel):  # type: ignore[misc]  # the toolbar has no a
     nav_title = "Session row"
     template = "pyramid_sqlsession.debugtoolbar:templates/session_row.dbtmako"
     has_content = True
+    data: Any
 
     def __init__(self, request: Any) -> None:
-        self.data: dict[str, Any] = {"report": None, "is_ours": observe(request) is not None}
+        self.data = {"report": None, "is_ours": observe(request) is not None}
         self._id = request.pdtb_id
 
     @property

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from ..cookie import id_of
-from ..events import SessionConflicted, SessionEvent, send
+from ..events import Outcome, SessionConflicted, SessionEvent, send
 from ..exceptions import SessionClosed
 from ..frames import discreet
 from ..lifetime import Times
@@ -150,7 +150,7 @@ class Visit:
         """Enter a phase; *transaction* is the one that the save joined."""
         self.phase, self.transaction = phase, transaction
 
-    def tell_conflict(self, keys: tuple[Any, ...], outcome: str) -> None:
+    def tell_conflict(self, keys: tuple[Any, ...], outcome: Outcome) -> None:
         """Report a concurrent change."""
         lineage = lineage_of(self.state)
         handle = "" if lineage is None else lineage.hex()

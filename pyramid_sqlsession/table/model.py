@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import (
@@ -51,41 +51,52 @@ DATA = LargeBinary().with_variant(MEDIUMBLOB(), "mysql", "mariadb")
 class SessionMixin:
     """The columns of a session, for a declarative model of the application's own.
 
-    ``id``
-      SHA-256 of the cookie's token.
-    ``lineage``
-      Identifies a session from start to end, whatever token it has. Its hex is the public handle.
-    ``user_id``
-      Who is signed in. It may be declared again, as a foreign key for instance.
-    ``data``
-      The serialized session, nothing else.
-    ``version``
-      Incremented by every write of the data, for optimistic concurrency.
-    ``created``, ``last_seen``
-      Epoch seconds, UTC. ``last_seen`` is throttled and never moves backwards.
-    ``max_age``
-      This session's own lifetime in seconds, if it has one.
-    ``purge_after``
-      Epoch seconds, not before the expiry: the row of an expired session is deleted after it.
-    ``replaced``
-      Epoch seconds: when this row's token was replaced. The row is then a marker for late requests.
+    A model may set ``__tablename__``, which is ``sqlsession`` by default, add columns, and declare
+    a column again under another name or with another type.
     """
 
-    @declared_attr.directive
-    @classmethod
-    def __tablename__(cls) -> Any:
-        return "sqlsession"
+    if TYPE_CHECKING:
+        # a plain attribute to type checkers, to which a model may assign a name
+        __tablename__: Any
+    else:
+
+        @declared_attr.directive
+        @classmethod
+        def __tablename__(cls) -> str:
+            return "sqlsession"
 
     id: Mapped[bytes] = mapped_column(ID, primary_key=True)
+    """SHA-256 of the cookie's token."""
+
     lineage: Mapped[bytes] = mapped_column(LINEAGE, nullable=False, index=True)
+    """Stays the same from the start of a session to its end, whatever token it has. Its hex digits
+    are the public handle, :attr:`SQLSession.id`."""
+
     user_id: Mapped[Any] = mapped_column(USER, index=True, nullable=True)
+    """Who is signed in; NULL for nobody. You may declare it again, for instance as a foreign key.
+    """
+
     data: Mapped[Any] = mapped_column(DATA, nullable=False)
+    """The serialized session, and nothing else."""
+
     version: Mapped[int] = mapped_column(Integer, nullable=False)
+    """Raised by every write of the data: optimistic concurrency."""
+
     created: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    """When the session started, in epoch seconds."""
+
     last_seen: Mapped[int] = mapped_column(BigInteger, nullable=False)
+    """The last recorded activity, in epoch seconds. It never moves backwards."""
+
     max_age: Mapped[int | None] = mapped_column(Integer)
+    """The session's own lifetime in seconds, if it has one."""
+
     purge_after: Mapped[int] = mapped_column(BigInteger, nullable=False, index=True)
+    """When an expired row may be deleted, in epoch seconds; not before it expires."""
+
     replaced: Mapped[int | None] = mapped_column(BigInteger)
+    """When the row's token was replaced, in epoch seconds. The row is then a marker, by which late
+    requests are recognized; it opens no session."""
 
 
 MIXED_IN = tuple(SessionMixin.__annotations__)

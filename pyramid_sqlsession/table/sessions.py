@@ -53,7 +53,8 @@ class Sessions:
             .order_by(func.max(columns["created"]).desc(), lineage.desc())
         )
         # the application may have given the columns other names
-        row = select(
+        # what SQLAlchemy 2.0 and 2.1 call its type is not the same
+        row: Any = select(
             *(columns[name].label(f"r_{name}") for name in _LOCKED), live.label("r_live")
         ).order_by(id)
         in_lineages = lineage.in_(bindparam("b_lineages", expanding=True))

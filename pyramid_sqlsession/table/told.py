@@ -12,20 +12,28 @@ from .record import LAST_SECOND
 
 @dataclass(frozen=True)
 class UserSession:
-    """A live session of a user. Times are aware datetimes in UTC.
+    """A live session of a user, as :meth:`SQLSessions.of_user` lists it.
 
-    ``columns``
-      The values of the columns that the application's model adds.
-    ``current``
-      Whether it is the session of this request.
+    Its times are aware datetimes in UTC.
     """
 
     handle: str
+    """The public handle, 32 hex digits; see :attr:`SQLSession.id`."""
+
     created: datetime
+    """When the session started."""
+
     last_seen: datetime
+    """The last recorded activity, at most ``sqlsession.touch_interval`` old while it is used."""
+
     expires_at: datetime
+    """When it expires if it is not used any more."""
+
     columns: Mapping[str, Any]
+    """The values of the columns that your model has added, by their names."""
+
     current: bool = False
+    """Whether it is the session of this request."""
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,16 @@ OnExpired = Callable[[Connection, "Sequence[ExpiredSession]"], object]
 
 @dataclass(frozen=True)
 class ExpiredSession:
-    """An expired session that is about to be deleted.
-
-    ``handle``
-      The session's ``id``.
-    ``user_id``
-      Who was signed in; None for an anonymous session.
-    ``columns``
-      The values of the columns that the application's model adds.
-    """
+    """An expired session that is about to be deleted, as ``sqlsession.on_expired`` gets it."""
 
     handle: str
+    """The public handle; what :attr:`SQLSession.id` was."""
+
     user_id: Any
+    """Whose session it was; None for an anonymous one."""
+
     columns: Mapping[str, Any]
+    """The values of the columns that your model has added, by their names."""
 
 
 class Deletion:

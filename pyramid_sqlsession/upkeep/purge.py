@@ -78,6 +78,7 @@ class Purge:
                 size //= 2
                 continue
             is_last, ids = len(found) < size, [row[0] for row in found]
+            deleted: set[bytes] = set()
             if ids:
                 deleted, size = self._deletion.run(engine, now, ids, size)
                 yield len(deleted)

@@ -129,7 +129,7 @@ def test_an_expired_session_is_told_when_its_visitor_comes_back(sqlite: Backend)
     browser.get("/enter")
     clock.advance(60)
     browser.get("/show")
-    assert [(event.by, event.user_id) for event in told] == [("expiry", "alice")]
+    assert [(event.reason, event.user_id) for event in told] == [("expiry", "alice")]
 
 
 def test_a_logout_ends_a_session_that_cannot_be_read_now(sqlite: Backend) -> None:
