@@ -698,14 +698,13 @@ def test_a_limit_of_one_leaves_the_newest_session(engine: Engine) -> None:
 def crowded(backend: Backend) -> Iterator[tuple[Engine, Clock]]:
     """A table with 20,000 sessions of alice, and their time."""
     engine, clock = create_engine(backend.url), Clock()
-    table = SessionRow.__table__
     row = {"user_id": "alice", "data": b'{"auth.userid":"alice"}', "version": 1}
     times = {"created": clock(), "last_seen": clock(), "purge_after": clock() + 14 * 86_400}
     with engine.begin() as connection:
         SessionRow.metadata.create_all(connection)
         for start in range(0, 20_000, 1000):
             connection.execute(
-                insert(table),
+                insert(SessionRow),
                 [
                     {**row, **times, "id": n.to_bytes(32, "big"), "lineage": n.to_bytes(16, "big")}
                     for n in range(start, start + 1000)
@@ -720,7 +719,7 @@ def test_twenty_thousand_sessions_of_a_user_end_in_twenty_statements(
     crowded: tuple[Engine, Clock], how: str
 ) -> None:
     engine, clock = crowded
-    limit = {"max_sessions_per_user": 1} if how == "limit" else {}
+    limit: dict[str, Any] = {"max_sessions_per_user": 1} if how == "limit" else {}
     devices = Devices(configurator(engine, clock=clock, **limit))
     with statements(engine) as seen:
         if how == "limit":
