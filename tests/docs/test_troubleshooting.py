@@ -41,7 +41,7 @@ PAGE = (DOCS / "troubleshooting.rst").read_text()
 TERMS = re.findall(r"^(``.+)\n  \S", PAGE, re.MULTILINE)
 """What is to be seen, before what to do about it."""
 
-OF_SERVERS = "the database reports a conflict`` with error 1213 or 1020, or ``could not serialize"
+OF_SERVERS = "database conflict`` with error 1213 or 1020, or ``could not serialize"
 """The term whose messages no SQLite can give."""
 
 HTTPS = {"wsgi.url_scheme": "https"}
@@ -86,7 +86,7 @@ def fill_in(browser: TestApp, url: str = "/form", **options: Any) -> Any:
 # ---- the session is always empty
 
 
-@shows("``the cookie __Host-id is Secure and was set over http``")
+@shows("``the cookie __Host-id is Secure but was set over http``")
 def secure_over_http(engine: Engine) -> None:
     config = configurator(engine, {"sqlsession.cookie_name": "__Host-id"})
     browser = serve(config, put=put, show=show)
@@ -97,14 +97,14 @@ def secure_over_http(engine: Engine) -> None:
     assert browser.get("/show").json == {"cart": [1]}
 
 
-@shows("``sessions are not kept by pyramid_sqlsession but by``")
+@shows("``session factory overridden by``")
 def another_factory(engine: Engine) -> None:
     config = configurator(engine)
     config.set_session_factory(SignedCookieSessionFactory("x" * 32))
     serve(config)
 
 
-@shows("``cookies were rejected since the last such line: 1 unknown``")
+@shows("``cookies rejected since the last such line: 1 unknown``")
 def two_applications(engine: Engine) -> None:
     other = create_engine(str(engine.url).replace("database.sqlite", "wiki.sqlite"))
     shop, wiki = (serve(configurator(one), put=put, show=show) for one in (engine, other))
@@ -133,7 +133,7 @@ def test_a_cookie_for_another_place_is_never_sent_back(sqlite_engine: Engine, op
 # ---- a flash message or a change is lost
 
 
-@shows("``changes of the session are not stored: the view has raised HTTPFound``")
+@shows("``session changes are not stored: the view raised HTTPFound``")
 def raised_redirect(engine: Engine) -> None:
     def save(request: Any) -> None:
         request.session.flash("Saved.")
@@ -142,7 +142,7 @@ def raised_redirect(engine: Engine) -> None:
     assert serve(configurator(engine), save=save, show=show).get("/save").follow().json == {}
 
 
-@shows("``it belongs to a request inside another one``")
+@shows("``the request is nested in another one``")
 def subrequest(engine: Engine) -> None:
     def outer(request: Any) -> None:
         inner = Request.blank("/put")
@@ -185,7 +185,7 @@ def rolled_back(engine: Engine) -> None:
     serve(configurator(engine), view=view).get("/view")
 
 
-@shows("``cannot be read, its session is taken for empty``")
+@shows("``its session is treated as empty``")
 def another_serializer(engine: Engine) -> None:
     browser = serve(configurator(engine), put=put, show=show)
     browser.get("/put")
@@ -214,7 +214,7 @@ def test_a_veto_loses_what_a_page_with_errors_has_flashed(
 # ---- signed out
 
 
-@shows("``session H has ended by expiry``")
+@shows("``session H ended: expiry``")
 def expired(engine: Engine) -> None:
     clock = Clock()
     browser = serve(configurator(engine, clock=clock, ttl=60), enter=enter, show=show, post=post)
@@ -225,7 +225,7 @@ def expired(engine: Engine) -> None:
     browser.get("/show")
 
 
-@shows("``session H has ended by limit``, ``session H has ended by revoked``")
+@shows("``session H ended: limit``, ``session H ended: revoked``")
 def limited(engine: Engine) -> None:
     def revoke(request: Any) -> None:
         request.sqlsessions.revoke_user("alice")
@@ -237,7 +237,7 @@ def limited(engine: Engine) -> None:
     browser.get("/revoke")
 
 
-@shows("``request.authenticated_userid is set, and session['auth.userid'] is not``")
+@shows("``request.authenticated_userid is set, but session['auth.userid'] is not``")
 def user_elsewhere(engine: Engine) -> None:
     class Policy:
         def authenticated_userid(self, request: Any) -> str:
@@ -303,7 +303,7 @@ def form_behind_a_proxy(engine: Engine) -> None:
 # ---- the table, the model, the start
 
 
-@shows("``the session table 'sqlsession' is missing or does not fit its model``")
+@shows("``the session table 'sqlsession' is missing or does not match its model``")
 def no_table(engine: Engine) -> None:
     serve(configurator(engine, create=False), put=put).get("/put")
 
@@ -315,7 +315,7 @@ def no_model(engine: Engine) -> None:
         serve(configurator(engine, {"sqlsession.model": None}))
 
 
-@shows("``changes nothing, and the database reports no error``")
+@shows("``changed nothing, and the database reported no error``")
 def kept_row(engine: Engine) -> None:
     browser = serve(configurator(engine), put=put)
     browser.get("/put")
@@ -333,7 +333,7 @@ def made(**settings: Any) -> None:
     config.make_wsgi_app()
 
 
-@shows("``pyramid_sqlsession knows no database to keep sessions in``")
+@shows("``pyramid_sqlsession has no database to store sessions in``")
 def no_database(engine: Engine) -> None:
     made(**{"sqlsession.model": SessionRow})
 
@@ -345,7 +345,7 @@ def several_models(engine: Engine) -> None:
         made(**{"sqlsession.fallback_memory": "true"})
 
 
-@shows("``SQLSessionFactory is set as the session factory, but nothing saves its sessions``")
+@shows("``SQLSessionFactory is the session factory, but nothing saves its sessions``")
 def not_included(engine: Engine) -> None:
     config = configurator(engine, include=False)
     config.set_session_factory(SQLSessionFactory(model=SessionRow))
@@ -374,12 +374,12 @@ def put_while_locked(engine: Engine, settings: Any = None) -> None:
         impatient.dispose()
 
 
-@shows("``the database reports a conflict: database is locked``")
+@shows("``database conflict: database is locked``")
 def locked(engine: Engine) -> None:
     put_while_locked(engine)
 
 
-@shows("``sqlsession.sqlalchemy.url is set, and request.dbsession is there too``")
+@shows("``sqlsession.sqlalchemy.url bypasses request.dbsession``")
 def two_engines_on_one_file(engine: Engine) -> None:
     impatient = create_engine(engine.url, connect_args={"timeout": 0.05})
     url = str(engine.url)
@@ -389,12 +389,12 @@ def two_engines_on_one_file(engine: Engine) -> None:
     impatient.dispose()
 
 
-@shows("``this request has no transaction and is not run again``")
+@shows("``this request has no transaction and is not retried``")
 def locked_without_transaction(engine: Engine) -> None:
     put_while_locked(engine, {"tm.activate_hook": "support.apps.no_transaction"})
 
 
-@shows("``another request changed ['cart'] in session H too``")
+@shows("``concurrent change of ['cart'] in session H``")
 def both_changed(engine: Engine) -> None:
     def slow(request: Any) -> None:
         cart = request.session["cart"]
@@ -411,7 +411,7 @@ def both_changed(engine: Engine) -> None:
 # ---- too late, too large, too early
 
 
-@shows("``the session was stored when the response left pyramid_sqlsession's tween``")
+@shows("``the session is already stored and this change would be lost``")
 def too_late(engine: Engine) -> None:
     def view(request: Any) -> None:
         request.add_response_callback(lambda request, response: get_csrf_token(request))
@@ -435,7 +435,7 @@ def not_json(engine: Engine) -> None:
     serve(configurator(engine), view=view).get("/view")
 
 
-@shows("``request.dbsession was rolled back, or has failed, after sessions were written in it``")
+@shows("``request.dbsession was rolled back or failed after sessions were written in it``")
 def revoked_and_rolled_back(engine: Engine) -> None:
     def view(request: Any) -> None:
         request.sqlsessions.revoke_user("alice")
@@ -447,7 +447,7 @@ def revoked_and_rolled_back(engine: Engine) -> None:
     browser.get("/view")
 
 
-@shows("``the session was ended, or has another token, since it was read``")
+@shows("``the session was ended or regenerated since it was read``")
 def not_live(engine: Engine) -> None:
     serve(configurator(engine), live=require_live).get("/live")
 
@@ -464,7 +464,7 @@ def live_without_transaction(engine: Engine) -> None:
     browser.get("/live")
 
 
-@shows("``the view has ended the request's transaction and begun no other``")
+@shows("``the view ended the request's transaction and began no other``")
 def ended_transaction(engine: Engine) -> None:
     def view(request: Any) -> None:
         put(request)
@@ -513,7 +513,7 @@ def test_a_message_is_quoted_as_it_is_told(
         told.append(str(error))
     told += [record.getMessage() for record in caplog.records]
     for message in re.findall("``(.+?)``", term):
-        pattern = re.escape(message).replace(r"session\ H\ ", "session [0-9a-f]{32} ")
+        pattern = re.escape(message).replace(r"session\ H", "session [0-9a-f]{32}")
         assert any(re.search(pattern, line) for line in told), (message, told)
 
 

@@ -23,7 +23,7 @@ class Audit(Base):
 
 def what(event):
     if isinstance(event, SessionEnded):
-        return event.by
+        return event.reason
     if isinstance(event, SessionRegenerated) and event.handle == event.old_handle:
         # the same user signed in again, or session.regenerate() was called
         return "renewed"
