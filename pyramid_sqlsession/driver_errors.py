@@ -109,12 +109,15 @@ def is_undecodable(error: BaseException) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The driver's message in one line, without the statement, its parameters and the row."""
+    """The driver's message in one line, without the statement, its parameters and the row.
+
+    The error's type if it has none.
+    """
     original = getattr(error, "orig", None) or error
     first = next(iter(getattr(original, "args", ())), None)
     # pg8000 hands on the fields of the server's message, the row in its detail too
     said = first.get("M") if isinstance(first, dict) else original
-    return str(said).partition("\n")[0]
+    return str(said).partition("\n")[0] or type(original).__name__
 
 
 def _is_missing_table(error: Any) -> bool:

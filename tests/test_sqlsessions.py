@@ -51,6 +51,7 @@ from support.apps import (
 from support.places import Place, step_by_step, where_late_writes_merge, where_writes_wait
 from support.races import Flight, drop, put
 from support.servers import Backend, Server
+from transaction.interfaces import NoTransaction
 from webtest import TestApp
 
 from pyramid_sqlsession import SessionConflict, SessionEnded, SessionMixin
@@ -662,6 +663,27 @@ def test_a_limit_that_cannot_be_enforced_is_a_warning_and_the_sign_in_stands(
     # the next sign-in does what this one could not
     devices.signed_in()
     assert len(rows(engine)) == 1
+
+
+def test_a_subscriber_that_fails_lifts_no_limit(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: SessionEnded) -> None:
+        raise NoTransaction
+
+    clock = Clock()
+    config = configurator(engine, clock=clock, max_sessions_per_user=1)
+    config.add_subscriber(fail, SessionEnded)
+    devices = Devices(config)
+    browsers = []
+    for _ in range(3):
+        clock.advance(1)
+        browsers.append(devices.signed_in())
+    assert [is_signed_in(browser) for browser in browsers] == [False, False, True]
+    messages = [record.getMessage() for record in caplog.records]
+    failures = [line for line in messages if "a subscriber failed" in line]
+    assert len(failures) == 2
+    assert all(line.endswith(": NoTransaction") for line in failures)
 
 
 def test_a_sign_in_over_the_limit_ends_the_session_that_began_first(engine: Engine) -> None:

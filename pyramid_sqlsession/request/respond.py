@@ -77,12 +77,17 @@ def _keep_to_limit(visit: Visit) -> None:
     try:
         with store.database.writing(request, current_transaction(request)) as (connection, _):
             surplus = store.sessions.beyond(connection, user_id, limit)
-            for ended in store.sessions.end(connection, surplus):
-                send(SessionEnded(request, ended.lineage.hex(), "limit", ended.user_id))
+            ended = store.sessions.end(connection, surplus)
     except Exception as error:  # noqa: BLE001  # the request has succeeded without
         log.warning(
             "cannot end a user's sessions above sqlsession.max_sessions_per_user: %s", reason(error)
         )
+        return
+    # only now: a subscriber that fails must not bring them back
+    for one in ended:
+        handle = one.lineage.hex()
+        with _unnoticed("a subscriber failed to handle the end of session %s: %s", handle):
+            send(SessionEnded(request, handle, "limit", one.user_id))
 
 
 def _finish(visit: Visit) -> None:

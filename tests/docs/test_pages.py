@@ -55,7 +55,6 @@ import pyramid_sqlsession
 from pyramid_sqlsession import (
     SessionClosed,
     SessionDataError,
-    SessionEnded,
     SessionMixin,
     SQLSessionFactory,
 )
@@ -620,17 +619,11 @@ def test_a_forbidden_view_signs_in_as_the_page_says() -> None:
     assert browser.post("/private", {"csrf_token": token}).follow().json == "mia"
 
 
-def test_columns_and_events_are_written_as_the_page_about_signing_in_says() -> None:
+def test_columns_are_filled_as_the_page_about_signing_in_says() -> None:
     block = code_block(DOCS / "signing_in.rst", "python", "def where_from")
     where_from = execute(block)["where_from"]
     request = Request.blank("/", user_agent="x" * 999, environ={"REMOTE_ADDR": "192.0.2.1"})
     assert where_from(request, {}) == {"address": "192.0.2.1", "agent": "x" * 200}
-    written: list[Any] = []
-    block = code_block(DOCS / "signing_in.rst", "python", "def audit")
-    audit = execute(block, Audit=lambda **columns: columns)["audit"]
-    request.dbsession = SimpleNamespace(add=written.append)
-    audit(SessionEnded(request, "ab", "logout", "alice"))
-    assert written == [{"session": "ab", "user": "alice", "why": "logout"}]
 
 
 def test_a_model_with_users_that_are_rows_is_declared_as_on_the_page(base: Any) -> None:
