@@ -87,7 +87,21 @@ def write_out(app, env, node, contnode):
     node["reftarget"] = FULL_NAMES.get(target, target)
 
 
+def allow_breaks(app, pagename, templatename, context, doctree):
+    """Break long names in tables after their dots and underscores, rather than anywhere."""
+
+    def name(found):
+        return re.sub(r"(?<=\w)([._])(?=\w)", r"\1<wbr>", found[0])
+
+    def cell(found):
+        return re.sub(r'(?<=<span class="pre">)[^<]+', name, found[0])
+
+    if "body" in context:
+        context["body"] = re.sub(r"<td>.*?</td>", cell, context["body"], flags=re.DOTALL)
+
+
 def setup(app):
     """Called by Sphinx."""
     # before intersphinx
     app.connect("missing-reference", write_out, priority=400)
+    app.connect("html-page-context", allow_breaks)
