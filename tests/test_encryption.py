@@ -914,6 +914,7 @@ def test_a_write_that_was_loaded_before_the_rewrite_is_no_conflict(
     assert during.get("/show").json == {"secret": CANARY, "mine": 1}
     assert rows(engine)[0]["version"] == 2
     assert "another request" not in caplog.text
+    assert "concurrent change" not in caplog.text
 
 
 def test_the_rewrite_brings_no_session_back_that_was_ended(engine: Engine) -> None:
