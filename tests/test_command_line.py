@@ -453,7 +453,7 @@ def test_sigterm_during_a_batch_ends_the_purge_after_it(
 
 def test_a_second_sigterm_does_not_wait_for_the_batch() -> None:
     program = (
-        "import os, signal; from pyramid_sqlsession.cli.signals import terminable\n"
+        "import os, signal; from pyramid_sqlsession.cli.terminal import terminable\n"
         "with terminable() as is_told:\n"
         "    assert not is_told()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
