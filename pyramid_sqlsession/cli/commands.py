@@ -58,10 +58,8 @@ def create(opened: Opened, arguments: Namespace) -> int:
     """Create the table and its missing indexes."""
     table, engine = opened.store.rows.table, opened.engine
     create_table(table, engine)
-    name = table.fullname
-    _result(
-        arguments, f"created table {name}" if opened.created else f"table {name} already exists"
-    )
+    told = "created table {}" if opened.created else "table {} already exists"
+    _result(arguments, told.format(table.fullname))
     for name in _create_indexes(table, engine):
         _result(arguments, f"created missing index {name}")
     with engine.connect() as connection:
