@@ -155,9 +155,9 @@ def _kind(sections: set[str], name: str, kinds: tuple[str, ...]) -> str | None:
 
 @contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Keep what is below WARNING off the terminal; other handlers get it as configured.
+    """Keep log lines below WARNING off the terminal; other handlers are left as configured.
 
-    Who sets the logger to DEBUG looks for something, and sees it.
+    If the logger is set to DEBUG, the terminal shows everything.
     """
     if log.isEnabledFor(logging.DEBUG):
         yield
