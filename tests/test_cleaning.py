@@ -697,7 +697,7 @@ def test_a_thread_that_cannot_be_started_is_a_log_line_and_no_error(
     monkeypatch.undo()
     assert app.get("/show").json == {"cart": [1]}
     (line,) = log_lines(caplog, logging.WARNING)
-    assert line.endswith("no thread can be started: can't start new thread")
+    assert line.endswith("cannot start a thread: can't start new thread")
 
 
 @on_servers

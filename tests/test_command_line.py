@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import logging
@@ -39,6 +40,7 @@ from support.docs.pages import DOCS, code_blocks
 from support.servers import Backend, free_port
 
 from pyramid_sqlsession import SessionMixin
+from pyramid_sqlsession.cli import terminal
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.table.model import SQLSessionRow
 
@@ -200,13 +202,13 @@ def on_a_terminal(
     """Output goes to a terminal meanwhile; afterwards the list holds what it has shown."""
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", str(columns))
-    terminal = Terminal()
+    screen = Terminal()
     shown: list[str] = []
-    with open(os.dup(terminal.slave), "w") as stdout:  # noqa: PTH123  # no path
+    with open(os.dup(screen.slave), "w") as stdout:  # noqa: PTH123  # no path
         monkeypatch.setattr(sys, "stdout", stdout)
         yield shown
     monkeypatch.undo()
-    shown.append(terminal.close())
+    shown.append(screen.close())
 
 
 # ---- create-table
@@ -435,9 +437,23 @@ def test_sigterm_ends_a_quiet_purge_with_one_line(
     assert finish(process) == (143, "", "pyramid_sqlsession: terminated\n")
 
 
+def test_sigterm_during_a_batch_ends_the_purge_after_it(
+    five_thousand_expired: str, sqlite: Backend, run: Run
+) -> None:
+    def terminate(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if statement.startswith("DELETE") and len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with deletes() as seen, listening(Engine, "before_cursor_execute", terminate):
+        code, out, err = run(five_thousand_expired, "purge", "--batch", "3")
+    assert (code, err) == (143, "pyramid_sqlsession: terminated\n")
+    assert out.splitlines()[-1].startswith("6 expired sessions deleted in ")
+    assert len(handles(sqlite.url)) == 4994
+
+
 def test_a_second_sigterm_does_not_wait_for_the_batch() -> None:
     program = (
-        "import os, signal; from pyramid_sqlsession.cli.signals import terminable\n"
+        "import os, signal; from pyramid_sqlsession.cli.terminal import terminable\n"
         "with terminable() as is_told:\n"
         "    assert not is_told()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -924,22 +940,39 @@ def test_every_command_works_where_rich_is_not_installed(
     assert without_rich(sqlite_uri, "revoke", alice).stdout == "1 session revoked\n"
 
 
+def test_without_rich_a_purge_on_a_terminal_prints_lines(
+    sqlite: Backend, sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sqlite_uri, "create-table")
+    fill(sqlite.url, *[EXPIRED] * 2, table=SQLSessionRow.__table__)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "rich", None)
+        importlib.reload(terminal)
+    try:
+        with on_a_terminal(monkeypatch) as shown:
+            assert main([sqlite_uri, "purge", "--batch", "1"]) == 0
+    finally:
+        importlib.reload(terminal)
+    assert shown[0].splitlines()[0] == "1 of 2 expired sessions deleted"
+    assert "\x1b" not in shown[0]
+
+
 def test_without_rich_a_terminal_gets_plain_aligned_text(
     sqlite: Backend, sqlite_uri: str, run: Run
 ) -> None:
     run(sqlite_uri, "create-table")
     older = {"user_id": "alice", "last_seen": NOW - DAY}
     fill(sqlite.url, {"user_id": "alice"}, older, table=SQLSessionRow.__table__)
-    terminal = Terminal()
-    without_rich(sqlite_uri, "list", "--user", "alice", stdout=terminal.slave)
-    heading, *lines = terminal.close().splitlines()
+    screen = Terminal()
+    without_rich(sqlite_uri, "list", "--user", "alice", stdout=screen.slave)
+    heading, *lines = screen.close().splitlines()
     assert heading.split() == ["handle", "created", "last", "seen", "(UTC)", "expires", "(UTC)"]
     assert len(lines) == 2
     assert {line.index("  2") for line in lines} == {32}
     assert all(len(line) <= 80 for line in (heading, *lines))
-    terminal = Terminal()
-    without_rich(sqlite_uri, "stats", stdout=terminal.slave)
-    assert figures(terminal.close())[0] == ("live", "2")
+    screen = Terminal()
+    without_rich(sqlite_uri, "stats", stdout=screen.slave)
+    assert figures(screen.close())[0] == ("live", "2")
 
 
 def test_a_handle_and_its_times_fit_80_columns(
@@ -1109,10 +1142,10 @@ def test_the_installed_command_says_nothing_when_its_reader_goes_away(sqlite_uri
 
 
 def test_the_installed_command_works_on_a_terminal(sqlite_uri: str) -> None:
-    terminal = Terminal()
-    process = start(sqlite_uri, "stats", stdout=terminal.slave)
+    screen = Terminal()
+    process = start(sqlite_uri, "stats", stdout=screen.slave)
     code, _, err = finish(process)
-    shown = terminal.close()
+    shown = screen.close()
     assert (code, err) == (0, "")
     assert "\x1b[" in shown
     assert "bytes of data" in shown
@@ -1180,15 +1213,18 @@ def test_the_audit_line_of_a_revocation_goes_to_the_log_file(
     assert f"LOG session {handle} " in file.read_text()
 
 
-def test_the_levels_of_handlers_are_as_before_at_the_end(
-    sqlite_uri: str, run: Run, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+def test_a_handler_is_hushed_only_while_a_command_runs(
+    level: int, sqlite_uri: str, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(level, "pyramid_sqlsession")
     logging.getLogger().addHandler(handler := logging.StreamHandler(sys.stderr))
     try:
-        run(sqlite_uri, "create-table")
+        err = run(sqlite_uri, "create-table")[2]
         assert handler.level == logging.NOTSET
     finally:
         logging.getLogger().removeHandler(handler)
+    assert ("sessions are stored in table" in err) == (level == logging.DEBUG)
 
 
 # ---- several applications in one ini file

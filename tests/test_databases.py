@@ -430,7 +430,7 @@ def test_an_attribute_that_is_no_database_session_is_an_error_that_names_it(
     config.add_request_method(lambda request: "nonsense", "db", property=True)
     config.include("pyramid_sqlsession")
     with pytest.raises(
-        ConfigurationError, match=r"request\.db is missing or not a SQLAlchemy Session"
+        ConfigurationError, match=r"request\.db is missing or not a synchronous SQLAlchemy Session"
     ):
         serve(config, count=count).get("/count")
 
@@ -674,7 +674,7 @@ def test_a_class_that_is_no_session_model_is_an_error() -> None:
         id: Mapped[int] = mapped_column(primary_key=True)
 
     for wrong in (NotMapped, NotOurs, "support.apps.Clock", 5):
-        with pytest.raises(ConfigurationError, match="a mapped class that inherits from"):
+        with pytest.raises(ConfigurationError, match="a mapped class based on"):
             resolve_model(wrong)
     mappers.dispose()
 

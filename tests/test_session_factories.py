@@ -206,5 +206,7 @@ def test_an_asynchronous_database_session_is_an_error_that_says_so() -> None:
     config = Configurator(settings=EXPLICIT)
     config.add_request_method(lambda request: AsyncSession(), "dbsession", reify=True)
     config.include("pyramid_sqlsession")
-    with pytest.raises(ConfigurationError, match="an asynchronous session"):
+    with pytest.raises(
+        ConfigurationError, match=r"not a synchronous SQLAlchemy Session \(<.*AsyncSession"
+    ):
         TestApp(add_views(config, put=put).make_wsgi_app()).get("/put")

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,12 +24,14 @@ from ..factory import SQLSessionFactory
 from ..store import Store
 from . import commands
 from .commands import FAILED, MISUSED, Misuse, Opened
-from .composite import applications
 from .terminal import complain
 
 log = logging.getLogger("pyramid_sqlsession")
 
 INTERRUPTED = 130
+
+_COMPOSITES = ("composite", "composit")
+_APPLICATIONS = ("app", "application", "pipeline", "filter-app")
 
 
 def run(arguments: Namespace) -> int:
@@ -110,7 +112,7 @@ def _chosen(arguments: Namespace, variables: dict[str, str]) -> str:
     given: str = arguments.config_uri
     file, _, section = given.partition("#")
     section = section or "main"
-    names = applications(plaster.get_loader(given, ["wsgi"]), section, variables)
+    names = _applications(plaster.get_loader(given, ["wsgi"]), section, variables)
     if names is None:
         return given
     if len(names) == 1:
@@ -121,11 +123,41 @@ def _chosen(arguments: Namespace, variables: dict[str, str]) -> str:
     raise Misuse(f"[composite:{section}] in {file} serves several applications: use {found}")
 
 
+def _applications(loader: Any, section: str, variables: Mapping[str, str]) -> list[str] | None:
+    """The sections of the applications that a composite names, each once.
+
+    :param loader: the plaster loader of the file.
+    :returns: None if the section is no composite.
+    """
+    sections = set(loader.get_sections())
+    if _kind(sections, section, _COMPOSITES) is None:
+        return None
+    return list(dict.fromkeys(_served(loader, sections, section, variables, {section})))
+
+
+def _served(
+    loader: Any, sections: set[str], section: str, variables: Mapping[str, str], seen: set[str]
+) -> Iterator[str]:
+    full = _kind(sections, section, _COMPOSITES)
+    if full is None:
+        yield section
+        return
+    values = loader.get_settings(full, dict(variables)).values()
+    for name in (name for value in values for name in value.split()):
+        if name not in seen and _kind(sections, name, (*_COMPOSITES, *_APPLICATIONS)):
+            yield from _served(loader, sections, name, variables, seen | {name})
+
+
+def _kind(sections: set[str], name: str, kinds: tuple[str, ...]) -> str | None:
+    """The full name of a section that is of one of these kinds."""
+    return next((f"{kind}:{name}" for kind in kinds if f"{kind}:{name}" in sections), None)
+
+
 @contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Keep what is below WARNING off the terminal; other handlers get it as configured.
+    """Keep log lines below WARNING off the terminal; other handlers are left as configured.
 
-    Who sets the logger to DEBUG looks for something, and sees it.
+    If the logger is set to DEBUG, the terminal shows everything.
     """
     if log.isEnabledFor(logging.DEBUG):
         yield

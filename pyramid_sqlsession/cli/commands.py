@@ -7,8 +7,8 @@ import logging
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -25,8 +25,7 @@ from ..table.storage import create_table
 from ..table.told import Ended
 from ..upkeep.census import AGES, SIZES, Census, Figures
 from ..upkeep.purge import Purge
-from .signals import terminable
-from .terminal import bar, complain, is_terminal, say, show_figures, show_rows
+from .terminal import bar, complain, is_terminal, say, show_figures, show_rows, terminable
 
 DONE, FAILED, MISUSED = 0, 1, 2
 TERMINATED = 143
@@ -59,10 +58,8 @@ def create(opened: Opened, arguments: Namespace) -> int:
     """Create the table and its missing indexes."""
     table, engine = opened.store.rows.table, opened.engine
     create_table(table, engine)
-    if opened.created:
-        _result(arguments, f"created table {table.fullname}")
-    else:
-        _result(arguments, f"table {table.fullname} already exists")
+    told = "created table {}" if opened.created else "table {} already exists"
+    _result(arguments, told.format(table.fullname))
     for name in _create_indexes(table, engine):
         _result(arguments, f"created missing index {name}")
     with engine.connect() as connection:
@@ -89,10 +86,10 @@ def purge(opened: Opened, arguments: Namespace) -> int:
     total = _expired_if_countable(opened)
     total = None if total is None else min(total, limit)
     batch = arguments.batch or opened.store.settings.cleanup_batch
-    show = _nothing if arguments.quiet else bar
+    shown = nullcontext(_ignore) if arguments.quiet else bar("expired sessions deleted", total)
     began, deleted, is_terminated = time.monotonic(), 0, False
     try:
-        with terminable() as is_told, show("expired sessions deleted", total) as advance:
+        with terminable() as is_told, shown as advance:
             for count in _deletions(opened.store.purge, opened.engine, batch, limit):
                 deleted += count
                 advance(count)
@@ -108,9 +105,8 @@ def purge(opened: Opened, arguments: Namespace) -> int:
     return DONE
 
 
-@contextmanager
-def _nothing(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
-    yield lambda _count: None
+def _ignore(_count: int) -> None:
+    """Progress that nobody wants to see."""
 
 
 def _result(arguments: Namespace, line: str) -> None:

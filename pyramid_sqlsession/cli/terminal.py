@@ -1,8 +1,10 @@
-"""What the commands print: tables and bars on a terminal that has rich, plain lines elsewhere."""
+"""The terminal: tables and bars if rich is installed, else plain lines; and SIGTERM."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -124,3 +126,27 @@ def _console() -> Any:
         return None
     found = console.Console(force_terminal=True, highlight=False)
     return None if found.is_dumb_terminal else found
+
+
+@contextmanager
+def terminable() -> Iterator[Callable[[], bool]]:
+    """Put off SIGTERM; yields a function that tells whether it came.
+
+    A second one ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        # only the main thread may handle signals
+        yield lambda: False
+        return
+    came = False
+
+    def note(_number: int, _frame: Any) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGTERM, before)
+
+    before = signal.signal(signal.SIGTERM, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -148,15 +148,9 @@ class AppDatabase:
 
     def _session(self, request: Any) -> Session:
         dbsession = _unwrapped(getattr(request, self._attribute, None))
-        if _is_asynchronous(dbsession):
-            raise ConfigurationError(
-                f"request.{self._attribute} is an asynchronous session "
-                f"({type(dbsession).__name__}): sessions need a synchronous SQLAlchemy Session; "
-                "set sqlsession.dbsession to the name of the request attribute that is one"
-            )
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
-                f"request.{self._attribute} is missing or not a SQLAlchemy Session "
+                f"request.{self._attribute} is missing or not a synchronous SQLAlchemy Session "
                 f"({dbsession!r}): set sqlsession.dbsession to the name of the request attribute "
                 "that is one"
             )
@@ -252,9 +246,3 @@ class AppDatabase:
 
 def _unwrapped(dbsession: Any) -> Any:
     return dbsession() if isinstance(dbsession, scoped_session) else dbsession
-
-
-def _is_asynchronous(dbsession: Any) -> bool:
-    # known without an import of what few applications have
-    modules = (cls.__module__ for cls in type(dbsession).__mro__)
-    return any(module.startswith("sqlalchemy.ext.asyncio") for module in modules)
