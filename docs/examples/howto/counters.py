@@ -15,7 +15,7 @@ class Counters:
     def __call__(self, event):
         name = type(event).__name__
         # some events say how or why
-        for detail in ("by", "outcome", "reason"):
+        for detail in ("outcome", "reason"):
             if hasattr(event, detail):
                 name += f".{getattr(event, detail)}"
         self.socket.sendto(f"sessions.{name}:1|c".encode(), self.address)
