@@ -7,15 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
-try:
-    from rich import box, console, progress, table
-except ImportError:
-    # cron needs neither tables nor bars
-    HAS_RICH = False
-else:
-    HAS_RICH = True
+# cron needs neither tables nor bars
+HAS_RICH = find_spec("rich") is not None
 
 _PARTS = 10
 
@@ -42,6 +38,8 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     if rich is None:
         yield _Tenths(what, total).advance
         return
+    from rich import progress
+
     columns = (
         progress.TextColumn(what),
         progress.BarColumn(),
@@ -83,6 +81,8 @@ def show_figures(title: str, sections: Sequence[Sequence[tuple[str, str]]]) -> N
             for label, value in section:
                 say(f"{label:{left}}  {value:>{right}}".rstrip())
         return
+    from rich import box, table
+
     shown = table.Table(title=title, box=box.SIMPLE_HEAD, show_header=False)
     shown.add_column()
     shown.add_column(justify="right")
@@ -103,6 +103,8 @@ def show_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
             say("  ".join(cells).rstrip())
         return
+    from rich import table
+
     shown = table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in headings:
         shown.add_column(heading, no_wrap=True)
@@ -124,6 +126,8 @@ def _console() -> Any:
     # not rich's own guess, which other environment variables change
     if not HAS_RICH or not is_terminal():
         return None
+    from rich import console
+
     found = console.Console(force_terminal=True, highlight=False)
     return None if found.is_dumb_terminal else found
 
