@@ -12,6 +12,7 @@ from typing import Any
 from webob.cachecontrol import CacheControl
 from webob.cookies import make_cookie
 
+from .exceptions import see
 from .settings.converters import domain_name, optional
 from .settings.cookie_rules import has_secure_prefix
 from .settings.options import Settings
@@ -133,8 +134,9 @@ class Cookie:
         self._has_warned = True
         log.warning(
             "the cookie %s is Secure but was set over http: browsers discard it. Serve the "
-            "application over https; behind a proxy that does, make request.scheme https too",
+            "application over https; behind a proxy that does, make request.scheme https too %s",
             self._settings.cookie_name,
+            see("trouble-empty"),
         )
 
     def _is_secure(self, request: Any) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from .exceptions import SessionConflict, SessionTableError
+from .exceptions import SessionConflict, SessionTableError, see
 
 # the names of SQLAlchemy's dialects
 MYSQL = ("mysql", "mariadb")
@@ -154,7 +154,8 @@ def _translate(error: DBAPIError, table: str, remark: str) -> None:
         raise SessionTableError(
             f"the session table {table!r} is missing or does not match its model ({why}). Create "
             "or change it with your migrations (Alembic); without migrations, set "
-            "sqlsession.create_table = true or run: pyramid_sqlsession CONFIG_URI create-table"
+            "sqlsession.create_table = true or run: pyramid_sqlsession CONFIG_URI create-table "
+            f"{see('trouble-table')}"
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 from transaction.interfaces import TransientError
@@ -71,3 +73,21 @@ class SessionTableError(RuntimeError):
 
     Row-level security or a trigger may ignore a statement without an error.
     """
+
+
+def see(anchor: str) -> str:
+    """The end of a message: where the documentation explains it."""
+    return f"(see {_documentation()}troubleshooting.html#{anchor})"
+
+
+@cache
+def _documentation() -> str:
+    """The address that the package's metadata have, or nothing: the name of the page remains."""
+    try:
+        urls = metadata("pyramid_sqlsession").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        # not installed: on a path, or in an archive
+        return ""
+    addresses = dict(url.split(", ", 1) for url in urls)
+    address = addresses.get("Documentation")
+    return "" if address is None else f"{address.rstrip('/')}/"

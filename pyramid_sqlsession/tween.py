@@ -14,6 +14,7 @@ from pyramid.interfaces import ISessionFactory, ITweens
 from pyramid.tweens import EXCVIEW, excview_tween_factory
 from pyramid_tm import is_tm_active, maybe_tag_retryable, tm_tween_factory
 
+from .exceptions import see
 from .factory import SQLSessionFactory
 from .included import INCLUDED, SAVE, TM, described
 from .request.failure import leave_failed, watch_flushes
@@ -131,7 +132,7 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
 
 def _warn(visit: Visit, reason: str) -> None:
     if visit.is_changed:
-        log.warning("session changes are not stored: %s", reason)
+        log.warning("session changes are not stored: %s %s", reason, see("trouble-lost"))
 
 
 def _save(visit: Visit, transaction: Any, response: Any) -> Any:

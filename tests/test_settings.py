@@ -328,8 +328,8 @@ def test_a_misplaced_url_is_an_error_that_does_not_repeat_its_password(
         ({"cookie_name": "__Host-s", "cookie_path": "/app"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Host-s", "cookie_domain": "x.org"}, "needs sqlsession.cookie_path = /"),
         ({"cookie_name": "__Secure-s", "cookie_secure": "false"}, "is refused by browsers"),
-        ({"cookie_samesite": "None"}, "add sqlsession.cookie_secure = true"),
-        ({"cookie_partitioned": "true"}, "add sqlsession.cookie_secure = true"),
+        ({"cookie_samesite": "None"}, "set sqlsession.cookie_secure = true"),
+        ({"cookie_partitioned": "true"}, "set sqlsession.cookie_secure = true"),
         # browsers take the prefixes in capitals or not
         (
             {"cookie_name": "__host-s", "cookie_path": "/app"},

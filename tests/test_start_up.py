@@ -182,7 +182,8 @@ def test_a_secure_cookie_over_http_is_one_warning(
     (line,) = (it.getMessage() for it in caplog.records if it.levelno >= logging.WARNING)
     assert line == (
         "the cookie __Host-id is Secure but was set over http: browsers discard it. Serve the "
-        "application over https; behind a proxy that does, make request.scheme https too"
+        "application over https; behind a proxy that does, make request.scheme https too "
+        "(see troubleshooting.html#trouble-empty)"
     )
 
 

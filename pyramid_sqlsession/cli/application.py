@@ -92,7 +92,9 @@ def _open(arguments: Namespace, stack: ExitStack) -> Opened:
     factory = environment["registry"].queryUtility(ISessionFactory)
     if not isinstance(factory, SQLSessionFactory):
         raise ConfigurationError(
-            "the application uses another session factory; add config.include('pyramid_sqlsession')"
+            "the application uses another session factory: call "
+            "config.include('pyramid_sqlsession') and remove other calls of "
+            "config.set_session_factory()"
         )
     stack.callback(factory.close)
     request = environment["request"]

@@ -84,7 +84,7 @@ def _command(commands: Any, name: str, run: str, summary: str) -> _Parser:
 def _add_quiet(parser: _Parser, default: Any = argparse.SUPPRESS) -> None:
     parser.add_argument(
         "-q", "--quiet", action="store_true", default=default,
-        help="print errors only: no progress, no results",
+        help="print errors, and what stats and list show; nothing else",
     )  # fmt: skip
 
 

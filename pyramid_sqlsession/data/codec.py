@@ -15,7 +15,7 @@ from pyramid.exceptions import ConfigurationError
 from sqlalchemy import JSON
 from sqlalchemy.types import TypeEngine
 
-from ..exceptions import SessionDataError, SessionTooLarge
+from ..exceptions import SessionDataError, SessionTooLarge, see
 from ..table.json_text import is_sent_as_text
 from ..table.model import underlying
 from .serializer import JSONSerializer, Serializer, in_order, spelled_out
@@ -139,7 +139,8 @@ class Codec:
         if len(serialized) > self.max_size:
             raise SessionTooLarge(
                 f"the serialized session has {len(serialized)} bytes, sqlsession.max_size allows "
-                f"{self.max_size}: store large data in a table of its own"
+                f"{self.max_size}: store large data in a table of its own "
+                f"{see('trouble-data')}"
             )
 
     def from_column(self, value: Any, token: str) -> Decoded:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Session, scoped_session
 
 from ..driver_errors import MYSQL
-from ..exceptions import SessionLost
+from ..exceptions import SessionLost, see
 from ..table.record import Record
 from ..table.rows import Rows
 from ..transactions import COMMITTED
@@ -180,9 +180,9 @@ class AppDatabase:
 
     def _give_up(self, dbsession: Session, transaction: Any, error: Any) -> None:
         if error is not None or has_written(transaction, self):
-            raise SessionLost(WRITTEN.format(self._attribute))
+            raise SessionLost(f"{WRITTEN.format(self._attribute)} {see('trouble-revoked')}")
         if not has_not_begun(dbsession):
-            log.warning(LOST, self._attribute, self._attribute)
+            log.warning(LOST, self._attribute, self._attribute, see("trouble-lost"))
         if dbsession.is_active and dbsession.in_transaction():
             let_go(dbsession, dbsession.connection(bind_arguments=self._bind_arguments))
 

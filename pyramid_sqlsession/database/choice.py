@@ -9,6 +9,7 @@ from pyramid.exceptions import ConfigurationError
 from pyramid.interfaces import IRequestExtensions, IRequestFactory
 from pyramid.request import Request
 
+from ..exceptions import see
 from ..settings.options import Settings
 from ..table.rows import Rows
 from .application import AppDatabase
@@ -51,7 +52,7 @@ def choose_database(settings: Settings, registry: Any, model: Any, rows: Rows) -
         return OwnDatabase({"url": memory_url()}, rows, create=True)
     has_url = "sqlalchemy.url" in (registry.settings or {})
     url = " (here: sqlsession.sqlalchemy.url = %(sqlalchemy.url)s)" if has_url else ""
-    raise ConfigurationError(_FOUR_WAYS.format(url=url))
+    raise ConfigurationError(f"{_FOUR_WAYS.format(url=url)}\n{see('trouble-start')}")
 
 
 def _requests_have(registry: Any, attribute: str) -> bool:

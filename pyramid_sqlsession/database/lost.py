@@ -18,7 +18,7 @@ from .guard import has_failed, start_again
 LOST = (
     "request.%s was rolled back or closed, or an error in it was caught: its changes are lost, and "
     "the session is stored on a separate connection. Wrap what may fail in "
-    "'with request.%s.begin_nested():'"
+    "'with request.%s.begin_nested():' %s"
 )
 WRITTEN = (
     "request.{0} was rolled back or failed after sessions were written in it (by "

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..events import SessionConflicted, send
-from ..exceptions import SessionConflict, SessionDataError
+from ..exceptions import SessionConflict, SessionDataError, see
 from ..session.found import Loaded
 from ..session.merge import merge
 from ..table.record import Record
@@ -65,5 +65,8 @@ def _resolve(visit: Visit, handle: str, keys: list[Any]) -> None:
     policy = visit.conflict
     may_run_again = visit.transaction is not None and has_attempts_left(visit.request)
     if policy == "strict" or (policy == "retry" and may_run_again):
-        raise SessionConflict(f"concurrent change of {keys!r} in session {handle}", tuple(keys))
+        raise SessionConflict(
+            f"concurrent change of {keys!r} in session {handle} {see('trouble-conflict')}",
+            tuple(keys),
+        )
     send(SessionConflicted(visit.request, handle, tuple(keys), "won"))

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from ..driver_errors import reason
+from ..exceptions import see
 from ..session.failed import end_again, keep_apart, replay, restore
 from ..session.intent import is_changed
 from ..session.who import ends, signs_in
@@ -68,9 +69,10 @@ def _warn_of_loss(visit: Visit, response: Any) -> None:
     error = visit.request.exception
     log.warning(
         "session changes are not stored: the view raised %s, which aborts the transaction. To "
-        "store them, %sset tm.commit_veto = pyramid_tm.default_commit_veto",
+        "store them, %sset tm.commit_veto = pyramid_tm.default_commit_veto %s",
         type(error).__name__,
         "return it, or " if response is error else "",
+        see("trouble-lost"),
     )
 
 

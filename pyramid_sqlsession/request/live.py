@@ -6,7 +6,7 @@ from typing import Any
 
 from transaction.interfaces import NoTransaction
 
-from ..exceptions import SessionNotLive
+from ..exceptions import SessionNotLive, see
 from ..session.found import Loaded
 from ..store import Store
 from ..transactions import current_transaction
@@ -25,10 +25,15 @@ def lock_live(store: Store, request: Any, loaded: Loaded | None) -> None:
     """
     transaction = current_transaction(request)
     if transaction is None:
-        raise NoTransaction("session.require_live() needs a transaction to hold its lock")
+        raise NoTransaction(
+            "session.require_live() needs a transaction to hold its lock "
+            f"{see('trouble-no-transaction')}"
+        )
     if loaded is not None:
         writing = store.database.writing(request, transaction)
         with undone_with(transaction), writing as (connection, _):
             if store.rows.is_live(connection, loaded.id):
                 return
-    raise SessionNotLive("the session was ended or regenerated since it was read")
+    raise SessionNotLive(
+        f"the session was ended or regenerated since it was read {see('trouble-revoked')}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..exceptions import see
 from .visit import Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -34,6 +35,7 @@ class PolicyCheck:
                 "request.authenticated_userid is set, but session[%r] is not: the security policy "
                 "keeps the user elsewhere, so sign-ins do not regenerate the session, and it "
                 "cannot be listed or revoked by user. Set sqlsession.userid_key to the key that "
-                "the policy uses, or set that key when you sign users in",
+                "the policy uses, or set that key when you sign users in %s",
                 self._userid_key,
+                see("trouble-userid"),
             )

@@ -12,6 +12,7 @@ from pyramid_tm import is_tm_active
 from ..cookie import vary_on_cookie
 from ..driver_errors import is_busy_sqlite, reason
 from ..events import SessionEnded, send
+from ..exceptions import see
 from ..frames import discreet
 from ..session.found import Loaded
 from ..transactions import COMMITTED, current_transaction, will_be_retried
@@ -55,7 +56,8 @@ def warn_if_unsaved(visit: Visit, _request: Any) -> None:
     if visit.phase is Phase.OUTSIDE and visit.is_changed:
         log.warning(
             "session changes are not stored: the request did not pass "
-            "pyramid_sqlsession's tween (a script, pshell, or a subrequest without tweens)"
+            "pyramid_sqlsession's tween (a script, pshell, or a subrequest without tweens) %s",
+            see("trouble-lost"),
         )
 
 

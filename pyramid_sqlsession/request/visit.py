@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cookie import id_of
 from ..events import Outcome, SessionConflicted, SessionEvent, send
-from ..exceptions import SessionClosed
+from ..exceptions import SessionClosed, see
 from ..frames import discreet
 from ..lifetime import Times
 from ..session.found import Found
@@ -175,7 +175,8 @@ class Visit:
         if self.phase is Phase.CLOSED and not self.is_lost:
             raise SessionClosed(
                 "the session is already stored and this change would be lost: make it in the view, "
-                "in an exception view, or in a tween under pyramid_sqlsession.save_tween_factory"
+                "in an exception view, or in a tween under pyramid_sqlsession.save_tween_factory "
+                f"{see('trouble-closed')}"
             )
 
     @property

@@ -23,7 +23,7 @@ class SQLSession(LazyDict):
     It costs nothing until it is used. Changes are detected by comparing what would be stored, so
     ``session['cart'].append(3)`` does not need :meth:`changed`. It is not a subclass of dict,
     because code written in C would see a session that is not loaded yet as an empty dict. ``==``,
-    ``|`` and :meth:`copy` work as with a dict and return plain dicts.
+    ``|`` and ``copy()`` work as with a dict and return plain dicts.
 
     Every change raises :class:`SessionClosed` once the response has left the save tween.
     """

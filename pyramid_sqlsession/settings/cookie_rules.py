@@ -24,7 +24,7 @@ def why_browsers_refuse(settings: Any) -> str | None:
     name, secure = settings.cookie_name, settings.cookie_secure
     prefixed = has_secure_prefix(name)
     is_host_wide = settings.cookie_path == "/" and not settings.cookie_domain
-    wants_secure = "is refused by browsers without Secure: add sqlsession.cookie_secure = true"
+    wants_secure = "is refused by browsers without Secure: set sqlsession.cookie_secure = true"
     named = f"sqlsession.cookie_name = {name}"
     rules = (
         (

@@ -30,6 +30,8 @@ from sqlalchemy.dialects.mysql import BINARY, MEDIUMBLOB, VARCHAR
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from ..exceptions import see
+
 # MySQL cannot index a BLOB, PostgreSQL and SQLite have no BINARY
 ID = LargeBinary(32).with_variant(BINARY(32), "mysql", "mariadb")
 """The type of a session's id, 32 bytes."""
@@ -160,7 +162,8 @@ def resolve_model(model: Any, table: str | None = None) -> Any:
         if len(found) > 1:
             names = ", ".join(sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in found))
             raise ConfigurationError(
-                f"several models use SessionMixin: {names}; choose one with sqlsession.model"
+                f"several models use SessionMixin: {names}; choose one with sqlsession.model "
+                f"{see('trouble-start')}"
             )
         return found[0] if found else SQLSessionRow
     mapper = inspect(model, raiseerr=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date
+from email.message import Message
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
@@ -30,11 +32,11 @@ from support.apps import (
     serve,
     show,
 )
-from support.docs.pages import DOCS
+from support.docs.pages import DOCS, ROOT
 from transaction.interfaces import NoTransaction
 from webtest import TestApp
 
-from pyramid_sqlsession import SessionMixin, SQLSessionFactory, events
+from pyramid_sqlsession import SessionMixin, SQLSessionFactory, events, exceptions
 from pyramid_sqlsession.table import model
 
 PAGE = (DOCS / "troubleshooting.rst").read_text()
@@ -97,7 +99,7 @@ def secure_over_http(engine: Engine) -> None:
     assert browser.get("/show").json == {"cart": [1]}
 
 
-@shows("``session factory overridden by``")
+@shows("``the session factory is overridden by``")
 def another_factory(engine: Engine) -> None:
     config = configurator(engine)
     config.set_session_factory(SignedCookieSessionFactory("x" * 32))
@@ -525,3 +527,50 @@ def test_every_scene_is_on_the_page() -> None:
 def test_every_section_has_an_anchor() -> None:
     titles = re.findall(r"^(.+)\n-{5,}$", PAGE, re.MULTILINE)
     assert len(re.findall(r"^\.\. _trouble-[a-z-]+:$", PAGE, re.MULTILINE)) == len(titles) > 10
+
+
+# ---- links from the messages
+
+
+@pytest.fixture
+def installed_as(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], None]]:
+    """Have the package know these metadata of its own."""
+
+    def pretend(metadata: Callable[[str], Message]) -> None:
+        monkeypatch.setattr(exceptions, "metadata", metadata)
+        exceptions._documentation.cache_clear()
+
+    yield pretend
+    monkeypatch.undo()
+    exceptions._documentation.cache_clear()
+
+
+def test_messages_link_the_address_that_the_package_was_released_with(
+    installed_as: Callable[[Any], None],
+) -> None:
+    released = Message()
+    released["Project-URL"] = "Source, https://code.pylons.test/sqlsession"
+    released["Project-URL"] = "Documentation, https://docs.pylons.test/"
+    installed_as(lambda name: released)
+    expected = "(see https://docs.pylons.test/troubleshooting.html#trouble-lost)"
+    assert exceptions.see("trouble-lost") == expected
+
+
+def test_messages_name_the_page_where_no_address_is_known(
+    installed_as: Callable[[Any], None],
+) -> None:
+    def none(name: str) -> Message:
+        raise PackageNotFoundError(name)
+
+    installed_as(lambda name: Message())
+    assert exceptions.see("trouble-lost") == "(see troubleshooting.html#trouble-lost)"
+    installed_as(none)
+    assert exceptions.see("trouble-lost") == "(see troubleshooting.html#trouble-lost)"
+
+
+def test_every_link_in_a_message_leads_to_a_section() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "pyramid_sqlsession").rglob("*.py"))
+    anchors = set(re.findall(r"""see\(["']([\w-]+)["']\)""", code))
+    sections = set(re.findall(r"^\.\. _(trouble-[\w-]+):$", PAGE, re.MULTILINE))
+    assert len(anchors) > 8
+    assert anchors <= sections
