@@ -214,7 +214,7 @@ def test_a_level_that_breaks_the_writes_is_a_configuration_error(
     backend: Backend, level: str
 ) -> None:
     with pytest.raises(
-        ConfigurationError, match=f"isolation_level = '{level}' is not allowed: it takes"
+        ConfigurationError, match=f"isolation_level = '{level}' is not valid: expected"
     ):
         own_configurator(
             backend.url, {"sqlsession.sqlalchemy.isolation_level": level}

@@ -721,7 +721,7 @@ def test_the_text_false_is_false_for_an_engine_too(sqlite: Backend, name: str) -
 
 def test_an_option_of_the_engine_that_is_neither_true_nor_false_is_an_error() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"pool_pre_ping = 'maybe' is not allowed: it takes true or"
+        ConfigurationError, match=r"pool_pre_ping = 'maybe' is not valid: expected true or"
     ):
         own_configurator(
             "sqlite:///x", {"sqlsession.sqlalchemy.pool_pre_ping": "maybe"}

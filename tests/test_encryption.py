@@ -1185,18 +1185,18 @@ def test_no_repr_shows_a_key() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (ini(NEW) + "!", "key number 1 is no base64"),
-        (ini(NEW)[:-1], "key number 1 is no base64"),
-        (ini(OLD) + "\n" + ini(NEW)[1:], "key number 2 is no base64"),
-        (ini(NEW[:31]), "key number 1 is not 32 bytes long"),
-        (ini(NEW + OLD), "key number 1 is not 32 bytes long"),
-        (ini(NEW, OLD[:16]), "key number 2 is not 32 bytes long"),
-        (ini(NEW, OLD, NEW), "a key is there twice"),
-        ([NEW[:31]], "key number 1 is not 32 bytes long"),
-        ([NEW, NEW], "a key is there twice"),
-        ([NEW, base64.b64encode(NEW).decode()], "a key is there twice"),
-        ([NEW.decode()], "key number 1 is no base64"),
-        ([list(NEW)], "key number 1 is not 32 bytes long"),
+        (ini(NEW) + "!", "key 1 is not valid base64"),
+        (ini(NEW)[:-1], "key 1 is not valid base64"),
+        (ini(OLD) + "\n" + ini(NEW)[1:], "key 2 is not valid base64"),
+        (ini(NEW[:31]), "key 1 is not 32 bytes long"),
+        (ini(NEW + OLD), "key 1 is not 32 bytes long"),
+        (ini(NEW, OLD[:16]), "key 2 is not 32 bytes long"),
+        (ini(NEW, OLD, NEW), "duplicate key"),
+        ([NEW[:31]], "key 1 is not 32 bytes long"),
+        ([NEW, NEW], "duplicate key"),
+        ([NEW, base64.b64encode(NEW).decode()], "duplicate key"),
+        ([NEW.decode()], "key 1 is not valid base64"),
+        ([list(NEW)], "key 1 is not 32 bytes long"),
     ],
 )
 def test_the_error_about_a_key_does_not_show_it(database: Engine, keys: Any, message: str) -> None:
@@ -1204,7 +1204,7 @@ def test_the_error_about_a_key_does_not_show_it(database: Engine, keys: Any, mes
         application(database, SessionRow, encryption_keys=keys)
     error: BaseException | None = caught.value
     assert message in str(error)
-    assert "sqlsession.encryption_keys is not allowed: it takes base64 of 32" in str(error)
+    assert "sqlsession.encryption_keys is not valid: expected base64 of 32" in str(error)
     # a traceback shows the causes too
     while error is not None:
         assert_no_key_in(str(error))

@@ -76,7 +76,7 @@ def test_a_text_that_makes_no_sense_says_what_would(name: str, value: str, allow
     with pytest.raises(ConfigurationError) as caught:
         make_engine({"url": "sqlite:///file", name: value})
     assert str(caught.value).startswith(
-        f"sqlsession.sqlalchemy.{name} = {value!r} is not allowed: it takes "
+        f"sqlsession.sqlalchemy.{name} = {value!r} is not valid: expected "
     )
     assert allowed in str(caught.value)
 
@@ -84,7 +84,7 @@ def test_a_text_that_makes_no_sense_says_what_would(name: str, value: str, allow
 @pytest.mark.parametrize("value", ["password=hunter2", '["hunter2"]', "{'password': 'hunter2'}"])
 def test_what_is_no_json_object_is_not_shown(value: str) -> None:
     with pytest.raises(
-        ConfigurationError, match="connect_args is not allowed: it takes a JSON object"
+        ConfigurationError, match="connect_args is not valid: expected a JSON object"
     ) as caught:
         make_engine({"url": "sqlite:///file", "connect_args": value})
     assert "hunter2" not in str(caught.value)
@@ -95,7 +95,8 @@ def test_the_old_name_of_postgresql_says_the_right_one(url: str) -> None:
     right = url.partition(":")[0].replace("postgres", "postgresql")
     with pytest.raises(ConfigurationError) as caught:
         make_engine({"url": url})
-    assert str(caught.value).endswith(f"write {right}://")
+    wrong = url.partition(":")[0]
+    assert str(caught.value).endswith(f"url: use {right}:// instead of {wrong}://")
     assert "hunter2" not in str(caught.value)
 
 

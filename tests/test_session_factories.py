@@ -38,7 +38,7 @@ def test_a_wrong_setting_names_the_line_that_includes_the_package() -> None:
     config = including(**{"sqlsession.ttl": "soon"})
     with pytest.raises(ConfigurationError) as caught:
         config.commit()
-    assert "sqlsession.ttl = 'soon' is not allowed" in str(caught.value)
+    assert "sqlsession.ttl = 'soon' is not valid" in str(caught.value)
     assert "Line 0 of file None" not in str(caught.value)
     assert f"of file {__file__}" in str(caught.value)
     assert 'config.include("pyramid_sqlsession")' in str(caught.value)

@@ -209,7 +209,7 @@ def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:
     elif isinstance(value, str):
         if for_json_column and _NOT_IN_JSON_COLUMNS.search(value):
             raise SessionDataError(
-                f"{path} holds a NUL or half a surrogate pair, which a JSON column cannot hold"
+                f"{path} contains a NUL or an unpaired surrogate, which a JSON column cannot hold"
             )
     elif isinstance(value, int):
         if for_json_column and not _SMALLEST <= value <= _LARGEST:

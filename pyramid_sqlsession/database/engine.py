@@ -42,7 +42,7 @@ def make_engine(options: Mapping[str, Any]) -> tuple[Engine, str]:
     level = options.pop("isolation_level", "READ COMMITTED")
     if level not in _LEVELS:
         raise ConfigurationError(
-            f"sqlsession.sqlalchemy.isolation_level = {level!r} is not allowed: it takes "
+            f"sqlsession.sqlalchemy.isolation_level = {level!r} is not valid: expected "
             f"{' or '.join(_LEVELS)}, for writes (reads run in AUTOCOMMIT)"
         )
     try:

@@ -102,7 +102,7 @@ def _converted(name: str, value: Any) -> Any:
         # the driver's arguments may include a password
         shown = "" if convert is _json_object else f" = {value!r}"
         raise ConfigurationError(
-            f"{_PREFIX}{name}{shown} is not allowed: it takes {allowed}"
+            f"{_PREFIX}{name}{shown} is not valid: expected {allowed}"
         ) from None
 
 
@@ -117,13 +117,11 @@ def parsed(url: Any) -> URL:
     except ValueError:
         # its own message quotes the invalid port, which may be a password
         raise ConfigurationError(
-            f"{_PREFIX}url is not a URL: it takes DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
+            f"{_PREFIX}url is not a URL: expected DIALECT+DRIVER://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from None
     if parsed.get_backend_name() == "postgres":
         right = parsed.drivername.replace("postgres", "postgresql", 1)
-        raise ConfigurationError(
-            f"{_PREFIX}url begins with {parsed.drivername}://: write {right}://"
-        )
+        raise ConfigurationError(f"{_PREFIX}url: use {right}:// instead of {parsed.drivername}://")
     if parsed.get_dialect().is_async:
         raise ConfigurationError(
             f"{_PREFIX}url begins with {parsed.drivername}://, an asynchronous driver: use a "

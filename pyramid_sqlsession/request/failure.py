@@ -53,7 +53,7 @@ def _save_both(visit: Visit, transaction: Any) -> None:
         visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:
-        log.exception("the session is not stored; the error page is sent all the same")
+        log.exception("the session is not stored; the error page is still sent")
         if visit.alone is not None:
             restore(visit.state, visit.alone)
             visit.alone = None

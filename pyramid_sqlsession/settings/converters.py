@@ -147,7 +147,7 @@ def domain(value: Any) -> Any:
 
 
 def encryption_keys(value: Any) -> tuple[bytes, ...]:
-    """Keys of 32 bytes: base64 texts, one a line or in a list, or the bytes themselves.
+    """Keys of 32 bytes: base64 texts, one per line or in a list, or the bytes themselves.
 
     No message shows what was given.
     """
@@ -156,7 +156,7 @@ def encryption_keys(value: Any) -> tuple[bytes, ...]:
     given = value.split() if isinstance(value, str) else list(value or ())
     keys = tuple(_key(number, key) for number, key in enumerate(given, 1) if key != "none")
     if len(set(keys)) != len(keys):
-        raise ValueError("a key is there twice")
+        raise ValueError("duplicate key")
     return keys
 
 
@@ -164,9 +164,9 @@ def _key(number: int, key: Any) -> bytes:
     try:
         decoded = b64decode(key, validate=True) if isinstance(key, str) else key
     except ValueError:
-        raise ValueError(f"key number {number} is no base64") from None
+        raise ValueError(f"key {number} is not valid base64") from None
     if not isinstance(decoded, bytes) or len(decoded) != 32:
-        raise ValueError(f"key number {number} is not 32 bytes long")
+        raise ValueError(f"key {number} is not 32 bytes long")
     return decoded
 
 
@@ -175,7 +175,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
     if value == "none":
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError("it is set option by option")
+        raise TypeError("set each option separately: sqlsession.sqlalchemy.url = URL")
     return dict(value)
 
 

@@ -76,10 +76,10 @@ def converted(
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f": did you mean {prefix}{close[0]}?" if close else ""
+            hint = f": did you mean {prefix}{close[0]}?" if close else "."
             names = ", ".join(sorted(known))
             raise ConfigurationError(
-                f"{prefix}{name} is no setting of pyramid_sqlsession{hint} (there are {names})"
+                f"unknown setting {prefix}{name}{hint} Known settings: {names}"
             )
     return {name: _converted(known[name], value, prefix) for name, value in given.items()}
 
@@ -92,4 +92,4 @@ def _converted(option: Field[Any], value: Any, prefix: str) -> Any:
         # the URL of a database holds a password
         shown = f"{prefix}{option.name} = {value!r}" if option.repr else f"{prefix}{option.name}"
         reason = "" if str(error) == str(value) else f" ({error})"
-        raise ConfigurationError(f"{shown} is not allowed: it takes {allowed}{reason}") from error
+        raise ConfigurationError(f"{shown} is not valid: expected {allowed}{reason}") from error

@@ -145,7 +145,7 @@ class Settings:
         example="extra_columns = myapp.sessions.columns",
     )  # fmt: skip
     encryption_keys: tuple[bytes, ...] = _encryption(
-        "none", to.encryption_keys, "base64 of 32 random bytes, one key a line, the newest first",
+        "none", to.encryption_keys, "base64 of 32 random bytes, one key per line, the newest first",
         "Encrypt the data of sessions with the first key; every key decrypts.",
         type="str | bytes | Sequence[str | bytes]",
         example="encryption_keys =\n    %(NEW_KEY)s\n    %(OLD_KEY)s", is_secret=True,

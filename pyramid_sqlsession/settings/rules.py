@@ -19,8 +19,8 @@ def why_they_clash(settings: Any) -> str | None:
         )
     if settings.model is not None and settings.table is not None:
         return (
-            "sqlsession.model and sqlsession.table are both set: the second names the table of the "
-            "built-in model, a model of your own says its table itself (__tablename__)"
+            "sqlsession.model and sqlsession.table are both set: use table with the built-in model "
+            "only; your own model sets __tablename__"
         )
     if settings.sqlalchemy and not settings.sqlalchemy.get("url"):
         return "sqlsession.sqlalchemy.url is missing or empty"
