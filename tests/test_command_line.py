@@ -25,6 +25,7 @@ from typing import Any
 
 import plaster
 import pytest
+from pyramid.paster import bootstrap
 from sqlalchemy import (
     Engine,
     Integer,
@@ -40,7 +41,7 @@ from support.docs.pages import DOCS, code_blocks
 from support.servers import Backend, free_port
 
 from pyramid_sqlsession import SessionMixin
-from pyramid_sqlsession.cli import terminal
+from pyramid_sqlsession.cli import application, terminal
 from pyramid_sqlsession.cli.main import main
 from pyramid_sqlsession.table.model import SQLSessionRow
 
@@ -825,7 +826,7 @@ def test_a_locked_database_is_one_line_that_says_to_try_again(
         ("nowhere.ini", "cannot load nowhere.ini: no such file: nowhere.ini"),
         ("{ini}#other", "No section 'other'"),
         ("{ini}#foreign", r"uses another session factory.*config\.include"),
-        ("{ini}#broken", r"production\.ini#broken: sqlsession.ttl = 'soon' is not allowed"),
+        ("{ini}#broken", r"production\.ini#broken: sqlsession.ttl = 'soon' is not valid"),
         ("{ini}#memory", "in the memory of this process, which no other process can reach"),
         ("{ini}#in_memory", "which no other process can reach"),
         ("{ini}#nameless", "request.db is missing"),
@@ -1030,18 +1031,19 @@ def test_quiet_keeps_what_was_asked_for(sqlite: Backend, sqlite_uri: str, run: R
     fill(sqlite.url, {"user_id": "alice"}, EXPIRED, table=SQLSessionRow.__table__)
     assert json.loads(run("-q", sqlite_uri, "stats", "--json")[1])["live"] == 1
     assert len(run("-q", sqlite_uri, "list", "--user", "alice")[1].splitlines()) == 1
+    assert json.loads(run(sqlite_uri, "stats", "--json", "-q")[1])["live"] == 1
+    assert len(run(sqlite_uri, "list", "--user", "alice", "-q")[1].splitlines()) == 1
     shown = run("-q", sqlite_uri, "purge", "--dry-run")[1]
     assert shown == "1 expired session would be deleted\n"
 
 
-def test_a_missing_loader_of_ini_files_is_named(
+def test_a_file_that_nothing_reads_is_one_line(
     sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plaster.loaders, "find_loaders", lambda *_, **__: [])
     code, _, err = run(sqlite_uri, "stats")
     assert code == 2
-    assert err.endswith("nothing installed can read it; for an ini file: pip install "
-                        "plaster_pastedeploy\n")  # fmt: skip
+    assert err.endswith("no installed package reads this kind of file: expected an ini file\n")
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
@@ -1097,7 +1099,7 @@ def test_ctrl_c_while_the_command_starts_is_no_traceback(
         ("sqlalchemy.url = postgresql://shop:hunter2@h/shop\n", "line 1 is neither"),
         (
             f"[app:main]\nuse = call:support.ini_apps:own\nsqlsession.sqlalchemy.url = {NO_HOST}\n",
-            "sqlsession.sqlalchemy.url is not a URL: it takes DIALECT+DRIVER://USER:",
+            "sqlsession.sqlalchemy.url is not a URL: expected DIALECT+DRIVER://USER:",
         ),
         (
             f"[app:main]\nuse = call:support.ini_apps:shared\nsqlalchemy.url = {NO_HOST}\n",
@@ -1288,13 +1290,28 @@ def test_a_composite_of_several_applications_asks_for_one(
     assert "uses another session factory" in run(f"{path}#admin", "stats")[2]
 
 
-def test_a_composite_of_applications_in_other_files_asks_for_one(
-    composite: Callable[[str], str], run: Run
+def test_a_composite_of_an_application_in_another_file_serves_that_one(
+    composite: Callable[[str], str], run: Run, tmp_path: Path
 ) -> None:
     path = composite("")
-    code, _, err = run(f"{path}#elsewhere", "stats")
-    assert code == 2
-    assert err.endswith("serves several applications: use FILE#SECTION\n")
+    own = Path(path).read_text().partition("[app:shop]")[2]
+    (tmp_path / "other.ini").write_text(f"[app:main]{own}")
+    done = run(f"{path}#elsewhere", "create-table")
+    assert done == (0, "created table sqlsession\n", "")
+
+
+def test_what_an_application_prints_is_no_result(
+    sqlite_uri: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(sqlite_uri, "create-table")
+
+    def talkative(*arguments: Any, **options: Any) -> Any:
+        sys.stdout.write("loading\n")
+        return bootstrap(*arguments, **options)
+
+    monkeypatch.setattr(application, "bootstrap", talkative)
+    code, out, err = run(sqlite_uri, "stats", "--json")
+    assert (code, json.loads(out)["live"], err) == (0, 0, "loading\n")
 
 
 def test_the_package_is_a_program_too(

@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
 import plaster
@@ -85,7 +85,8 @@ def _open(arguments: Namespace, stack: ExitStack) -> Opened:
     variables = dict(arguments.config_vars)
     setup_logging(arguments.config_uri, variables)
     config_uri = _chosen(arguments, variables)
-    with _warnings_only():
+    # what the application prints is no result
+    with _warnings_only(), redirect_stdout(sys.stderr):
         environment = stack.enter_context(bootstrap(config_uri, options=variables))
     # once more: the application may have set up its logging itself
     stack.enter_context(_warnings_only())
@@ -115,13 +116,13 @@ def _chosen(arguments: Namespace, variables: dict[str, str]) -> str:
     file, _, section = given.partition("#")
     section = section or "main"
     names = _applications(plaster.get_loader(given, ["wsgi"]), section, variables)
-    if names is None:
+    if not names:
         return given
     if len(names) == 1:
         if not arguments.quiet:
             complain(f"using {file}#{names[0]}, the only application of [composite:{section}]")
         return f"{file}#{names[0]}"
-    found = " or ".join(f"{file}#{name}" for name in names) or "FILE#SECTION"
+    found = " or ".join(f"{file}#{name}" for name in names)
     raise Misuse(f"[composite:{section}] in {file} serves several applications: use {found}")
 
 
@@ -219,7 +220,7 @@ def _explained(error: Exception) -> str:
     if isinstance(error, configparser.InterpolationError):
         return f"{error.option} in [{error.section}] has a % that is neither %% nor %(name)s"
     if isinstance(error, plaster.LoaderNotFound):
-        return "nothing installed can read it; for an ini file: pip install plaster_pastedeploy"
+        return "no installed package reads this kind of file: expected an ini file"
     if isinstance(error, FileNotFoundError):
         return f"no such file: {error.filename}"
     if isinstance(error, ValueError):

@@ -78,6 +78,7 @@ def _command(commands: Any, name: str, run: str, summary: str) -> _Parser:
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
     )
     command.set_defaults(run=run, check=lambda _: None)
+    _add_quiet(command)
     return command
 
 
@@ -98,7 +99,6 @@ def _add_variables(command: _Parser) -> None:
 def _add_create_table(commands: Any) -> None:
     summary = "create the table and its indexes if they are missing"
     command = _command(commands, "create-table", "create", summary)
-    _add_quiet(command)
     _add_variables(command)
 
 
@@ -114,7 +114,6 @@ def _add_purge(commands: Any) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="count the rows instead of deleting them"
     )
-    _add_quiet(command)
     _add_variables(command)
 
 
@@ -139,7 +138,6 @@ def _add_revoke(commands: Any) -> None:
         "handles", nargs="*", metavar="HANDLE",
         help="end the session with this handle (see list); KEY=VALUE may follow",
     )  # fmt: skip
-    _add_quiet(command)
     command.set_defaults(check=partial(_split_handles, command))
 
 

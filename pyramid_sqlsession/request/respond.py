@@ -88,8 +88,10 @@ def _keep_to_limit(visit: Visit) -> None:
     # only now: a subscriber that fails must not bring them back
     for one in ended:
         handle = one.lineage.hex()
-        with _unnoticed("a subscriber failed to handle the end of session %s: %s", handle):
+        try:
             send(SessionEnded(request, handle, "limit", one.user_id))
+        except Exception:
+            log.exception("a subscriber failed to handle the end of session %s", handle)
 
 
 def _finish(visit: Visit) -> None:

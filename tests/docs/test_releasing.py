@@ -11,32 +11,34 @@ import pytest
 from support import release
 
 ROOT = Path(__file__).parents[2]
-PROJECT = ["pyproject.toml", "README.rst", "SECURITY.rst", "CHANGES.rst"]
 OPTIONAL = {"cli", "demo", "encryption"}
 """The extras of those who use the package; the others are of those who work on it."""
 
-FACTS = {
-    "pyproject.toml": [
-        ('authors = [{ name = "pyramid_sqlsession contributors" }]',
-         'authors = [{ name = "Somebody", email = "somebody@pylons.test" }]'),
-        ("[project.scripts]",
-         "[project.urls]\n"
-         + "".join(f'{name} = "https://sqlsession.test/{name}"\n' for name in release.URLS)
-         + "\n[project.scripts]"),
-    ],
-    "README.rst": [("https://pyramid-sqlsession.example/", "https://sqlsession.test/")],
-    "SECURITY.rst": [("to the maintainers.", "to security@pylons.test.")],
-    "CHANGES.rst": [("(unreleased)", "(2030-01-01)")],
-}  # fmt: skip
+COMPLETE = {
+    "pyproject.toml": "[project]\nversion = '2.1'\nauthors = [{email = 'me@pylons.test'}]\n"
+    "[project.urls]\n" + "".join(f"{name} = 'https://it.test/{name}'\n" for name in release.URLS),
+    "README.rst": "https://it.test/Documentation/settings.html",
+    "SECURITY.rst": "write to security@pylons.test.",
+    "CHANGES.rst": "2.1 (2030-01-01)\n----\n",
+}
+"""What is looked at, with every fact in its place."""
+
+WITHOUT = {
+    "no email address of an author": ("pyproject.toml", "me@pylons.test", ""),
+    "a placeholder for one": ("pyproject.toml", "me@pylons.test", "me@pylons.example"),
+    "no address of the code": ("pyproject.toml", "Source = ", "Code = "),
+    "a placeholder for the documentation's": ("pyproject.toml", "it.test/D", "it.example/D"),
+    "a placeholder in links": ("README.rst", "it.test", "it.example"),
+    "no address for reports": ("SECURITY.rst", "security@pylons.test", "us"),
+    "no day": ("CHANGES.rst", "2030-01-01", "unreleased"),
+    "another version": ("CHANGES.rst", "2.1", "2.0"),
+}
 
 
 @pytest.fixture
 def filled_in(tmp_path: Path) -> Path:
-    """A copy of what the check reads, with every fact in its place."""
-    for name in PROJECT:
-        text = (ROOT / name).read_text()
-        for old, new in FACTS[name]:
-            text = text.replace(old, new)
+    """A folder in which nothing is missing."""
+    for name, text in COMPLETE.items():
         (tmp_path / name).write_text(text)
     return tmp_path
 
@@ -45,15 +47,21 @@ def test_nothing_is_missing_once_the_owner_has_filled_in_the_facts(filled_in: Pa
     assert release.missing(filled_in) == []
 
 
-@pytest.mark.parametrize("name", PROJECT)
-def test_a_fact_that_is_not_filled_in_is_named_with_its_file(filled_in: Path, name: str) -> None:
-    text = (ROOT / name).read_text()
-    if name == "CHANGES.rst":
-        text = re.sub(r"\(20\d\d-\d\d-\d\d\)", "(unreleased)", text, count=1)
+@pytest.mark.parametrize(("name", "old", "new"), WITHOUT.values(), ids=WITHOUT)
+def test_a_fact_that_is_not_filled_in_is_named_with_its_file(
+    filled_in: Path, name: str, old: str, new: str
+) -> None:
+    text = COMPLETE[name].replace(old, new)
+    assert text != COMPLETE[name]
     (filled_in / name).write_text(text)
-    lines = release.missing(filled_in)
-    assert lines
-    assert {line.partition(":")[0] for line in lines} == {name}
+    (line,) = release.missing(filled_in)
+    assert line.startswith(f"{name}: ")
+
+
+def test_every_file_with_a_missing_fact_is_on_the_page_about_releasing() -> None:
+    page = (ROOT / "RELEASING.rst").read_text()
+    assert all(f"``{name}``" in page for name in COMPLETE)
+    assert {line.partition(":")[0] for line in release.missing(ROOT)} <= set(COMPLETE)
 
 
 def test_every_lower_bound_is_installed_by_an_environment_of_tox() -> None:
