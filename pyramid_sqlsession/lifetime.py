@@ -117,6 +117,6 @@ def checked_max_age(value: object) -> int | None:
     if value is None or (type(value) is int and 1 <= value <= TEN_YEARS):
         return value
     raise ValueError(
-        f"session.max_age = {value!r} is not allowed: it takes whole seconds from 1 to "
+        f"session.max_age = {value!r} is not valid: expected whole seconds from 1 to "
         f"{TEN_YEARS}, or None for the configured lifetime"
     )

@@ -169,7 +169,7 @@ def resolve_model(model: Any, table: str | None = None) -> Any:
     mapper = inspect(model, raiseerr=False)
     if not isinstance(mapper, Mapper) or not issubclass(model, SessionMixin):
         raise ConfigurationError(
-            f"sqlsession.model = {model!r} is not allowed: it takes a mapped class based on "
+            f"sqlsession.model = {model!r} is not valid: expected a mapped class based on "
             "pyramid_sqlsession.SessionMixin"
         )
     return model
