@@ -283,5 +283,5 @@ def test_an_ini_file_names_it(sqlite_engine: Engine) -> None:
 
 @pytest.mark.parametrize("wrong", ["no.such.module", f"{__name__}.HOUR"])
 def test_what_cannot_be_called_is_refused(wrong: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"on_expired = .* takes a function"):
+    with pytest.raises(ConfigurationError, match=r"on_expired = .* expected a function"):
         SQLSessionFactory(on_expired=wrong)
