@@ -2,7 +2,8 @@
 
 An application subscribes with ``config.add_subscriber``. Events are sent inside the request's
 transaction, after the statements that they report: what a subscriber writes is committed or rolled
-back with them. No event contains a token.
+back with them. Two kinds come after it: sessions that ``sqlsession.max_sessions_per_user`` ended,
+and what an exception view did once the transaction was rolled back. No event contains a token.
 """
 
 from __future__ import annotations

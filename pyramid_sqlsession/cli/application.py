@@ -126,15 +126,14 @@ def _chosen(arguments: Namespace, variables: dict[str, str]) -> str:
     raise Misuse(f"[composite:{section}] in {file} serves several applications: use {found}")
 
 
-def _applications(loader: Any, section: str, variables: Mapping[str, str]) -> list[str] | None:
-    """The sections of the applications that a composite names, each once.
+def _applications(loader: Any, section: str, variables: Mapping[str, str]) -> list[str]:
+    """The sections of the applications that a composite names, each once; of others, none.
 
     :param loader: the plaster loader of the file.
-    :returns: None if the section is no composite.
     """
     sections = set(loader.get_sections())
     if _kind(sections, section, _COMPOSITES) is None:
-        return None
+        return []
     return list(dict.fromkeys(_served(loader, sections, section, variables, {section})))
 
 

@@ -131,9 +131,8 @@ _ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 _CAREFUL_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
-_DIGITS = b"0123456789"
 # every digit becomes a 0
-_NUMERALS = bytes.maketrans(_DIGITS + b"E", b"0" * 10 + b"e")
+_NUMERALS = bytes.maketrans(b"0123456789E", b"0000000000e")
 
 
 def _may_overflow(stored: bytes) -> bool:
