@@ -304,6 +304,19 @@ def test_purge_deletes_as_many_rows_at_once_as_the_setting_says(
     assert len(seen) == 5
 
 
+def test_purge_deletes_a_hundred_rows_at_once_by_default(
+    sqlite: Backend, ini: Ini, run: Run
+) -> None:
+    engine = create_engine(sqlite.url)
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    fill(sqlite.url, *[EXPIRED] * 101)
+    settings = settings_for("own", sqlite.url)
+    with deletes() as seen:
+        run(ini("own", {**settings, "sqlsession.cleanup_batch": "2000"}), "purge")
+    assert len(seen) == 2
+
+
 @pytest.mark.parametrize(("limit", "batch", "statements"), [("5", "2", 3), ("4", "9", 1)])
 def test_purge_stops_exactly_at_its_limit(
     limit: str, batch: str, statements: int, backend: Backend, uri: str, run: Run

@@ -31,6 +31,9 @@ DONE, FAILED, MISUSED = 0, 1, 2
 TERMINATED = 143
 """As a shell tells it of a process that SIGTERM has ended."""
 
+_BATCH = 100
+"""Rows that a purge deletes at once: more make it faster, and other requests slower."""
+
 _ISO = "%Y-%m-%dT%H:%M:%SZ"
 _MINUTE = "%Y-%m-%d %H:%M"
 
@@ -85,7 +88,7 @@ def purge(opened: Opened, arguments: Namespace) -> int:
         return DONE
     total = _expired_if_countable(opened)
     total = None if total is None else min(total, limit)
-    batch = arguments.batch or opened.store.settings.cleanup_batch
+    batch = arguments.batch or min(_BATCH, opened.store.settings.cleanup_batch)
     shown = nullcontext(_ignore) if arguments.quiet else bar("expired sessions deleted", total)
     began, deleted, is_terminated = time.monotonic(), 0, False
     try:

@@ -106,7 +106,8 @@ def _add_purge(commands: Any) -> None:
     command = _command(commands, "purge", "purge", "delete the rows of expired sessions")
     command.add_argument(
         "--batch", metavar="N", type=_number(10_000),
-        help="delete at most N rows per transaction (default: sqlsession.cleanup_batch)",
+        help="delete at most N rows per transaction (default: 100, or sqlsession.cleanup_batch "
+        "if that is less)",
     )  # fmt: skip
     command.add_argument(
         "--limit", metavar="N", type=_number(10**12), help="delete at most N rows in all"

@@ -63,7 +63,7 @@ class Purging:
 
 
 @contextmanager
-def in_a_process(site: Site, url: str, batch: int = 500) -> Iterator[Callable[[], Purging]]:
+def in_a_process(site: Site, url: str, batch: int = 100) -> Iterator[Callable[[], Purging]]:
     """A function that begins to purge in another process, which is ready to."""
     with Popen(
         [sys.executable, "-m", __name__, url, str(batch)], stdin=PIPE, stdout=PIPE, text=True
