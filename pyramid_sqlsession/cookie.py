@@ -147,15 +147,20 @@ class Cookie:
 
 def vary_on_cookie(response: Any) -> None:
     """Tell caches that the response depends on the request's cookie."""
-    vary = response.vary or ()
-    if not {"*", "cookie"} & {name.lower() for name in vary}:
-        response.vary = (*vary, "Cookie")
+    if not any(name.lower() == "vary" for name, _ in response.headerlist):
+        response.headerlist.append(("Vary", "Cookie"))
+    elif not {"*", "cookie"} & {name.lower() for name in response.vary or ()}:
+        response.vary = (*(response.vary or ()), "Cookie")
 
 
 def _keep_out_of_shared_caches(response: Any) -> None:
     headers = response.headers
-    for name in {name.lower() for name in headers if name.lower().endswith(_TO_SHARED_CACHES)}:
+    names = {name.lower() for name, _ in response.headerlist}
+    for name in filter(lambda name: name.endswith(_TO_SHARED_CACHES), names):
         del headers[name]
+    if "cache-control" not in names:
+        response.headerlist.append(("Cache-Control", "no-store"))
+        return
     given = CacheControl.parse(", ".join(headers.getall("Cache-Control"))).properties
     kept = {name: given[name] for name in given if name.lower() not in _OF_SHARED_CACHES}
     if not given:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from traceback import clear_frames
 from typing import Any
 
@@ -14,6 +12,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from .exceptions import SessionConflict, SessionTableError, see
+from .watch import Watch
 
 # the names of SQLAlchemy's dialects
 MYSQL = ("mysql", "mariadb")
@@ -126,27 +125,23 @@ def _is_missing_table(error: Any) -> bool:
     )
 
 
-@contextmanager
-def translated(table: str, remark: str = "") -> Iterator[None]:
+def translated(table: str, remark: str = "") -> Watch:
     """Translate the errors of statements on the session table.
 
     :param remark: another possible reason why the table does not match.
     :raises SessionConflict: if the database reports a conflict with another transaction.
     :raises SessionTableError: if the table or one of its columns is missing.
     """
-    try:
-        yield
-    except BaseException as error:
-        # the parameters are a session's data, in the error's text and in SQLAlchemy's variables
-        clear_frames(error.__traceback__)
-        if isinstance(error, StatementError):
-            error.hide_parameters = True
-        if isinstance(error, DBAPIError):
-            _translate(error, table, remark)
-        raise
+    return Watch(_translate, table, remark)
 
 
-def _translate(error: DBAPIError, table: str, remark: str) -> None:
+def _translate(error: BaseException, table: str, remark: str) -> None:
+    # the parameters are a session's data, in the error's text and in SQLAlchemy's variables
+    clear_frames(error.__traceback__)
+    if isinstance(error, StatementError):
+        error.hide_parameters = True
+    if not isinstance(error, DBAPIError):
+        return
     if is_conflict(error.orig):
         raise SessionConflict(f"database conflict: {reason(error)}") from error
     if _is_missing_table(error.orig):

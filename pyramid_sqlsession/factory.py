@@ -15,7 +15,7 @@ from .frames import discreet
 from .included import described, is_included
 from .keywords import SQLSessionOptions
 from .request.respond import respond, warn_if_unsaved
-from .request.visit import Visit
+from .request.visit import Phase, Visit
 from .session.mapping import SQLSession
 from .settings.options import Settings
 from .store import Store, make_store
@@ -80,7 +80,8 @@ class SQLSessionFactory:
         if not visit.handed_out:
             visit.handed_out = True
             request.add_response_callback(partial(respond, visit))
-            request.add_finished_callback(partial(warn_if_unsaved, visit))
+            if visit.phase is Phase.OUTSIDE:
+                request.add_finished_callback(partial(warn_if_unsaved, visit))
         return visit.session
 
     def visit(self, request: Any) -> Visit:

@@ -59,7 +59,9 @@ def save_tween_factory(handler: Handler, registry: Any) -> Handler:
                 visit.state.failure = None
             raise
         finally:
-            visit.store.database.notice(request)
+            # a session that was loaded has shown its engine
+            if not visit.is_used or visit.state.loaded is None:
+                visit.store.database.notice(request)
             if visit.phase is Phase.OPEN:
                 visit.end(Phase.DETACHED)
             if transaction is not None and not visit.nested:
@@ -123,7 +125,7 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
     elif request.exc_info is not None:
         if visit.is_used:
             leave_failed(visit, transaction, response, has_veto=has_veto)
-    elif is_tm_active(request) and transaction is None:
+    elif transaction is None and is_tm_active(request):
         _warn(visit, "the view ended the request's transaction and began no other")
     else:
         return _save(visit, transaction, response)

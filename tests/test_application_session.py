@@ -19,6 +19,7 @@ from pyramid.httpexceptions import HTTPNotFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.wsgi import wsgiapp2
 from sqlalchemy import Engine, create_engine, event, inspect, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import (
     Session,
     scoped_session,
@@ -275,6 +276,54 @@ def test_a_table_that_is_made_after_a_snapshot_was_taken_can_be_read(backend: Ba
     app = serve(config_with(registered(engine), settings), show=read_first)
     assert app.get("/show", headers=STALE).json == {}
     engine.dispose()
+
+
+# ---- the flush before the save
+
+
+@pytest.mark.parametrize("uses_session", [False, True])
+def test_what_a_flush_event_does_to_the_session_is_stored(
+    engine: Engine, uses_session: bool
+) -> None:
+    Base.metadata.create_all(engine)
+
+    def order_later(request: Any) -> None:
+        def count(dbsession: Any, _context: Any, _instances: Any) -> None:
+            request.session["orders"] = request.session.get("orders", 0) + len(dbsession.new)
+
+        event.listen(request.dbsession, "before_flush", count)
+        request.dbsession.add(Note(text="ordered"))
+        if uses_session:
+            request.session["seen"] = 1
+
+    app = serve(config_with(registered(engine)), order_later=order_later, show=show)
+    for _ in range(2):
+        app.get("/order_later")
+    assert app.get("/show").json["orders"] == 2
+    assert notes(engine) == ["ordered", "ordered"]
+
+
+@pytest.mark.parametrize("uses_session", [False, True])
+def test_a_flush_that_fails_at_the_save_fails_the_request(
+    engine: Engine, uses_session: bool
+) -> None:
+    Base.metadata.create_all(engine)
+
+    def order_nothing(request: Any) -> None:
+        request.dbsession.add(Note(text=None))
+        if uses_session:
+            request.session["seen"] = 1
+
+    def sorry(_error: Any, request: Any) -> str:
+        request.response.status_int = 409
+        return "sorry"
+
+    config = config_with(registered(engine))
+    config.add_exception_view(sorry, context=IntegrityError, renderer="json")
+    app = serve(config, order_nothing=order_nothing, show=show)
+    response = app.get("/order_nothing", status=409)
+    assert (response.json, session_cookies(response)) == ("sorry", [])
+    assert (app.get("/show").json, notes(engine), rows(engine)) == ({}, [], [])
 
 
 # ---- a database session that is bound to a connection

@@ -24,15 +24,12 @@ from ..table.sessions import Sessions
 from ..table.storage import create_table
 from ..table.told import Ended
 from ..upkeep.census import AGES, SIZES, Census, Figures
-from ..upkeep.purge import Purge
+from ..upkeep.purge import GENTLE, Purge
 from .terminal import bar, complain, is_terminal, say, show_figures, show_rows, terminable
 
 DONE, FAILED, MISUSED = 0, 1, 2
 TERMINATED = 143
 """As a shell tells it of a process that SIGTERM has ended."""
-
-_BATCH = 100
-"""Rows that a purge deletes at once: more make it faster, and other requests slower."""
 
 _ISO = "%Y-%m-%dT%H:%M:%SZ"
 _MINUTE = "%Y-%m-%d %H:%M"
@@ -88,7 +85,7 @@ def purge(opened: Opened, arguments: Namespace) -> int:
         return DONE
     total = _expired_if_countable(opened)
     total = None if total is None else min(total, limit)
-    batch = arguments.batch or min(_BATCH, opened.store.settings.cleanup_batch)
+    batch = arguments.batch or min(GENTLE, opened.store.settings.cleanup_batch)
     shown = nullcontext(_ignore) if arguments.quiet else bar("expired sessions deleted", total)
     began, deleted, is_terminated = time.monotonic(), 0, False
     try:

@@ -91,8 +91,9 @@ class JSONSerializer:
             # its variables are the stored session
             clear_frames(error.__traceback__)
             raise SessionDataError(f"its data is not JSON: {error}") from error
-        # the brackets, those in texts too, are at least as many as the levels
-        if stored.count(b"[") + stored.count(b"{") > _DEEPEST and _is_too_deep(data):
+        # at least as many as there are lists and dicts: those in texts count too
+        brackets = stored.count(b"[") + stored.count(b"{")
+        if brackets > _DEEPEST and _is_too_deep(data, brackets):
             raise SessionDataError(f"its data is nested deeper than {_DEEPEST} levels")
         return data
 
@@ -144,17 +145,23 @@ def _may_overflow(stored: bytes) -> bool:
     return b"e000" in numerals or b"e+000" in numerals or b"0" * 200 in numerals
 
 
-def _is_too_deep(data: Any) -> bool:
+def _is_too_deep(data: Any, most: int) -> bool:
+    """Whether it is nested deeper than allowed.
+
+    :param most: there are at most so many lists and dicts in it.
+    """
     level = [data]
     for _ in range(_DEEPEST):
+        if not level or len(level) == most:
+            # there are no others in these
+            return False
+        most -= len(level)
         level = [
             item
             for parent in level
             for item in (parent.values() if type(parent) is dict else parent)
             if type(item) in _CONTAINERS
         ]
-        if not level:
-            return False
     # what is in these is too deep
     return any(level)
 
@@ -166,25 +173,32 @@ def _has_its_shape(data: dict[Any, Any]) -> bool:
     """
     level: list[Any] = [data]
     for _ in range(_DEEPEST):
-        inner: list[Any] = []
+        keys: list[Any] = []
+        items: list[Any] = []
         for parent in level:
             if type(parent) is dict:
-                try:
-                    "".join(parent)
-                except TypeError:
-                    # a key is no string
-                    return False
-                inner += [item for item in parent.values() if type(item) not in _LEAVES]
+                keys += parent
+                items += parent.values()
             elif type(parent) in _SEQUENCES:
-                inner += [item for item in parent if type(item) not in _LEAVES]
+                items += parent
             else:
                 # a subclass may behave differently
                 return False
-        if not inner:
+        if not _are_strings(keys):
+            return False
+        if _LEAVES.issuperset(map(type, items)):
             return True
-        level = inner
+        level = [item for item in items if type(item) not in _LEAVES]
     # what is in these is too deep
     return not any(level)
+
+
+def _are_strings(keys: list[Any]) -> bool:
+    try:
+        "".join(keys)
+    except TypeError:
+        return False
+    return True
 
 
 def _check(value: Any, path: str, depth: int, for_json_column: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from pyramid.exceptions import ConfigurationError
@@ -33,7 +33,7 @@ from .lost import (
     is_over,
     let_go,
 )
-from .registered import is_read_only, mark_changed, takes_part
+from .registered import flush, is_read_only, mark_changed, takes_part
 from .shown import ShownEngines
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -71,6 +71,11 @@ class AppDatabase:
             # reported when the session is used
             with suppress(Exception):
                 self._shown(dbsession)
+
+    def flush(self, request: Any, transaction: Any) -> None:
+        dbsession = _unwrapped(vars(request).get(self._attribute))
+        if isinstance(dbsession, Session):
+            flush(dbsession, transaction)
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         with self.reading(request, transaction) as connection:
@@ -121,15 +126,9 @@ class AppDatabase:
                     # durable once this block is left without an error
                     yield connection, lambda: True
 
-    @contextmanager
-    def touching(self, request: Any) -> Iterator[Connection]:
+    def touching(self, request: Any) -> AbstractContextManager[Connection]:
         bind = self._shown(self._session(request))
-        if not has_connections(bind):
-            with self._beside.writing(bind) as connection:
-                yield connection
-            return
-        with touching(bind.engine) as connection:
-            yield connection
+        return touching(bind) if has_connections(bind) else self._beside.writing(bind)
 
     def is_shared(self, request: Any) -> bool:
         return not has_connections(self._shown(self._session(request)))

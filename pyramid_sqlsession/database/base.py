@@ -24,6 +24,10 @@ class Database(Protocol):
         """Take note of the engine that a request used, even if its session was not used."""
         ...
 
+    def flush(self, request: Any, transaction: Any) -> None:
+        """Flush what the request has changed in its database session, if that is known."""
+        ...
+
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         """The row, as the transaction sees it, or None."""
         ...

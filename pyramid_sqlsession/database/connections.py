@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +9,7 @@ from sqlalchemy import Connection, Engine, event
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict, SessionDataError
+from ..watch import Watch
 
 
 def connect(engine: Engine, isolation_level: str) -> Connection:
@@ -66,26 +65,23 @@ def commit(connection: Connection) -> None:
         raise
 
 
-@contextmanager
-def dooming(transaction: Any) -> Iterator[None]:
+def dooming(transaction: Any) -> Watch:
     """Doom the transaction on an error: a later COMMIT might report success and store nothing."""
-    try:
-        yield
-    except SessionDataError:
-        raise
-    except Exception:
-        if transaction is not None:
-            transaction.doom()
-        raise
+    return Watch(_doom, transaction)
 
 
-@contextmanager
-def giving_up(connection: Connection) -> Iterator[None]:
+def _doom(error: BaseException, transaction: Any) -> None:
+    is_fatal = isinstance(error, Exception) and not isinstance(error, SessionDataError)
+    if is_fatal and transaction is not None:
+        transaction.doom()
+
+
+def giving_up(connection: Connection) -> Watch:
     """Release all locks on a conflict, which ends the transaction anyway."""
-    try:
-        yield
-    except SessionConflict:
-        # the transaction around a savepoint may not be the request's, in tests for example
-        if not connection.in_nested_transaction():
-            roll_back(connection)
-        raise
+    return Watch(_give_up, connection)
+
+
+def _give_up(error: BaseException, connection: Connection) -> None:
+    # the transaction around a savepoint may not be the request's, in tests for example
+    if isinstance(error, SessionConflict) and not connection.in_nested_transaction():
+        roll_back(connection)

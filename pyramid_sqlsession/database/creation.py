@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, Table
@@ -11,6 +9,7 @@ from sqlalchemy import Connection, Engine, Table
 from ..driver_errors import MYSQL, translated
 from ..exceptions import SessionTableError
 from ..table.storage import create_table
+from ..watch import Watch
 from .beside import in_transaction, is_open
 
 _PATIENCE = {
@@ -32,14 +31,13 @@ class Creation:
         """Whether the table needs no creation, as far as this process knows."""
         return not self._wanted or engine in self._done
 
-    @contextmanager
-    def watching(self, engine: Engine) -> Iterator[None]:
+    def watching(self, engine: Engine) -> Watch:
         """Create the table again at its next use if it has been dropped."""
-        try:
-            yield
-        except SessionTableError:
+        return Watch(self._look, engine)
+
+    def _look(self, error: BaseException, engine: Engine) -> None:
+        if isinstance(error, SessionTableError):
             self.forget(engine)
-            raise
 
     def forget(self, engine: Engine) -> None:
         """Create the table at its next use."""

@@ -56,6 +56,9 @@ class OwnDatabase:
     def notice(self, request: Any) -> None:
         """Nothing to do: there is only one engine."""
 
+    def flush(self, request: Any, transaction: Any) -> None:
+        """Nothing to do: the application's database session, if it has one, is not known."""
+
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         joined = joined_in(transaction, self)
         if joined is not None:

@@ -6,20 +6,25 @@ its key. A model whose types need neither is read with SQL that SQLAlchemy has c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Engine, Enum, Integer, LargeBinary, Select, String
+from sqlalchemy import Engine, Enum, Integer, LargeBinary, String
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..driver_errors import has_waited, translated
+from ..table.compiled import Compiled, compiled, is_observed, renames
 from ..table.record import Record
 from ..table.rows import Rows
 
 _PLAIN = (Integer, LargeBinary, String)
+
+# psycopg would otherwise be sent bytes as hexadecimal digits
+_CURSORS = {"psycopg": {"binary": True}}
+"""Arguments for the cursor, by the name of the driver."""
 
 FirstRow = Callable[[bytes], Sequence[Any] | None]
 
@@ -34,15 +39,14 @@ class Reader:
         self._engine = engine
         self._rows = rows
         self._first_row: FirstRow | None = None
-        renames = bool(engine.get_execution_options().get("schema_translate_map"))
-        if not renames and all(
-            _is_plain(column.type, engine.dialect) for column in rows.select.selected_columns
-        ):
-            self._first_row = first_row_of(rows.select, engine)
+        is_plain = (_is_plain(it.type, engine.dialect) for it in rows.select.selected_columns)
+        select = compiled(rows.select, engine.dialect)
+        if select is not None and not renames(engine) and all(is_plain):
+            self._first_row = partial(_first_row, engine, select)
 
     def load(self, id: bytes) -> Record | None:
         """The row, or None: as :meth:`Rows.load`."""
-        if self._first_row is not None and not _is_listened_to(self._engine):
+        if self._first_row is not None and not is_observed(self._engine):
             try:
                 row = self._first_row(id)
             except PoolTimeout:
@@ -63,29 +67,19 @@ class Reader:
         return DBAPIError.instance(None, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
 
 
-def first_row_of(select: Select[Any], engine: Engine) -> FirstRow:
-    """A function that takes the one parameter of a SELECT and returns the first row, or None."""
-    dialect = engine.dialect
-    compiled: Any = select.compile(dialect=dialect)
-    sql = str(compiled)
-    ((name, parameter),) = compiled.binds.items()
-    bind = parameter.type.dialect_impl(dialect).bind_processor(dialect) or bytes
-
-    def first_row(value: bytes) -> Sequence[Any] | None:
-        parameters = (bind(value),) if compiled.positional else {name: bind(value)}
-        connection = engine.raw_connection()
-        try:
-            with closing(connection.cursor()) as cursor:
-                cursor.execute(sql, parameters)
-                row = cursor.fetchone()
-        except BaseException:
-            connection.invalidate()
-            raise
-        finally:
-            connection.close()
-        return row
-
-    return first_row
+def _first_row(engine: Engine, select: Compiled, id: bytes) -> Sequence[Any] | None:
+    parameters = select.bound({"b_id": id})
+    connection = engine.raw_connection()
+    try:
+        with closing(connection.cursor(**_CURSORS.get(engine.driver, {}))) as cursor:
+            cursor.execute(select.sql, parameters)
+            row: Sequence[Any] | None = cursor.fetchone()
+    except BaseException:
+        connection.invalidate()
+        raise
+    finally:
+        connection.close()
+    return row
 
 
 def _is_plain(type_: Any, dialect: Any) -> bool:
@@ -94,13 +88,3 @@ def _is_plain(type_: Any, dialect: Any) -> bool:
         return False
     # for these types the processor does not depend on the column's type code
     return type_.dialect_impl(dialect).result_processor(dialect, None) is None
-
-
-def _is_listened_to(engine: Engine) -> bool:
-    """Whether something observes SQLAlchemy's statements: the debug toolbar, ``echo``."""
-    listeners = engine.dispatch
-    return bool(
-        listeners.before_cursor_execute
-        or listeners.after_cursor_execute
-        or engine.logger.isEnabledFor(logging.INFO)
-    )

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from ..driver_errors import is_conflict, reason
 from ..exceptions import SessionBusy, SessionConflict
+from ..watch import Watch
 
 T = TypeVar("T")
 
 _ATTEMPTS = 3
 
 
-@contextmanager
-def undone_with(transaction: Any) -> Iterator[None]:
+def undone_with(transaction: Any) -> Watch:
     """Prevent a retry because of a conflict in this block if *transaction* is None.
 
     :raises SessionBusy: instead of an error that would cause a retry.
     """
-    try:
-        yield
-    except (SessionConflict, DBAPIError) as error:
-        is_about_it = isinstance(error, SessionConflict) or is_conflict(error.orig)
-        if transaction is not None or not is_about_it:
-            raise
+    return Watch(_refuse_to_retry, transaction)
+
+
+def _refuse_to_retry(error: BaseException, transaction: Any) -> None:
+    is_about_it = isinstance(error, SessionConflict) or (
+        isinstance(error, DBAPIError) and is_conflict(error.orig)
+    )
+    if transaction is None and is_about_it:
         keys = getattr(error, "keys", ())
         raise SessionBusy(
             f"{reason(error)}; this request has no transaction and is not retried", keys

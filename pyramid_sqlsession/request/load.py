@@ -98,13 +98,13 @@ def _names(ids: list[bytes]) -> str:
 
 
 def _found(store: Store, request: Any, id: bytes, token: str, record: Record) -> _Opening:
-    now, handle = store.clock(), record.handle
+    now = store.clock()
     if record.replaced is not None:
         is_late = now >= record.replaced + store.settings.regenerate_grace
         marker = None if is_late else marker_of(store.codec, store.csrf_keys, token, record)
-        return marker, CookieRejected(request, handle, "replaced")
+        return marker, CookieRejected(request, record.handle, "replaced")
     if now >= store.lifetime.expires_at(record.times):
-        ended = SessionEnded(request, handle, "expiry", record.user_id)
+        ended = SessionEnded(request, record.handle, "expiry", record.user_id)
         return Shut(record, has_expired=True), None if record.is_told else ended
     decoded = store.codec.from_column(record.data, token)
     loaded = Loaded(id, record, decoded.serialized, decoded.data, decoded.as_configured)

@@ -139,8 +139,8 @@ def _encrypt_anew(visit: Visit, loaded: Loaded, token: str) -> None:
 
 def _note_expiry(visit: Visit) -> None:
     """Make sure that the expiry is reported to the application only once."""
-    shut, id, store = visit.state.shut, visit.id, visit.store
-    if shut is None or not shut.has_expired or shut.record.is_told or id is None:
+    shut, store = visit.state.shut, visit.store
+    if shut is None or not shut.has_expired or shut.record.is_told or visit.id is None:
         return
     if visit.transaction is not None and visit.transaction.status != COMMITTED:
         # what a subscriber wrote about it was rolled back
@@ -149,7 +149,7 @@ def _note_expiry(visit: Visit) -> None:
         if _is_anothers(visit):
             return
         with store.database.touching(visit.request) as connection:
-            store.rows.note_told(connection, id, shut.record.version)
+            store.rows.note_told(connection, visit.id, shut.record.version)
 
 
 @contextmanager

@@ -38,6 +38,8 @@ def intent_of(state: State, codec: Codec) -> Intent:
 
     :raises SessionDataError: if the session holds something that cannot be stored.
     """
+    if _is_untouched(state):
+        return Intent.NOTHING
     _notice_user_changed_in_place(state)
     if ends(state):
         return Intent.END
@@ -52,6 +54,11 @@ def intent_of(state: State, codec: Codec) -> Intent:
     if state.user_is_assigned or state.regenerated:
         return Intent.REGENERATE
     return Intent.WRITE if _is_other(state, state.loaded, codec) else Intent.NOTHING
+
+
+def _is_untouched(state: State) -> bool:
+    """Whether nobody can have changed the session, in this attempt or an earlier one."""
+    return not (state.may_have_changed or state.is_ended or state.earlier)
 
 
 def is_changed(state: State, codec: Codec) -> bool:

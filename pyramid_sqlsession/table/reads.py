@@ -26,7 +26,7 @@ class Reads:
     """
 
     def __init__(self, model: Any, remark: str = "") -> None:
-        self._remark = remark
+        self.remark = remark
         columns = self.columns = inspect(model).columns
         id = columns["id"]
         self.table: Table = id.table
@@ -68,7 +68,7 @@ class Reads:
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
         """The result of a statement on the table."""
-        with translated(self.table.fullname, self._remark):
+        with translated(self.table.fullname, self.remark):
             return connection.execute(statement, parameters)
 
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
-from ..driver_errors import MYSQL
+from ..driver_errors import MYSQL, translated
 from ..exceptions import SessionConflict, SessionTableError
+from .compiled import compiled, is_observed, renames
 from .json_text import written_as_text
 from .reads import Reads
 from .record import Record
@@ -89,15 +90,24 @@ class Rows(Reads):
         set_[purge_after] = case((later, purge_after), else_=set_[purge_after])
         return set_
 
-    def _hits(self, connection: Connection, statement: Any, parameters: Any) -> bool:
+    def _change(self, connection: Connection, statement: Any, parameters: dict[str, Any]) -> int:
+        """How many rows a statement changed."""
+        is_usual = not (is_observed(connection.engine) or renames(connection))
+        ready = compiled(statement, connection.dialect) if is_usual else None
+        if ready is None:
+            return int(self.execute(connection, statement, parameters).rowcount)
+        with translated(self.table.fullname, self.remark):
+            return int(ready.execute(connection, parameters).rowcount)
+
+    def _hits(self, connection: Connection, statement: Any, parameters: dict[str, Any]) -> bool:
         """Whether a statement changed its one row."""
-        return bool(self.execute(connection, statement, parameters).rowcount == 1)
+        return self._change(connection, statement, parameters) == 1
 
     def is_live(self, connection: Connection, id: bytes) -> bool:
         """Whether the row is that of a session that has not ended; locks it."""
         if connection.dialect.name == "sqlite":
             # SELECT does not lock there
-            self.execute(connection, self._hold, {"b_id": id})
+            self._change(connection, self._hold, {"b_id": id})
         record = self.load(connection, id, lock=True)
         return record is not None and record.replaced is None
 
@@ -116,9 +126,9 @@ class Rows(Reads):
         :raises SessionTableError: if the row is not there afterwards.
         """
         parameters = {"b_id": id, "b_version": 1, **_prefixed(values), **_prefixed(own)}
-        result = self.execute(connection, self._insert(tuple(sorted(own))), parameters)
+        inserted = self._change(connection, self._insert(tuple(sorted(own))), parameters)
         # no error if a trigger has put it into another table, such as a partition
-        if result.rowcount == 0 and self.load(connection, id) is None:
+        if inserted == 0 and self.load(connection, id) is None:
             raise self.ignored("INSERT")
 
     def update(
@@ -173,12 +183,12 @@ class Rows(Reads):
 
         A host with another clock may still open the session: its touch resets this.
         """
-        self.execute(connection, self._note_told, {"b_id": id, "b_version": version})
+        self._change(connection, self._note_told, {"b_id": id, "b_version": version})
 
     def rewrite(self, connection: Connection, id: bytes, version: int, data: Any) -> None:
         """Store the same data encoded differently; the row must have this version, and keeps it."""
         parameters = {"b_id": id, "b_version": version, "b_data": data}
-        self.execute(connection, self._rewrite, parameters)
+        self._change(connection, self._rewrite, parameters)
 
     def touch(
         self,
