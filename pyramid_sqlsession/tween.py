@@ -139,6 +139,9 @@ def _warn(visit: Visit, reason: str) -> None:
 
 def _save(visit: Visit, transaction: Any, response: Any) -> Any:
     try:
+        if transaction is not None:
+            # a listener of the application's may change the session then
+            visit.store.database.flush(visit.request, transaction)
         save(visit, transaction)
     except Exception as error:  # noqa: BLE001  # rendered, or raised again
         return _render(visit, transaction, error)

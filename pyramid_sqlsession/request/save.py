@@ -48,14 +48,10 @@ ANSWERS = {
 def save(visit: Visit, transaction: Any) -> None:
     """Write the session if it changed, in the transaction, or in a separate one if that is None.
 
-    The application's own changes are flushed first: its listeners may change the session.
-
     :raises SessionDataError: if the session holds something that cannot be stored.
     :raises SessionConflict: on a concurrent change, if this request should be run again.
     :raises SessionBusy: on a concurrent change, if this request has no transaction.
     """
-    if transaction is not None:
-        visit.store.database.flush(visit.request, transaction)
     if visit.is_missed or not visit.is_used:
         return
     intent = intent_of(visit.state, visit.store.codec)
