@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyramid_tm import IRetryableError, is_tm_active
-from transaction.interfaces import NoTransaction
+from transaction.interfaces import IDataManager, NoTransaction
+from zope.interface import implementer
 
 # the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
 COMMITTED = "Committed"
@@ -35,6 +36,33 @@ def is_lost(request: Any, transaction: Any) -> bool:
         return request.tm.get() is not transaction or transaction.status == COMMIT_FAILED
     except NoTransaction:
         return True
+
+
+def fail_to_commit(transaction: Any, error: Exception) -> None:
+    """Let the COMMIT of a transaction, if it comes, raise this error."""
+    transaction.join(_Failure(error))
+
+
+@implementer(IDataManager)
+class _Failure:
+    """A resource with which a transaction cannot be committed."""
+
+    transaction_manager = None
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def tpc_begin(self, transaction: Any) -> None:
+        raise self._error
+
+    def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
+        # before all others
+        return ""
+
+    def abort(self, transaction: Any) -> None:
+        """Nothing to do, and nothing in the steps of a commit that come after."""
+
+    commit = tpc_vote = tpc_finish = tpc_abort = abort
 
 
 # ---- the attempts of pyramid_retry

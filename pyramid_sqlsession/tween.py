@@ -19,7 +19,7 @@ from .factory import SQLSessionFactory
 from .included import INCLUDED, SAVE, TM, described
 from .request.failure import leave_failed, watch_flushes
 from .request.policy import PolicyCheck
-from .request.save import remember, save
+from .request.save import flush, remember, save
 from .request.visit import Phase, Visit
 from .transactions import current_transaction, will_be_retried
 
@@ -139,9 +139,7 @@ def _warn(visit: Visit, reason: str) -> None:
 
 def _save(visit: Visit, transaction: Any, response: Any) -> Any:
     try:
-        if transaction is not None:
-            # a listener of the application's may change the session then
-            visit.store.database.flush(visit.request, transaction)
+        flush(visit, transaction)
         save(visit, transaction)
     except Exception as error:  # noqa: BLE001  # rendered, or raised again
         return _render(visit, transaction, error)

@@ -15,7 +15,7 @@ import transaction as transactions
 import zope.sqlalchemy
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPNotFound
+from pyramid.httpexceptions import HTTPFound, HTTPNotFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.wsgi import wsgiapp2
 from sqlalchemy import Engine, create_engine, event, inspect, text, update
@@ -280,48 +280,146 @@ def test_a_table_that_is_made_after_a_snapshot_was_taken_can_be_read(backend: Ba
 
 # ---- the flush before the save
 
+VETO = {"tm.commit_veto": "pyramid_tm.default_commit_veto"}
 
-@pytest.mark.parametrize("uses_session", [False, True])
+
+def order_later(request: Any) -> None:
+    """Add a note, and count it in the session when it is flushed."""
+
+    def count(dbsession: Any, _context: Any, _instances: Any) -> None:
+        request.session["orders"] = request.session.get("orders", 0) + len(dbsession.new)
+
+    event.listen(request.dbsession, "before_flush", count)
+    request.dbsession.add(Note(text="ordered"))
+
+
+def order_and_leave(request: Any) -> None:
+    """The same in a view that changes the session and raises a redirection."""
+    order_later(request)
+    request.session["seen"] = 1
+    raise HTTPFound("/")
+
+
+def order_and_store(request: Any) -> None:
+    """The same in a view that changes the session."""
+    order_later(request)
+    request.session["seen"] = 1
+
+
+@pytest.mark.parametrize("view", [order_later, order_and_store, order_and_leave])
 def test_what_a_flush_event_does_to_the_session_is_stored(
-    engine: Engine, uses_session: bool
+    engine: Engine, view: Callable[[Any], None]
 ) -> None:
     Base.metadata.create_all(engine)
-
-    def order_later(request: Any) -> None:
-        def count(dbsession: Any, _context: Any, _instances: Any) -> None:
-            request.session["orders"] = request.session.get("orders", 0) + len(dbsession.new)
-
-        event.listen(request.dbsession, "before_flush", count)
-        request.dbsession.add(Note(text="ordered"))
-        if uses_session:
-            request.session["seen"] = 1
-
-    app = serve(config_with(registered(engine)), order_later=order_later, show=show)
+    app = serve(config_with(registered(engine), VETO), view=view, show=show)
     for _ in range(2):
-        app.get("/order_later")
+        app.get("/view")
     assert app.get("/show").json["orders"] == 2
     assert notes(engine) == ["ordered", "ordered"]
 
 
-@pytest.mark.parametrize("uses_session", [False, True])
-def test_a_flush_that_fails_at_the_save_fails_the_request(
-    engine: Engine, uses_session: bool
+@pytest.mark.parametrize("first", ["", "used before"])
+def test_a_database_session_that_is_asked_for_each_time_is_flushed_too(
+    sqlite: Backend, first: str
+) -> None:
+    engine = create_engine(sqlite.url)
+    Base.metadata.create_all(engine)
+    scoped = scoped_session(sessionmaker(engine))
+    zope.sqlalchemy.register(scoped)
+    config = Configurator(settings={"sqlsession.model": SessionRow, **NO_CLEANING})
+    config.include("pyramid_tm")
+    config.add_request_method(lambda request: scoped, "dbsession", property=True)
+    config.include("pyramid_sqlsession")
+
+    def order(request: Any) -> None:
+        if first:
+            request.session.get("orders")
+        request.session["seen"] = 1
+        order_later(request)
+
+    app = serve(config, order=order, show=show)
+    app.get("/order")
+    assert app.get("/show").json == {"seen": 1, "orders": 1}
+    scoped.remove()
+    engine.dispose()
+
+
+def wrong(request: Any) -> None:
+    """Add a note that cannot be stored."""
+    request.dbsession.add(Note(text=None))
+
+
+def form_again(request: Any) -> str:
+    """Add one, and show the form again."""
+    wrong(request)
+    request.response.status_int = 422
+    return "again"
+
+
+def read_and_form_again(request: Any) -> str:
+    """The same, for a visitor whose session is read."""
+    request.session.get("seen")
+    return form_again(request)
+
+
+def preview(request: Any) -> str:
+    """Add one, and store nothing."""
+    wrong(request)
+    request.tm.doom()
+    return "again"
+
+
+@pytest.mark.parametrize("view", [form_again, read_and_form_again, preview])
+def test_work_that_is_not_committed_need_not_be_right(
+    engine: Engine, view: Callable[[Any], str]
 ) -> None:
     Base.metadata.create_all(engine)
+    app = serve(config_with(registered(engine), VETO), view=view, put=put, show=show)
+    app.get("/put")
+    assert app.get("/view", status="*").json == "again"
+    assert (app.get("/show").json, notes(engine)) == ({"cart": [1]}, [])
 
-    def order_nothing(request: Any) -> None:
-        request.dbsession.add(Note(text=None))
-        if uses_session:
-            request.session["seen"] = 1
+
+def read(request: Any) -> None:
+    """Add one, and only read the session."""
+    wrong(request)
+    request.session.get("seen")
+
+
+def read_and_leave(request: Any) -> None:
+    """The same in a view that raises a redirection."""
+    read(request)
+    raise HTTPFound("/")
+
+
+@pytest.mark.parametrize("view", [wrong, read, read_and_leave])
+def test_what_cannot_be_flushed_is_an_error_of_the_commit_if_the_session_has_not_changed(
+    engine: Engine, view: Callable[[Any], None]
+) -> None:
+    Base.metadata.create_all(engine)
+    app = serve(config_with(registered(engine), VETO), view=view, put=put, show=show)
+    app.get("/put")
+    with pytest.raises(IntegrityError):
+        app.get("/view")
+    assert (app.get("/show").json, notes(engine)) == ({"cart": [1]}, [])
+
+
+def test_what_cannot_be_flushed_is_an_error_of_the_save_if_the_session_has_changed(
+    engine: Engine,
+) -> None:
+    def wrong_and_store(request: Any) -> None:
+        wrong(request)
+        request.session["seen"] = 1
 
     def sorry(_error: Any, request: Any) -> str:
         request.response.status_int = 409
         return "sorry"
 
+    Base.metadata.create_all(engine)
     config = config_with(registered(engine))
     config.add_exception_view(sorry, context=IntegrityError, renderer="json")
-    app = serve(config, order_nothing=order_nothing, show=show)
-    response = app.get("/order_nothing", status=409)
+    app = serve(config, wrong_and_store=wrong_and_store, show=show)
+    response = app.get("/wrong_and_store", status=409)
     assert (response.json, session_cookies(response)) == ("sorry", [])
     assert (app.get("/show").json, notes(engine), rows(engine)) == ({}, [], [])
 

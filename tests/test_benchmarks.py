@@ -169,7 +169,7 @@ def test_it_has_a_cost_for_each_store_and_each_kind_of_request(comparison: Path)
 @SLOW
 def test_it_says_which_targets_are_reached(comparison: Path) -> None:
     found = rows(comparison, "peers-targets")
-    assert len(found) == 9
+    assert len(found) == 11
     for _, *cells, verdict in found:
         limit, median, _ = numbers(cells)
         assert verdict == ("reached" if median <= limit else "missed")

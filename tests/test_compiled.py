@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +13,10 @@ import pytest
 from sqlalchemy import (
     Connection,
     Engine,
+    Enum,
     Integer,
+    TypeDecorator,
+    bindparam,
     create_engine,
     event,
     func,
@@ -19,6 +24,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateSchema
 from support.apps import TABLE, SessionRow, listening
@@ -89,47 +95,91 @@ def connection(sqlite: Backend) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def contexts(connection: Connection) -> list[Any]:
-    """SQLAlchemy's contexts of what is executed on it from now on."""
-    seen: list[Any] = []
-    event.listen(connection, "after_cursor_execute", lambda *given: seen.append(given[4]))
+def sent(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that reach the driver as they were compiled."""
+    seen: list[str] = []
+    send = Connection.exec_driver_sql
+
+    def note(self: Connection, statement: str, *given: Any) -> Any:
+        seen.append(statement)
+        return send(self, statement, *given)
+
+    monkeypatch.setattr(Connection, "exec_driver_sql", note)
     return seen
 
 
 def change(connection: Connection) -> None:
+    """Execute an UPDATE, and a SELECT because nothing is there."""
     Rows(SessionRow).bump(connection, ID, 1)
 
 
-def test_sqlalchemy_does_not_look_for_a_statement_that_nobody_observes(
-    connection: Connection, contexts: list[Any]
+def test_a_statement_that_nobody_observes_is_not_compiled_again(
+    connection: Connection, sent: list[str]
 ) -> None:
     change(connection)
-    assert [context.compiled for context in contexts if context.isupdate or context.is_text] == [
-        None
-    ]
+    assert [statement.partition(" ")[0] for statement in sent] == ["UPDATE"]
 
 
+@pytest.mark.parametrize("on", ["engine", "every engine", "connection", "every connection"])
 @pytest.mark.parametrize(
-    "name",
-    ["before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute"],
+    "name", ["before_execute", "after_execute", "before_cursor_execute", "after_cursor_execute"]
 )
-def test_whoever_listens_to_an_engine_sees_the_statement_itself(
-    connection: Connection, contexts: list[Any], name: str
+def test_whoever_listens_sees_the_statement_itself(
+    connection: Connection, sent: list[str], name: str, on: str
 ) -> None:
-    def listen(*_given: Any) -> None:
-        """Nothing to do."""
+    seen: list[Any] = []
 
-    with listening(connection.engine, name, listen):
+    def listen(_connection: Any, *given: Any) -> None:
+        statement = given[0] if len(given) < 5 or name == "after_execute" else given[3].compiled
+        seen.append(getattr(statement, "statement", statement))
+
+    target = {
+        "engine": connection.engine,
+        "every engine": Engine,
+        "connection": connection,
+        "every connection": Connection,
+    }[on]
+    with listening(target, name, listen), connection.engine.connect() as other:
+        change(connection if on == "connection" else other)
+    assert (seen[0].is_dml, sent) == (True, [])
+
+
+def test_whoever_executes_statements_himself_is_given_sqlalchemys_own(
+    connection: Connection, sent: list[str]
+) -> None:
+    contexts: list[Any] = []
+    with listening(connection.engine, "do_execute", lambda *given: contexts.append(given[3])):
         change(connection)
-    assert contexts[0].compiled.statement.is_dml
+    assert (contexts[0].isupdate, sent) == (True, [])
 
 
 def test_a_log_of_statements_shows_them_as_sqlalchemy_does(
-    connection: Connection, contexts: list[Any], caplog: pytest.LogCaptureFixture
+    connection: Connection, sent: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "sqlalchemy.engine"):
-        change(connection)
-    assert contexts[0].compiled is not None
+    with (
+        caplog.at_level(logging.INFO, "sqlalchemy.engine"),
+        connection.engine.connect() as observed,
+    ):
+        change(observed)
+    assert any("UPDATE" in message for message in caplog.messages)
+    assert sent == []
+
+
+def test_each_of_many_engines_compiles_a_statement_once(tmp_path: Any) -> None:
+    rows = Rows(SessionRow)
+    dialects = [create_engine(f"sqlite:///{tmp_path}/{number}").dialect for number in range(300)]
+    first, again = ([compiled(rows.select, it) for it in dialects] for _ in range(2))
+    assert all(one is other for one, other in zip(first, again, strict=True))
+
+
+def test_an_engine_that_is_gone_is_not_kept() -> None:
+    dialect = create_engine("sqlite://").dialect
+    for statement in (Rows(SessionRow).select, Rows(SessionRow)._update(())):
+        assert compiled(statement, dialect) is not None
+    kept = weakref.ref(dialect)
+    del dialect
+    gc.collect()
+    assert kept() is None
 
 
 def test_rows_are_written_to_the_schema_that_the_connection_translates_to(
@@ -145,6 +195,13 @@ def test_rows_are_written_to_the_schema_that_the_connection_translates_to(
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM web.sqlsession").scalar() == 1
     engine.dispose()
+
+
+class Own(TypeDecorator[int]):
+    """A type that may do anything with a value."""
+
+    impl = Integer
+    cache_ok = True
 
 
 def values() -> int:
@@ -173,6 +230,18 @@ MADE: dict[str, tuple[Callable[[Any], Any], bool]] = {
     ),
     "a change in Python": (lambda table: update(table).values(computed=1), False),
     "a change that is given": (lambda table: update(table).values(changed=1), True),
+    "a function": (
+        lambda table: update(table).values(changed=bindparam(None, callable_=values)),
+        False,
+    ),
+    "a type of the application's own": (
+        lambda table: update(table).values(changed=bindparam("b_it", type_=Own())),
+        False,
+    ),
+    "rows that come back": (
+        lambda table: update(table).values(changed=1).returning(table.c.id),
+        False,
+    ),
     "a list of unknown length": (lambda table: select(table).where(table.c.id.in_([ID])), False),
     "one row": (lambda table: select(table).where(table.c.id == ID), True),
 }
@@ -184,6 +253,20 @@ def test_a_statement_that_sqlalchemy_computes_something_for_is_not_compiled_once
 ) -> None:
     make, is_compiled = MADE[what]
     assert (compiled(make(table), connection.dialect) is not None) == is_compiled
+
+
+@pytest.mark.parametrize("is_observed", [False, True])
+def test_a_type_that_refuses_a_value_raises_sqlalchemys_error_without_the_data(
+    connection: Connection, base: type[DeclarativeBase], is_observed: bool
+) -> None:
+    class Model(SessionMixin, base):  # type: ignore[valid-type, misc]  # a base made for the test
+        user_id: Mapped[Any] = mapped_column(Enum("alice", validate_strings=True))
+
+    if is_observed:
+        event.listen(connection.engine, "before_execute", lambda *_given: None)
+    with pytest.raises(StatementError, match=r"LookupError.* not among the defined") as error:
+        Rows(Model).insert(connection, ID, VALUES, {})
+    assert "text" not in str(error.value)
 
 
 def test_a_value_that_is_missing_is_an_error_and_not_null(connection: Connection) -> None:

@@ -141,6 +141,22 @@ def test_a_read_is_in_the_log_of_statements(
     assert any("SELECT" in message for message in caplog.messages)
 
 
+def test_a_text_of_a_type_that_the_driver_does_not_know_stays_a_text(
+    postgresql: Backend, model: Any
+) -> None:
+    stored = Stored(postgresql.url, model)
+    with stored.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TYPE users AS ENUM ('alice')")
+        connection.exec_driver_sql(
+            f"ALTER TABLE {stored.table.name} ALTER user_id TYPE users USING user_id::text::users"
+        )
+    stored.engine.dispose()
+    for _ in range(2):
+        found = stored.reader.load(ID)
+        assert found is not None
+        assert (found.user_id, found.data) == (VALUES["user_id"], VALUES["data"])
+
+
 def test_a_type_of_the_applications_own_reads_its_values(
     sqlite: Backend, base: type[DeclarativeBase]
 ) -> None:

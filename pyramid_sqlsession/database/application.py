@@ -33,7 +33,7 @@ from .lost import (
     is_over,
     let_go,
 )
-from .registered import flush, is_read_only, mark_changed, takes_part
+from .registered import is_read_only, mark_changed, takes_part
 from .shown import ShownEngines
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -72,10 +72,13 @@ class AppDatabase:
             with suppress(Exception):
                 self._shown(dbsession)
 
-    def flush(self, request: Any, transaction: Any) -> None:
-        dbsession = _unwrapped(vars(request).get(self._attribute))
-        if isinstance(dbsession, Session):
-            flush(dbsession, transaction)
+    def flush(self, request: Any, transaction: Any, is_asked_for: bool) -> None:
+        name = self._attribute
+        found = getattr(request, name, None) if is_asked_for else vars(request).get(name)
+        dbsession = _unwrapped(found)
+        takes = isinstance(dbsession, Session) and takes_part(dbsession, transaction)
+        if takes and not self._is_lost(dbsession, transaction):
+            dbsession.flush()
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         with self.reading(request, transaction) as connection:

@@ -24,8 +24,11 @@ class Database(Protocol):
         """Take note of the engine that a request used, even if its session was not used."""
         ...
 
-    def flush(self, request: Any, transaction: Any) -> None:
-        """Flush what the request has changed in its database session, if that is known."""
+    def flush(self, request: Any, transaction: Any, is_asked_for: bool) -> None:
+        """Flush what the request has changed in its database session, if that is known.
+
+        :param is_asked_for: the request's session was read from there, or will be written.
+        """
         ...
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:

@@ -56,7 +56,7 @@ class OwnDatabase:
     def notice(self, request: Any) -> None:
         """Nothing to do: there is only one engine."""
 
-    def flush(self, request: Any, transaction: Any) -> None:
+    def flush(self, request: Any, transaction: Any, is_asked_for: bool) -> None:
         """Nothing to do: the application's database session, if it has one, is not known."""
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:

@@ -6,9 +6,8 @@ its key. A model whose types need neither is read with SQL that SQLAlchemy has c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Engine, Enum, Integer, LargeBinary, String
@@ -23,10 +22,8 @@ from ..table.rows import Rows
 _PLAIN = (Integer, LargeBinary, String)
 
 # psycopg would otherwise be sent bytes as hexadecimal digits
-_CURSORS = {"psycopg": {"binary": True}}
+_CURSORS: Mapping[str, Mapping[str, Any]] = {"psycopg": {"binary": True}}
 """Arguments for the cursor, by the name of the driver."""
-
-FirstRow = Callable[[bytes], Sequence[Any] | None]
 
 
 class Reader:
@@ -38,17 +35,17 @@ class Reader:
     def __init__(self, engine: Engine, rows: Rows) -> None:
         self._engine = engine
         self._rows = rows
-        self._first_row: FirstRow | None = None
-        is_plain = (_is_plain(it.type, engine.dialect) for it in rows.select.selected_columns)
-        select = compiled(rows.select, engine.dialect)
-        if select is not None and not renames(engine) and all(is_plain):
-            self._first_row = partial(_first_row, engine, select)
+        types = [column.type for column in rows.select.selected_columns]
+        can = not renames(engine) and all(_is_plain(it, engine.dialect) for it in types)
+        self._select = compiled(rows.select, engine.dialect) if can else None
+        self._texts = [number for number, it in enumerate(types) if isinstance(it, String)]
+        self._cursor = _CURSORS.get(engine.driver, {})
 
     def load(self, id: bytes) -> Record | None:
         """The row, or None: as :meth:`Rows.load`."""
-        if self._first_row is not None and not is_observed(self._engine):
+        if self._select is not None and not is_observed(self._engine):
             try:
-                row = self._first_row(id)
+                row = self._first_row(self._select, id)
             except PoolTimeout:
                 # all connections are in use: asking again would wait as long once more
                 raise
@@ -62,24 +59,33 @@ class Reader:
         with self._engine.connect() as connection:
             return self._rows.load(connection, id)
 
+    def _first_row(self, select: Compiled, id: bytes) -> Sequence[Any] | None:
+        row = self._fetched(select, id)
+        if row is None or not self._cursor:
+            return row
+        if any(isinstance(row[number], bytes) for number in self._texts):
+            # a type that the driver does not know, such as citext
+            self._cursor = {}
+            row = self._fetched(select, id)
+        return row
+
+    def _fetched(self, select: Compiled, id: bytes) -> Sequence[Any] | None:
+        parameters = select.bound({"b_id": id})
+        connection = self._engine.raw_connection()
+        try:
+            with closing(connection.cursor(**self._cursor)) as cursor:
+                cursor.execute(select.sql, parameters)
+                row: Sequence[Any] | None = cursor.fetchone()
+        except BaseException:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+        return row
+
     def _as_sqlalchemy_says(self, error: Exception) -> BaseException:
         dialect: Any = self._engine.dialect
         return DBAPIError.instance(None, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
-
-
-def _first_row(engine: Engine, select: Compiled, id: bytes) -> Sequence[Any] | None:
-    parameters = select.bound({"b_id": id})
-    connection = engine.raw_connection()
-    try:
-        with closing(connection.cursor(**_CURSORS.get(engine.driver, {}))) as cursor:
-            cursor.execute(select.sql, parameters)
-            row: Sequence[Any] | None = cursor.fetchone()
-    except BaseException:
-        connection.invalidate()
-        raise
-    finally:
-        connection.close()
-    return row
 
 
 def _is_plain(type_: Any, dialect: Any) -> bool:

@@ -22,12 +22,6 @@ def takes_part(dbsession: Session, transaction: Any) -> bool:
         return False
 
 
-def flush(dbsession: Session, transaction: Any) -> None:
-    """Flush it as the COMMIT would, if it takes part in the transaction and is not lost."""
-    if dbsession.is_active and takes_part(dbsession, transaction):
-        dbsession.flush()
-
-
 def is_read_only(dbsession: Session) -> bool:
     """Whether the application registered it as read-only, so that it is never committed."""
     events = _events_of(dbsession)

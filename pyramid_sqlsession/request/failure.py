@@ -20,7 +20,7 @@ from ..session.failed import end_again, keep_apart, replay, restore
 from ..session.intent import is_changed
 from ..session.who import ends, signs_in
 from ..transactions import current_transaction, will_be_retried
-from .save import remember, save
+from .save import flush, remember, save
 from .visit import Phase, Visit
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -50,6 +50,7 @@ def _save_both(visit: Visit, transaction: Any) -> None:
     # the save flushes too
     visit.has_flushed = _has_flushed(visit.request)
     try:
+        flush(visit, transaction)
         visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:

@@ -11,7 +11,7 @@ from ..frames import discreet
 from ..session.intent import Intent, intent_of
 from ..session.who import ends, steps_up
 from ..table.record import Record
-from ..transactions import Attempt, remember_attempt
+from ..transactions import Attempt, fail_to_commit, remember_attempt
 from .alone import repeated
 from .conflict import current_row, merged_with_row
 from .regenerate import begin, drop, end, regenerate, sign_in, sign_in_late, step_up_late
@@ -42,6 +42,26 @@ ANSWERS = {
     Intent.SIGN_IN: Answers(sign_in, sign_in_late, begin),
 }
 """A request with an old token must not write to the new session; a sign-in always succeeds."""
+
+
+@discreet
+def flush(visit: Visit, transaction: Any) -> None:
+    """Flush what the application has changed: its listeners may change the session.
+
+    If that fails and the session has not changed, the error is left to the COMMIT. There may never
+    be one, for instance if a form with errors is shown again under a commit veto.
+
+    :raises Exception: the application's error, if the session has changed.
+    """
+    if transaction is None:
+        return
+    is_asked_for = visit.is_used and bool(visit.state.loaded or visit.state.may_have_changed)
+    try:
+        visit.store.database.flush(visit.request, transaction, is_asked_for)
+    except Exception as error:
+        if visit.is_changed:
+            raise
+        fail_to_commit(transaction, error)
 
 
 @discreet

@@ -92,7 +92,7 @@ class Rows(Reads):
 
     def _change(self, connection: Connection, statement: Any, parameters: dict[str, Any]) -> int:
         """How many rows a statement changed."""
-        is_usual = not (is_observed(connection.engine) or renames(connection))
+        is_usual = not (is_observed(connection) or renames(connection))
         ready = compiled(statement, connection.dialect) if is_usual else None
         if ready is None:
             return int(self.execute(connection, statement, parameters).rowcount)
