@@ -10,7 +10,7 @@ from typing import Any
 from pyramid.exceptions import ConfigurationError
 from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session
 
 from ..driver_errors import MYSQL
 from ..exceptions import SessionLost, see
@@ -33,7 +33,7 @@ from .lost import (
     is_over,
     let_go,
 )
-from .registered import is_read_only, mark_changed, takes_part
+from .registered import is_read_only, mark_changed, takes_part, unwrapped
 from .shown import ShownEngines
 
 log = logging.getLogger("pyramid_sqlsession")
@@ -66,7 +66,7 @@ class AppDatabase:
 
     def notice(self, request: Any) -> None:
         # one that the application has used itself: its COMMIT may meet a conflict too
-        dbsession = _unwrapped(vars(request).get(self._attribute))
+        dbsession = unwrapped(vars(request).get(self._attribute))
         if isinstance(dbsession, Session):
             # reported when the session is used
             with suppress(Exception):
@@ -75,10 +75,14 @@ class AppDatabase:
     def flush(self, request: Any, transaction: Any, is_asked_for: bool) -> None:
         name = self._attribute
         found = getattr(request, name, None) if is_asked_for else vars(request).get(name)
-        dbsession = _unwrapped(found)
-        takes = isinstance(dbsession, Session) and takes_part(dbsession, transaction)
-        if takes and not self._is_lost(dbsession, transaction):
-            dbsession.flush()
+        dbsession = unwrapped(found)
+        if not (isinstance(dbsession, Session) and takes_part(dbsession, transaction)):
+            return
+        # no engine for the session model is reported when the session is used
+        with suppress(UnboundExecutionError):
+            if self._is_lost(dbsession, transaction):
+                return
+        dbsession.flush()
 
     def load(self, request: Any, transaction: Any, id: bytes) -> Record | None:
         with self.reading(request, transaction) as connection:
@@ -149,7 +153,7 @@ class AppDatabase:
     # ---- the application's database session
 
     def _session(self, request: Any) -> Session:
-        dbsession = _unwrapped(getattr(request, self._attribute, None))
+        dbsession = unwrapped(getattr(request, self._attribute, None))
         if not isinstance(dbsession, Session):
             raise ConfigurationError(
                 f"request.{self._attribute} is missing or not a synchronous SQLAlchemy Session "
@@ -244,7 +248,3 @@ class AppDatabase:
         if isinstance(bind, Connection):
             return bind
         return self._connection(dbsession) if joins and dbsession.in_transaction() else None
-
-
-def _unwrapped(dbsession: Any) -> Any:
-    return dbsession() if isinstance(dbsession, scoped_session) else dbsession

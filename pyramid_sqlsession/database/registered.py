@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 from transaction.interfaces import NoTransaction
 from zope.sqlalchemy import datamanager
 from zope.sqlalchemy.datamanager import STATUS_READONLY, ZopeTransactionEvents
+
+
+def unwrapped(dbsession: Any) -> Any:
+    """The database session itself where it is one for each thread."""
+    return dbsession() if isinstance(dbsession, scoped_session) else dbsession
 
 
 def takes_part(dbsession: Session, transaction: Any) -> bool:
