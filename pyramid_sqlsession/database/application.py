@@ -22,15 +22,16 @@ from .base import Writing
 from .beside import Beside, has_connections, has_one_connection
 from .connections import dooming, giving_up
 from .creation import Creation
-from .guard import guard, has_failed
+from .guard import guard
 from .joined import join, joined_in
 from .lost import (
     LOST,
     WRITTEN,
+    has_changes,
     has_not_begun,
     has_written,
     is_getting_connection,
-    is_over,
+    is_lost,
     let_go,
 )
 from .registered import is_read_only, mark_changed, takes_part, unwrapped
@@ -76,11 +77,12 @@ class AppDatabase:
         name = self._attribute
         found = getattr(request, name, None) if is_asked_for else vars(request).get(name)
         dbsession = unwrapped(found)
-        if not (isinstance(dbsession, Session) and takes_part(dbsession, transaction)):
+        is_there = isinstance(dbsession, Session) and has_changes(dbsession)
+        if not is_there or not takes_part(dbsession, transaction):
             return
         # no engine for the session model is reported when the session is used
         with suppress(UnboundExecutionError):
-            if self._is_lost(dbsession, transaction):
+            if is_lost(dbsession, transaction, self._connection):
                 return
         dbsession.flush()
 
@@ -92,7 +94,7 @@ class AppDatabase:
     def reading(self, request: Any, transaction: Any) -> Iterator[Connection]:
         dbsession = self._session(request)
         joins = self._joins(dbsession, transaction)
-        if joins and self._is_lost(dbsession, transaction):
+        if joins and is_lost(dbsession, transaction, self._connection):
             joins = False
             if getattr(request, "exception", None) is not None:
                 # the error was not caught, and a commit veto that accepts its page could not commit
@@ -115,7 +117,7 @@ class AppDatabase:
     def writing(self, request: Any, transaction: Any) -> Iterator[Writing]:
         dbsession = self._session(request)
         joins = self._joins(dbsession, transaction)
-        if joins and self._is_lost(dbsession, transaction):
+        if joins and is_lost(dbsession, transaction, self._connection):
             joins = False
             with dooming(transaction):
                 self._give_up(dbsession, transaction, getattr(request, "exception", None))
@@ -176,13 +178,6 @@ class AppDatabase:
                 self._attribute,
             )
         return joins
-
-    def _is_lost(self, dbsession: Session, transaction: Any) -> bool:
-        """Whether it can no longer be committed with the request."""
-        if is_over(dbsession, transaction):
-            return True
-        connection = self._connection(dbsession) if dbsession.in_transaction() else None
-        return connection is not None and has_failed(connection)
 
     def _give_up(self, dbsession: Session, transaction: Any, error: Any) -> None:
         if error is not None or has_written(transaction, self):

@@ -6,6 +6,7 @@ begin it. The request may go on, for example to tell the visitor what went wrong
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
@@ -26,7 +27,20 @@ WRITTEN = (
 )
 
 
-def is_over(dbsession: Session, transaction: Any) -> bool:
+def is_lost(
+    dbsession: Session, transaction: Any, connection_of: Callable[[Session], Connection | None]
+) -> bool:
+    """Whether it can no longer be committed with the request.
+
+    :param connection_of: gives its connection; None while it is getting one.
+    """
+    if _is_over(dbsession, transaction):
+        return True
+    connection = connection_of(dbsession) if dbsession.in_transaction() else None
+    return connection is not None and has_failed(connection)
+
+
+def _is_over(dbsession: Session, transaction: Any) -> bool:
     """Whether its transaction is over, or has not begun and is not begun automatically."""
     if not (dbsession.is_active or is_getting_connection(dbsession)):
         return True
@@ -59,9 +73,13 @@ def let_go(dbsession: Session, connection: Connection) -> None:
 
     Not if the database session still has something to write, which would be committed alone.
     """
-    is_clean = not (dbsession.new or dbsession.dirty or dbsession.deleted)
-    if is_clean and has_failed(connection):
+    if has_failed(connection) and not has_changes(dbsession):
         start_again(connection)
+
+
+def has_changes(dbsession: Session) -> bool:
+    """Whether there is something to flush."""
+    return bool(dbsession.new or dbsession.dirty or dbsession.deleted)
 
 
 def has_written(transaction: Any, owner: object) -> bool:
