@@ -128,7 +128,7 @@ def _leave(visit: Visit, response: Any, has_veto: bool) -> Any:
     elif transaction is None and is_tm_active(request):
         _warn(visit, "the view ended the request's transaction and began no other")
     else:
-        return _save(visit, transaction, response)
+        return _save(visit, transaction, response, has_veto)
     return response
 
 
@@ -137,10 +137,10 @@ def _warn(visit: Visit, reason: str) -> None:
         log.warning("session changes are not stored: %s %s", reason, see("trouble-lost"))
 
 
-def _save(visit: Visit, transaction: Any, response: Any) -> Any:
+def _save(visit: Visit, transaction: Any, response: Any, has_veto: bool) -> Any:
     try:
-        flush(visit, transaction)
-        save(visit, transaction)
+        if flush(visit, transaction, has_veto=has_veto):
+            save(visit, transaction)
     except Exception as error:  # noqa: BLE001  # rendered, or raised again
         return _render(visit, transaction, error)
     visit.end(Phase.CLOSED, transaction)

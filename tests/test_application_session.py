@@ -15,7 +15,7 @@ import transaction as transactions
 import zope.sqlalchemy
 from pyramid.config import Configurator
 from pyramid.exceptions import ConfigurationError
-from pyramid.httpexceptions import HTTPFound, HTTPNotFound
+from pyramid.httpexceptions import HTTPForbidden, HTTPFound, HTTPNotFound
 from pyramid.interfaces import ISessionFactory
 from pyramid.wsgi import wsgiapp2
 from sqlalchemy import Engine, create_engine, event, inspect, text, update
@@ -362,6 +362,12 @@ def read_and_form_again(request: Any) -> str:
     return form_again(request)
 
 
+def flash_and_form_again(request: Any) -> str:
+    """The same, with a message in the session."""
+    request.session.flash("wrong")
+    return form_again(request)
+
+
 def preview(request: Any) -> str:
     """Add one, and store nothing."""
     wrong(request)
@@ -369,7 +375,16 @@ def preview(request: Any) -> str:
     return "again"
 
 
-@pytest.mark.parametrize("view", [form_again, read_and_form_again, preview])
+def flash_and_preview(request: Any) -> str:
+    """The same, with a message in the session."""
+    request.session.flash("a preview")
+    return preview(request)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [form_again, read_and_form_again, flash_and_form_again, preview, flash_and_preview],
+)
 def test_work_that_is_not_committed_need_not_be_right(
     engine: Engine, view: Callable[[Any], str]
 ) -> None:
@@ -392,8 +407,14 @@ def read_and_leave(request: Any) -> None:
     raise HTTPFound("/")
 
 
-@pytest.mark.parametrize("view", [wrong, read, read_and_leave])
-def test_what_cannot_be_flushed_is_an_error_of_the_commit_if_the_session_has_not_changed(
+def store_and_leave(request: Any) -> None:
+    """The same in a view that has changed the session."""
+    request.session["seen"] = 1
+    read_and_leave(request)
+
+
+@pytest.mark.parametrize("view", [wrong, read, read_and_leave, store_and_leave])
+def test_what_cannot_be_flushed_is_an_error_of_the_commit(
     engine: Engine, view: Callable[[Any], None]
 ) -> None:
     Base.metadata.create_all(engine)
@@ -404,7 +425,27 @@ def test_what_cannot_be_flushed_is_an_error_of_the_commit_if_the_session_has_not
     assert (app.get("/show").json, notes(engine)) == ({"cart": [1]}, [])
 
 
-def test_what_cannot_be_flushed_is_an_error_of_the_save_if_the_session_has_changed(
+def test_a_refusal_after_what_cannot_be_flushed_is_still_shown_and_keeps_its_csrf_token(
+    engine: Engine,
+) -> None:
+    def forbidden(request: Any) -> Any:
+        request.session["mine"] = 1
+        wrong(request)
+        raise HTTPForbidden
+
+    def login_form(request: Any) -> str:
+        request.response.status_int = 403
+        return request.session.get_csrf_token()  # type: ignore[no-any-return]  # a text
+
+    Base.metadata.create_all(engine)
+    config = config_with(registered(engine), VETO)
+    config.add_forbidden_view(login_form, renderer="json")
+    app = serve(config, forbidden=forbidden, show=show)
+    token = app.get("/forbidden", status=403).json
+    assert (app.get("/show").json, notes(engine)) == ({"_csrft_": token}, [])
+
+
+def test_what_cannot_be_flushed_is_an_error_of_the_save_if_the_session_is_to_be_committed(
     engine: Engine,
 ) -> None:
     def wrong_and_store(request: Any) -> None:

@@ -38,7 +38,11 @@ def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: boo
     remember(visit)
     has_ended_it = is_tm_active(request) and transaction is None
     may_commit = has_veto if transaction is not None else response.status_int < 400
-    if may_commit and not has_ended_it and not will_be_retried(request, request.exception):
+    may_commit = may_commit and not has_ended_it
+    is_last = not will_be_retried(request, request.exception)
+    visit.has_flushed = _has_flushed(request)
+    # if there is a transaction that may be committed, a veto decides
+    if may_commit and is_last and flush(visit, transaction, has_veto=True):
         _save_both(visit, transaction)
     else:
         _warn_of_loss(visit, response)
@@ -47,10 +51,7 @@ def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: boo
 
 
 def _save_both(visit: Visit, transaction: Any) -> None:
-    # the save flushes too
-    visit.has_flushed = _has_flushed(visit.request)
     try:
-        flush(visit, transaction)
         visit.alone = replay(visit.state)
         save(visit, transaction)
     except Exception:

@@ -45,23 +45,26 @@ ANSWERS = {
 
 
 @discreet
-def flush(visit: Visit, transaction: Any) -> None:
-    """Flush what the application has changed: its listeners may change the session.
+def flush(visit: Visit, transaction: Any, *, has_veto: bool) -> bool:
+    """Flush what the application has changed, whose listeners may change the session.
 
-    If that fails and the session has not changed, the error is left to the COMMIT. There may never
-    be one, for instance if a form with errors is shown again under a commit veto.
+    If that fails, the error is left to the COMMIT, and False is returned: nothing can be saved.
+    There may never be a COMMIT, for example if a form with errors is shown again.
 
-    :raises Exception: the application's error, if the session has changed.
+    :param has_veto: whether the response decides if there is one.
+    :raises Exception: the application's error, if the session has changed and would be committed.
     """
     if transaction is None:
-        return
+        return True
     is_asked_for = visit.is_used and bool(visit.state.loaded or visit.state.may_have_changed)
     try:
         visit.store.database.flush(visit.request, transaction, is_asked_for)
     except Exception as error:
-        if visit.is_changed:
+        if visit.is_changed and not (has_veto or transaction.isDoomed()):
             raise
         fail_to_commit(transaction, error)
+        return False
+    return True
 
 
 @discreet

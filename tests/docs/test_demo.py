@@ -18,6 +18,8 @@ from pyramid.paster import get_appsettings
 from support.processes import DEMO, served_demo
 from webtest import Form, TestApp, TestResponse
 
+pytestmark = pytest.mark.usefixtures("with_toolbar")
+
 TOKEN = "session"
 
 Make = Callable[[], TestApp]
