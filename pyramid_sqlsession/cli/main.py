@@ -85,7 +85,7 @@ def _command(commands: Any, name: str, run: str, summary: str) -> _Parser:
 def _add_quiet(parser: _Parser, default: Any = argparse.SUPPRESS) -> None:
     parser.add_argument(
         "-q", "--quiet", action="store_true", default=default,
-        help="print errors, and what stats and list show; nothing else",
+        help="print errors, and what stats, list and --dry-run show; nothing else",
     )  # fmt: skip
 
 
