@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pyramid.interfaces import ISessionFactory
 from pyramid.threadlocal import get_current_request
 from sqlalchemy import create_engine
 from support.apps import EPOCH, Clock, configurator, listening, rows, serve, show
@@ -246,6 +247,12 @@ def test_a_marker_opens_nothing_after_the_grace_and_goes_an_hour_later(sqlite: B
     clock.advance(30)
     assert browser.get("/show", headers=late).json == {}
     assert told[-1] == f"cookie of session {marker['lineage'].hex()} rejected: replaced"
+    purge = browser.app.registry.getUtility(ISessionFactory)._store.purge
+    clock.advance(HOUR - 1)
+    assert sum(purge.batches(engine, 10)) == 0
+    clock.advance(1)
+    assert sum(purge.batches(engine, 10)) == 1
+    assert [row["replaced"] for row in rows(engine)] == [None]
 
 
 def test_a_session_of_another_user_is_not_revoked_by_its_handle(sqlite: Backend) -> None:
