@@ -344,6 +344,20 @@ def test_a_database_session_that_is_asked_for_each_time_is_flushed_too(
     engine.dispose()
 
 
+def test_a_flush_does_not_need_the_database_of_the_sessions(
+    sqlite_engine: Engine, tmp_path: Any
+) -> None:
+    Note.__table__.create(sqlite_engine)  # type: ignore[attr-defined]
+    gone = create_engine(f"sqlite:///{tmp_path / 'nowhere' / 'sessions.sqlite'}")
+    make = registered(None, binds={Note: sqlite_engine, SessionRow: gone})
+
+    def order(request: Any) -> None:
+        request.dbsession.add(Note(text="ordered"))
+
+    serve(config_with(make), order=order).get("/order")
+    assert notes(sqlite_engine) == ["ordered"]
+
+
 def wrong(request: Any) -> None:
     """Add a note that cannot be stored."""
     request.dbsession.add(Note(text=None))

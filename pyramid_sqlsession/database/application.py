@@ -80,9 +80,11 @@ class AppDatabase:
         is_there = isinstance(dbsession, Session) and has_changes(dbsession)
         if not is_there or not takes_part(dbsession, transaction):
             return
+        # sessions may be elsewhere, and a request that does not use its session connects to nothing
+        connection_of = self._connection if is_asked_for else lambda _: None
         # no engine for the session model is reported when the session is used
         with suppress(UnboundExecutionError):
-            if is_lost(dbsession, transaction, self._connection):
+            if is_lost(dbsession, transaction, connection_of):
                 return
         dbsession.flush()
 
