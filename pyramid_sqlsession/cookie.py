@@ -149,15 +149,18 @@ def vary_on_cookie(response: Any) -> None:
     """Tell caches that the response depends on the request's cookie."""
     if not any(name.lower() == "vary" for name, _ in response.headerlist):
         response.headerlist.append(("Vary", "Cookie"))
-    elif not {"*", "cookie"} & {name.lower() for name in response.vary or ()}:
-        response.vary = (*(response.vary or ()), "Cookie")
+        return
+    vary = response.vary or ()
+    if not {"*", "cookie"} & {name.lower() for name in vary}:
+        response.vary = (*vary, "Cookie")
 
 
 def _keep_out_of_shared_caches(response: Any) -> None:
     headers = response.headers
     names = {name.lower() for name, _ in response.headerlist}
-    for name in filter(lambda name: name.endswith(_TO_SHARED_CACHES), names):
-        del headers[name]
+    for name in names:
+        if name.endswith(_TO_SHARED_CACHES):
+            del headers[name]
     if "cache-control" not in names:
         response.headerlist.append(("Cache-Control", "no-store"))
         return

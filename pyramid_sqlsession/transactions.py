@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyramid_tm import IRetryableError, is_tm_active
-from transaction.interfaces import IDataManager, NoTransaction
+from transaction.interfaces import ISavepointDataManager, NoTransaction
 from zope.interface import implementer
 
 # the ``status`` of a transaction.interfaces.ITransaction, for which there are no public names
@@ -43,11 +43,27 @@ def fail_to_commit(transaction: Any, error: Exception) -> None:
     transaction.join(_Failure(error))
 
 
-@implementer(IDataManager)
-class _Failure:
-    """A resource with which a transaction cannot be committed."""
+@implementer(ISavepointDataManager)
+class Bystander:
+    """A resource of a transaction that has nothing to commit or to roll back."""
 
     transaction_manager = None
+
+    def savepoint(self) -> Bystander:
+        """One whose :meth:`rollback` changes nothing."""
+        return self
+
+    def rollback(self) -> None:
+        """Nothing to do."""
+
+    def abort(self, transaction: Any) -> None:
+        """Nothing to do, and nothing in the steps of a commit below."""
+
+    tpc_begin = commit = tpc_vote = tpc_finish = tpc_abort = abort
+
+
+class _Failure(Bystander):
+    """A resource with which a transaction cannot be committed."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -58,11 +74,6 @@ class _Failure:
     def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
         # before all others
         return ""
-
-    def abort(self, transaction: Any) -> None:
-        """Nothing to do, and nothing in the steps of a commit that come after."""
-
-    commit = tpc_vote = tpc_finish = tpc_abort = abort
 
 
 # ---- the attempts of pyramid_retry

@@ -358,6 +358,14 @@ def test_a_flush_does_not_need_the_database_of_the_sessions(
     assert notes(sqlite_engine) == ["ordered"]
 
 
+def with_a_cart(engine: Engine, view: Callable[[Any], Any]) -> TestApp:
+    """An application whose responses may veto the COMMIT; its visitor has a cart."""
+    Base.metadata.create_all(engine)
+    app = serve(config_with(registered(engine), VETO), view=view, put=put, show=show)
+    app.get("/put")
+    return app
+
+
 def wrong(request: Any) -> None:
     """Add a note that cannot be stored."""
     request.dbsession.add(Note(text=None))
@@ -402,9 +410,7 @@ def flash_and_preview(request: Any) -> str:
 def test_work_that_is_not_committed_need_not_be_right(
     engine: Engine, view: Callable[[Any], str]
 ) -> None:
-    Base.metadata.create_all(engine)
-    app = serve(config_with(registered(engine), VETO), view=view, put=put, show=show)
-    app.get("/put")
+    app = with_a_cart(engine, view)
     assert app.get("/view", status="*").json == "again"
     assert (app.get("/show").json, notes(engine)) == ({"cart": [1]}, [])
 
@@ -431,9 +437,7 @@ def store_and_leave(request: Any) -> None:
 def test_what_cannot_be_flushed_is_an_error_of_the_commit(
     engine: Engine, view: Callable[[Any], None]
 ) -> None:
-    Base.metadata.create_all(engine)
-    app = serve(config_with(registered(engine), VETO), view=view, put=put, show=show)
-    app.get("/put")
+    app = with_a_cart(engine, view)
     with pytest.raises(IntegrityError):
         app.get("/view")
     assert (app.get("/show").json, notes(engine)) == ({"cart": [1]}, [])

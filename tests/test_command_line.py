@@ -291,30 +291,18 @@ def test_purge_deletes_as_many_rows_at_once_as_batch_says(
     assert len(seen) == 3
 
 
-def test_purge_deletes_as_many_rows_at_once_as_the_setting_says(
-    sqlite: Backend, ini: Ini, run: Run
+@pytest.mark.parametrize(("setting", "expired", "statements"), [("1", 5, 5), ("2000", 101, 2)])
+def test_purge_deletes_as_many_rows_at_once_as_the_setting_says_and_at_most_a_hundred(
+    setting: str, expired: int, statements: int, sqlite: Backend, ini: Ini, run: Run
 ) -> None:
     engine = create_engine(sqlite.url)
     Base.metadata.create_all(engine)
     engine.dispose()
-    fill(sqlite.url, *[EXPIRED] * 5)
+    fill(sqlite.url, *[EXPIRED] * expired)
     settings = settings_for("own", sqlite.url)
     with deletes() as seen:
-        run(ini("own", {**settings, "sqlsession.cleanup_batch": "1"}), "purge")
-    assert len(seen) == 5
-
-
-def test_purge_deletes_a_hundred_rows_at_once_by_default(
-    sqlite: Backend, ini: Ini, run: Run
-) -> None:
-    engine = create_engine(sqlite.url)
-    Base.metadata.create_all(engine)
-    engine.dispose()
-    fill(sqlite.url, *[EXPIRED] * 101)
-    settings = settings_for("own", sqlite.url)
-    with deletes() as seen:
-        run(ini("own", {**settings, "sqlsession.cleanup_batch": "2000"}), "purge")
-    assert len(seen) == 2
+        run(ini("own", {**settings, "sqlsession.cleanup_batch": setting}), "purge")
+    assert len(seen) == statements
 
 
 @pytest.mark.parametrize(("limit", "batch", "statements"), [("5", "2", 3), ("4", "9", 1)])

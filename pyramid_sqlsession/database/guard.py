@@ -12,11 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
-from transaction.interfaces import ISavepointDataManager
-from zope.interface import implementer
 
 from ..driver_errors import MYSQL, code
 from ..exceptions import SessionLost
+from ..transactions import Bystander
 
 _FAILED = "pyramid_sqlsession failed"
 
@@ -78,11 +77,11 @@ def guard(transaction: Any, connection: Connection) -> None:
         guarded.append(connection)
 
 
-@implementer(ISavepointDataManager)
-class Guard:
-    """A resource of the request's transaction that vetoes a COMMIT that would lose sessions."""
+class Guard(Bystander):
+    """A resource of the request's transaction that vetoes a COMMIT that would lose sessions.
 
-    transaction_manager = None
+    An error is noted with the savepoint that it was in, which is rolled back without it.
+    """
 
     def __init__(self, guarded: list[Connection]) -> None:
         self._guarded = guarded
@@ -98,18 +97,6 @@ class Guard:
     def sortKey(self) -> str:  # noqa: N802  # the name is transaction's
         # before those that commit when they vote, which begin with a tilde by convention
         return "}pyramid_sqlsession"
-
-    def savepoint(self) -> Guard:
-        """One whose :meth:`rollback` changes nothing."""
-        return self
-
-    def rollback(self) -> None:
-        """Nothing to do: an error is noted with the savepoint that it was in."""
-
-    def abort(self, transaction: Any) -> None:
-        """Nothing to do, and nothing in the steps of a commit below."""
-
-    tpc_begin = commit = tpc_finish = tpc_abort = abort
 
 
 def _fails_to_commit(connection: Connection) -> bool:

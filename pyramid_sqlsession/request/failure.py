@@ -38,11 +38,10 @@ def leave_failed(visit: Visit, transaction: Any, response: Any, *, has_veto: boo
     remember(visit)
     has_ended_it = is_tm_active(request) and transaction is None
     may_commit = has_veto if transaction is not None else response.status_int < 400
-    may_commit = may_commit and not has_ended_it
     is_last = not will_be_retried(request, request.exception)
     visit.has_flushed = _has_flushed(request)
     # if there is a transaction that may be committed, a veto decides
-    if may_commit and is_last and flush(visit, transaction, has_veto=True):
+    if may_commit and is_last and not has_ended_it and flush(visit, transaction, has_veto=True):
         _save_both(visit, transaction)
     else:
         _warn_of_loss(visit, response)

@@ -60,7 +60,7 @@ def flush(visit: Visit, transaction: Any, *, has_veto: bool) -> bool:
     try:
         visit.store.database.flush(visit.request, transaction, is_asked_for)
     except Exception as error:
-        if visit.is_changed and not (has_veto or transaction.isDoomed()):
+        if not (has_veto or transaction.isDoomed()) and visit.is_changed:
             raise
         fail_to_commit(transaction, error)
         return False

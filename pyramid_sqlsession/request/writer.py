@@ -103,8 +103,7 @@ class Writer:
         """Turn the cookie's row into a marker; False if it has changed meanwhile."""
         now = self.store.clock()
         times = record.times.seen(now, self.store.settings.regenerate_grace + _HOUR)
-        values = self.columns.of(data, times)
-        # nothing touches a marker, so that it needs no later time
-        values |= {"purge_after": self.store.lifetime.expires_at(times)}
+        # nothing touches a marker, so that it may go as soon as it has expired
+        values = self.columns.of(data, times, self.store.lifetime.expires_at(times))
         values |= {"lineage": lineage, "user_id": user_id, "replaced": now}
         return self.store.rows.mark(self.connection, self.cookies_id, record.version, values)

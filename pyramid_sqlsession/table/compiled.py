@@ -102,6 +102,15 @@ def _converter(type_: Any, dialect: Dialect) -> Converter | None:
     return converter
 
 
+def execute(connection: Connection, statement: Any, values: Mapping[str, Any]) -> CursorResult[Any]:
+    """The result of a statement without rows, compiled once unless somebody would notice."""
+    is_usual = not (is_observed(connection) or renames(connection))
+    ready = compiled(statement, connection.dialect) if is_usual else None
+    if ready is None:
+        return connection.execute(statement, values)
+    return ready.execute(connection, values)
+
+
 def is_observed(bind: Connection | Engine) -> bool:
     """Whether something observes SQLAlchemy's statements: the debug toolbar, ``echo``."""
     listeners = bind.dispatch

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..driver_errors import is_undecodable, translated
 from ..exceptions import SessionConflict, SessionDataError, SessionTableError
+from ..watch import Watch
 from .json_text import read_as_text
 from .model import MIXED_IN, is_copied, unique_columns
 from .record import COLUMNS, Record
@@ -26,7 +27,7 @@ class Reads:
     """
 
     def __init__(self, model: Any, remark: str = "") -> None:
-        self.remark = remark
+        self._remark = remark
         columns = self.columns = inspect(model).columns
         id = columns["id"]
         self.table: Table = id.table
@@ -68,8 +69,12 @@ class Reads:
 
     def execute(self, connection: Connection, statement: Any, parameters: Any) -> Any:
         """The result of a statement on the table."""
-        with translated(self.table.fullname, self.remark):
+        with self.translated():
             return connection.execute(statement, parameters)
+
+    def translated(self) -> Watch:
+        """A block in which the errors of statements on the table are translated."""
+        return translated(self.table.fullname, self._remark)
 
     def load(self, connection: Connection, id: bytes, *, lock: bool = False) -> Record | None:
         """The row, or None.

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Insert, Update, and_, bindparam, case, insert, select, update
 
-from ..driver_errors import MYSQL, translated
+from ..driver_errors import MYSQL
 from ..exceptions import SessionConflict, SessionTableError
-from .compiled import compiled, is_observed, renames
+from .compiled import execute
 from .json_text import written_as_text
 from .reads import Reads
 from .record import Record
@@ -92,12 +92,8 @@ class Rows(Reads):
 
     def _change(self, connection: Connection, statement: Any, parameters: dict[str, Any]) -> int:
         """How many rows a statement changed."""
-        is_usual = not (is_observed(connection) or renames(connection))
-        ready = compiled(statement, connection.dialect) if is_usual else None
-        if ready is None:
-            return int(self.execute(connection, statement, parameters).rowcount)
-        with translated(self.table.fullname, self.remark):
-            return int(ready.execute(connection, parameters).rowcount)
+        with self.translated():
+            return int(execute(connection, statement, parameters).rowcount)
 
     def _hits(self, connection: Connection, statement: Any, parameters: dict[str, Any]) -> bool:
         """Whether a statement changed its one row."""

@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from pyramid_sqlsession.store import Store
 from pyramid_sqlsession.upkeep.cleanup import Cleaner
-from pyramid_sqlsession.upkeep.purge import Purge
+from pyramid_sqlsession.upkeep.purge import GENTLE, Purge
 
 from .visitors import Site
 
@@ -63,7 +63,7 @@ class Purging:
 
 
 @contextmanager
-def in_a_process(site: Site, url: str, batch: int = 100) -> Iterator[Callable[[], Purging]]:
+def in_a_process(site: Site, url: str, batch: int = GENTLE) -> Iterator[Callable[[], Purging]]:
     """A function that begins to purge in another process, which is ready to."""
     with Popen(
         [sys.executable, "-m", __name__, url, str(batch)], stdin=PIPE, stdout=PIPE, text=True
