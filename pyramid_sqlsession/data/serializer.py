@@ -92,7 +92,7 @@ class JSONSerializer:
             clear_frames(error.__traceback__)
             raise SessionDataError(f"its data is not JSON: {error}") from error
         # at least as many as there are lists and dicts: those in texts count too
-        brackets = stored.count(b"[") + stored.count(b"{")
+        brackets = len(stored.translate(None, _NO_BRACKETS))
         if brackets > _DEEPEST and _is_too_deep(data, brackets):
             raise SessionDataError(f"its data is nested deeper than {_DEEPEST} levels")
         return data
@@ -134,6 +134,7 @@ _CAREFUL_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 # every digit becomes a 0
 _NUMERALS = bytes.maketrans(b"0123456789E", b"0000000000e")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{"))
 
 
 def _may_overflow(stored: bytes) -> bool:
@@ -141,8 +142,8 @@ def _may_overflow(stored: bytes) -> bool:
 
     It takes an exponent of three digits, or more digits than can be without one.
     """
-    numerals = stored.translate(_NUMERALS)
-    return b"e000" in numerals or b"e+000" in numerals or b"0" * 200 in numerals
+    numerals = stored.translate(_NUMERALS, b"+")
+    return b"e000" in numerals or b"0" * 200 in numerals
 
 
 def _is_too_deep(data: Any, most: int) -> bool:
