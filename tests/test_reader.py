@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from psycopg import ClientCursor, Cursor
 from pyramid.interfaces import ISessionFactory
 from sqlalchemy import Connection, Engine, LargeBinary, TypeDecorator, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -56,8 +58,8 @@ class Marked(TypeDecorator[bytes]):
 class Stored:
     """A table with one row, on an engine in AUTOCOMMIT."""
 
-    def __init__(self, url: str, model: Any) -> None:
-        self.engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    def __init__(self, url: str, model: Any, **connect_args: Any) -> None:
+        self.engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args=connect_args)
         self.table = model.__table__
         self.rows = Rows(model)
         self.reader = Reader(self.engine, self.rows)
@@ -155,6 +157,41 @@ def test_a_text_of_a_type_that_the_driver_does_not_know_stays_a_text(
         found = stored.reader.load(ID)
         assert found is not None
         assert (found.user_id, found.data) == (VALUES["user_id"], VALUES["data"])
+
+
+def test_a_cursor_that_has_no_binary_results_reads_on_the_same_connection(
+    postgresql: Backend, model: Any
+) -> None:
+    stored = Stored(postgresql.url, model, cursor_factory=ClientCursor)
+    stored.reader.load(ID)
+    seen: list[Any] = []
+    with listening(stored.engine, "connect", lambda *given: seen.append(given)):
+        found = [stored.reader.load(ID) for _ in range(3)]
+    assert [each and each.data for each in found] == [VALUES["data"]] * 3
+    assert seen == []
+
+
+def test_no_large_session_stays_with_an_idle_connection(postgresql: Backend, model: Any) -> None:
+    stored = Stored(postgresql.url, model)
+    large = bytes(range(1, 33))
+    with stored.engine.connect() as connection:
+        stored.rows.insert(connection, large, {**VALUES, "data": b"x" * 1_000_000}, {})
+    kept = []
+    for id in (ID, large, ID):
+        found = stored.reader.load(id)
+        assert found is not None
+        kept.append(bytes_kept_by_cursors())
+    assert kept[1] == 0 < kept[0] == kept[2]
+
+
+def bytes_kept_by_cursors() -> int:
+    """The length of the rows that cursors hold."""
+    gc.collect()
+    cursors = [each for each in gc.get_objects() if isinstance(each, Cursor)]
+    rows = (each.pgresult for each in cursors if each.pgresult and each.pgresult.ntuples)
+    return sum(
+        len(row.get_value(0, number) or b"") for row in rows for number in range(row.nfields)
+    )
 
 
 def test_a_type_of_the_applications_own_reads_its_values(
