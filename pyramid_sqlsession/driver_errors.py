@@ -40,6 +40,8 @@ _CLOSED = re.compile(r".*MySQL Connection not available$")
 _TIMEOUTS = ("57014", 3024, 1969)
 # a member of a group that was to wait until it knows what the others have committed
 _WAITED_FOR_OTHERS = 3797
+# what a prepared statement returns has changed, since the table was altered
+_ALTERED = "0A000"
 # read-only transaction; read_only, a read-only transaction, innodb_read_only
 _READ_ONLY = ("25006", 1290, 1792, 1836)
 # undefined table, undefined column; no such table, unknown column
@@ -92,6 +94,11 @@ def is_timeout(error: BaseException) -> bool:
 def has_waited(error: BaseException) -> bool:
     """Whether a driver's own error means that something took too long."""
     return code(error) in (*_LOCKED, *_TIMEOUTS, _WAITED_FOR_OTHERS)
+
+
+def is_outdated(error: BaseException) -> bool:
+    """Whether a driver's own error means that a connection has prepared what is there no more."""
+    return code(error) == _ALTERED
 
 
 def refuses_writes(error: BaseException) -> bool:

@@ -15,16 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import PoolProxiedConnection
 
-from ..driver_errors import has_waited, translated
+from ..driver_errors import has_waited, is_outdated, translated
 from ..table.compiled import Compiled, compiled, is_observed, renames
-from ..table.record import COLUMNS, Record
+from ..table.record import Record
 from ..table.rows import Rows
 
 _PLAIN = (Integer, LargeBinary, String)
 
 _CURSOR = "pyramid_sqlsession cursor"
 _MOST_KEPT = 10_000
-"""Bytes of a session that may stay in memory until the connection reads another one."""
+"""Bytes and characters of a row that may stay in memory until the connection reads another one."""
 
 
 class Reader:
@@ -40,7 +40,6 @@ class Reader:
         can = not renames(engine) and all(_is_plain(it, engine.dialect) for it in types)
         self._select = compiled(rows.select, engine.dialect) if can else None
         self._texts = [number for number, it in enumerate(types) if isinstance(it, String)]
-        self._data = COLUMNS.index("data")
         self._is_psycopg = engine.driver == "psycopg"
         # it would otherwise be sent bytes as hexadecimal digits
         self._is_binary = self._is_psycopg
@@ -58,6 +57,9 @@ class Reader:
                 if has_waited(error):
                     with translated(self._rows.table.fullname):
                         raise self._as_sqlalchemy_says(error) from error
+                if is_outdated(error):
+                    # the other connections have prepared the same
+                    self._engine.dispose()
             else:
                 return None if row is None else Record.of(row)
         with self._engine.connect() as connection:
@@ -67,7 +69,9 @@ class Reader:
         if self._is_binary:
             try:
                 row = self._fetched(select, id)
-            except self._dbapi.NotSupportedError:
+            except self._dbapi.NotSupportedError as error:
+                if is_outdated(error):
+                    raise
                 # of a ClientCursor
                 row = None
             else:
@@ -97,11 +101,13 @@ class Reader:
         self, connection: PoolProxiedConnection, sql: str, parameters: Any
     ) -> Sequence[Any] | None:
         """The row. To set up a new cursor takes psycopg a quarter of the time that a read does."""
-        cursor: Any = connection.info.pop(_CURSOR, None) or connection.cursor()
-        cursor.execute(sql, parameters, binary=self._is_binary)
+        is_binary = self._is_binary
+        kept = connection.info.pop((_CURSOR, is_binary), None)
+        cursor: Any = kept or connection.cursor(binary=is_binary)
+        cursor.execute(sql, parameters)
         row: Sequence[Any] | None = cursor.fetchone()
-        if row is None or len(row[self._data] or b"") <= _MOST_KEPT:
-            connection.info[_CURSOR] = cursor
+        if sum(len(it) for it in row or () if isinstance(it, (bytes, str))) <= _MOST_KEPT:
+            connection.info[_CURSOR, is_binary] = cursor
         return row
 
     def _as_sqlalchemy_says(self, error: Exception) -> BaseException:

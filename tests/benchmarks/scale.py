@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
         ("--reads", 20_000, "requests that read, in each phase"),
         ("--writes", 4_000, "requests that write, for each table"),
         ("--touches", 300, "sessions that are updated for the log"),
-        ("--rounds", 2, "over which these are spread"),
+        ("--rounds", 1, "over which these are spread"),
     ):
         parser.add_argument(name, type=int, default=default, help=f"{meaning} ({default})")
     parser.add_argument("--output", type=Path, default=Path("docs/performance"), help="a folder")
