@@ -180,7 +180,9 @@ def test_whatever_cursors_are_chosen_reads_keep_their_connection(
     assert seen == []
 
 
-def test_an_altered_table_is_read_at_once_and_still_in_binary_form(postgresql: Backend, model: Any) -> None:
+def test_an_altered_table_is_read_at_once_and_still_in_binary_form(
+    postgresql: Backend, model: Any
+) -> None:
     stored = Stored(postgresql.url, model)
     held = []
     for _ in range(3):
